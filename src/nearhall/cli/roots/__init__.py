@@ -1,0 +1,1 @@
+"""One composition root per program: builds the drivers, hands them over, runs."""

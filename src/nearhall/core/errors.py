@@ -1,0 +1,52 @@
+"""Every error of nearhall that crosses a room, in one tree:
+
+NearhallError
+├── InputError            the user's: what, where, what would be right; exit 2, nothing written
+├── Refusal               a request refused on purpose; carries its Reason and when to come back
+├── TemporaryError        outside, likely to pass: try again later (link, hub, meter, busy port)
+└── PermanentError        outside or inside, will not pass by itself: stop, tell a person
+"""
+
+from __future__ import annotations
+
+from nearhall.core.reasons import Reason
+
+
+class NearhallError(Exception):
+    """The root of everything nearhall raises on purpose."""
+
+
+class InputError(NearhallError):
+    """Bad input from a person: one clear line saying what, where, and what would be right."""
+
+    def __init__(self, what: str, *, where: str = "", right: str = "") -> None:
+        self.what = what
+        self.where = where
+        """File and path in it, option name, or URL; empty if there is only one place."""
+        self.right = right
+        """What would be right, as something the user can do."""
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        """`where: what; right`, in one line."""
+        line = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{line}; {self.right}" if self.right else line
+
+
+class Refusal(NearhallError):
+    """A request that is answered with a refusal, never with silence."""
+
+    def __init__(self, reason: Reason, message: str, *, retry_after_ms: int | None = None) -> None:
+        self.reason = reason
+        self.message = message
+        self.retry_after_ms = retry_after_ms
+        """When a retry may succeed; None where retrying is futile (`x-should-retry: false`)."""
+        super().__init__(f"{reason.value}: {message}")
+
+
+class TemporaryError(NearhallError):
+    """Something outside failed and may work later; the caller retries within its limits."""
+
+
+class PermanentError(NearhallError):
+    """Something failed and will not heal by retrying; the caller stops and says so."""

@@ -1,0 +1,5 @@
+"""PROGRAM serve, the data plane: requests in, lanes, model repository. Site and hub both run it.
+
+Belongs here: the ASGI routes, admission and routing acted out, lanes, the repository, metrics, the control socket.
+Never: a concrete runtime or TLS client (drivers, through ports), a policy's reasoning (policy), the shadow (site).
+"""
