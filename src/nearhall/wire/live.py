@@ -92,7 +92,7 @@ class LiveSite(msgspec.Struct, frozen=True, omit_defaults=True):
     points: list[LivePoint] = []
     """In the snapshot: the last 300; in a server-sent event: those since the event before."""
     kinds: dict[str, str] = {}
-    """Evidence by figure: `latency_local`, `latency_hub`, `rtt`, `bytes_sent`, `bytes_raw`, `power`, `pue`, `temperature`, `counts`."""
+    """By figure: `latency_local`, `latency_hub`, `rtt`, `bytes_sent`, `bytes_raw`, `power`, `pue`, `temperature`, `counts`."""
 
 
 class LiveState(msgspec.Struct, frozen=True, omit_defaults=True):
