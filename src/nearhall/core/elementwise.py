@@ -41,7 +41,7 @@ def where(condition: Value, yes: Value, no: Value) -> Value:
 
 
 def exp(x: Value) -> Value:
-    """e to the power x."""
+    """The exponential function."""
     space = _namespace(x)
     return math.exp(x) if space is None else space.exp(x)
 

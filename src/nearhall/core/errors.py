@@ -33,7 +33,7 @@ class InputError(NearhallError):
         return f"{line}; {self.right}" if self.right else line
 
 
-class Refusal(NearhallError):
+class Refusal(NearhallError):  # noqa: N818 (an expected outcome, named for what the client gets)
     """A request that is answered with a refusal, never with silence."""
 
     def __init__(self, reason: Reason, message: str, *, retry_after_ms: int | None = None) -> None:
