@@ -1,0 +1,155 @@
+"""`nearhall up`: the pilot on one machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nearhall.cli.output import emit, notes
+from nearhall.cli.pilot.prepare import claim_folder, lay_out, next_folder, write_settings
+from nearhall.cli.pilot.returns import write_returns
+from nearhall.cli.pilot.run import Ended, Pilot
+from nearhall.cli.pilot.screen import Screen
+from nearhall.cli.pilot.wishes import Wishes, with_wishes
+from nearhall.cli.roots.models import cache_folder, ensure_clips, ensure_default_models
+from nearhall.core.errors import InputError
+from nearhall.documents.up import Link, Up, default_pilot
+from nearhall.documents.whole_file import write_whole
+from nearhall.documents.yaml_file import dump_document, read_document
+from nearhall.drivers.clock import SystemClock
+from nearhall.sim.probe import measure_round_trip
+from nearhall.sim.wan import parse_wan
+
+SECONDS_WITHOUT_TERMINAL = 60.0
+"""Nobody can press Ctrl-C where there is no terminal."""
+
+app = typer.Typer(add_completion=False, help=__doc__, rich_markup_mode="rich")
+
+
+@app.command(
+    epilog="Examples:  nearhall up  ·  nearhall up --seconds 60 --out pilot  ·  nearhall up --wan rtt=80,mbps=10  ·  "
+    "nearhall up --camera rtsp://camera.local/stream --model faces  ·  nearhall up pilot/pilot.yaml"
+)
+def command(
+    document: Annotated[
+        Path | None, typer.Argument(help="A pilot.yaml to repeat; `up` writes one beside every result.", metavar="[PILOT.yaml]")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Stop by itself after this many seconds of work. Default: until Ctrl-C.", min=1)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for pilot.json, report.html, pilot.yaml. Default: ./pilot, ./pilot-2, ...")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object (pilot.json) on standard output.")] = False,
+    light: Annotated[bool, typer.Option(help="Leave the chat model and its runtime out.")] = False,
+    wan: Annotated[str | None, typer.Option(help="The simulated link: rtt=MS,jitter=MS,mbps=N (any of them).")] = None,
+    hub_probe: Annotated[
+        str | None, typer.Option(help="Measure your real round trip to this URL and use it for the link.")
+    ] = None,
+    hub: Annotated[str | None, typer.Option(help="Join a hub elsewhere: https://HOST:PORT of its control API.")] = None,
+    hub_gateway: Annotated[str | None, typer.Option(help="That hub's gateway: https://HOST:PORT.")] = None,
+    credentials: Annotated[
+        Path | None, typer.Option(help="Certificates that the hub elsewhere issued, a folder for each site.")
+    ] = None,
+    camera: Annotated[
+        str | None, typer.Option(help="Your own stream in place of the first: rtsp://..., a video file, a folder of images.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Your own model for it (see `nearhall models add`).")] = None,
+    meter: Annotated[
+        list[str] | None,
+        typer.Option(help="A real meter at the first site: POSITION=modbus://HOST:PORT/UNIT[,profile=..][,commissioning=FILE]."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of arrivals, probes and the link.", min=0)] = None,
+    plant_scale_error: Annotated[list[str] | None, typer.Option(hidden=True, help="SITE:UNIT=FACTOR, a lying register.")] = None,
+) -> None:
+    """Run a pilot on this machine: a regional hub, two small sites, real models, real input, and a report of what it returned.
+
+    Requests are answered on site; heavy or overflowing work falls back to the hub over a simulated link; raw data stays home.
+    Power is read from a virtual cabinet and is marked simulated everywhere.
+    """
+    if wan is not None and hub_probe is not None:
+        raise InputError("the link is either given or measured", where="--wan, --hub-probe", right="leave one of them out")
+    base = read_document(document, Up) if document is not None else default_pilot(light=light)
+    wishes = Wishes(
+        seconds=seconds,
+        seed=seed,
+        light=light,
+        link=_link(base, wan, hub_probe),
+        hub_url=hub,
+        hub_gateway_url=hub_gateway,
+        credentials=credentials,
+        camera=camera,
+        model=model,
+        meters=meter or [],
+    )
+    up = with_wishes(base, wishes)
+    length = up.seconds
+    if length is None and not sys.stdin.isatty():
+        length = SECONDS_WITHOUT_TERMINAL
+    folder = out or next_folder(Path.cwd())
+    claim_folder(folder)
+    write_whole(folder / "pilot.yaml", dump_document(up))
+    cache = cache_folder(os.environ)
+    repository = ensure_default_models(cache, light=up.light, progress=notes())
+    clips = ensure_clips(cache, progress=notes())
+    summary, pilot = _run(
+        up,
+        folder.resolve(),
+        repository=repository,
+        clips=clips,
+        seconds=length,
+        planted=_planted(plant_scale_error or []),
+    )
+    emit(summary, pilot, as_json=as_json)
+
+
+def _run(
+    up: Up,
+    out: Path,
+    *,
+    repository: Path,
+    clips: Mapping[str, Path],
+    seconds: float | None,
+    planted: Mapping[str, Mapping[int, float]],
+) -> tuple[str, Mapping[str, object]]:
+    clock = SystemClock()
+    layout = lay_out(up, out, repository=repository, clips=clips)
+    programs = write_settings(layout, out, started_s=clock.utc(), scale_errors=planted)
+
+    async def live() -> Ended:
+        with Screen(notes(), layout, seconds) as screen:
+            pilot = Pilot(layout, programs, clock, tell=screen.tell, show=screen.show)
+            return await pilot.run(seconds)
+
+    ended = asyncio.run(live())
+    return write_returns(layout, out, ended)
+
+
+def _link(up: Up, wan: str | None, hub_probe: str | None) -> Link | None:
+    if wan is not None:
+        return parse_wan(wan, up.link)
+    if hub_probe is not None:
+        trip = measure_round_trip(hub_probe)
+        source = f"measured by nearhall up --hub-probe {hub_probe}: median of {trip.n} round trips"
+        return up.link.model_copy(
+            update={"rtt_ms": round(trip.p50_ms, 2), "jitter_ms": round(trip.jitter_ms, 2), "source": source}
+        )
+    return None
+
+
+def _planted(errors: list[str]) -> dict[str, dict[int, float]]:
+    found: dict[str, dict[int, float]] = {}
+    for text in errors:
+        try:
+            place, _, factor = text.partition("=")
+            site, _, unit = place.partition(":")
+            found.setdefault(site, {})[int(unit)] = float(factor)
+        except ValueError as error:
+            raise InputError(f"{text!r} plants nothing", where="--plant-scale-error", right="e.g. shop-01:4=1.1") from error
+    return found

@@ -1,0 +1,37 @@
+"""What a pilot leaves: pilot.json, report.html, and a summary in words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from nearhall.cli.pilot.layout import Layout
+from nearhall.cli.pilot.run import Ended
+from nearhall.documents.whole_file import write_whole
+from nearhall.drivers.store_sqlite import SqliteStore
+from nearhall.hub.pilot import build_pilot
+from nearhall.report.pilot import render_report
+from nearhall.report.summary import words
+
+
+def write_returns(layout: Layout, out: Path, ended: Ended) -> tuple[str, Mapping[str, object]]:
+    """Writes pilot.json and report.html into `out`; gives the summary and the document.
+
+    With the hub elsewhere there is no store here: the hub's own `nearhall report` writes them.
+    """
+    if layout.hub is None:
+        url = layout.up.hub.url
+        text = f"The hub at {url} holds this pilot's telemetry; its operator writes the report with: nearhall report --store ..."
+        return text, {"schema": "nearhall/pilot/v1", "hub": url, "players": ended.players}
+    store = SqliteStore(layout.hub.folder / "hub.db")
+    try:
+        pilot = build_pilot(store, start_s=ended.started_s, end_s=ended.ended_s, seed=layout.up.seed)
+    finally:
+        store.close()
+    write_whole(out / "pilot.json", json.dumps(pilot, indent=1, ensure_ascii=False).encode())
+    write_whole(out / "report.html", render_report(pilot).encode())
+    closing = f"\nReport: {out / 'report.html'}\nFigures: {out / 'pilot.json'}\nRepeat: nearhall up {out / 'pilot.yaml'}"
+    if not ended.drained:
+        closing = "\nSome telemetry did not reach the hub in time; the report covers what did." + closing
+    return words(pilot) + closing, pilot

@@ -1,0 +1,96 @@
+"""model.yaml: what a model is, where it comes from, and its runnable forms (schema `nearhall/model/v1`)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+SCHEMA = "nearhall/model/v1"
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+"""Fits a URL's path and a folder's name."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class TensorShape(_Strict):
+    """One input or output: -1 is any length."""
+
+    name: str
+    dtype: Literal[
+        "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES"
+    ]
+    shape: list[Annotated[int, Field(ge=-1)]]
+    optional: bool = False
+
+
+class Measured(_Strict):
+    """What one variant took on one host; evidence `measured` for that host alone."""
+
+    latency_p50_ms: float = Field(ge=0)
+    memory_mib: float = Field(ge=0)
+    runs: int = Field(ge=1)
+    date: str
+    host: str
+
+
+class Variant(_Strict):
+    """One runnable form."""
+
+    runtime: Literal["onnxruntime", "openvino", "genai", "upstream"]
+    file: str
+    """File name in `<version>/<variant>/`; for `upstream` the base URL."""
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    threads: int = Field(default=1, ge=1, le=256)
+    options: dict[str, str] = {}
+    measured: Measured | None = None
+
+    @model_validator(mode="after")
+    def _file_is_a_name(self) -> Variant:
+        if self.runtime == "upstream":
+            if not self.file.startswith(("http://", "https://")):
+                message = f"file of an upstream variant is {self.file!r}; give the server's http:// or https:// address"
+                raise ValueError(message)
+        elif "/" in self.file or self.file in {"", ".", ".."}:
+            message = f"file {self.file!r} is not a plain file name; put the file into <version>/<variant>/"
+            raise ValueError(message)
+        return self
+
+
+class Version(_Strict):
+    """One version of a model: its A/B slot."""
+
+    variants: dict[Name, Variant] = Field(min_length=1)
+
+
+class ModelDocument(_Strict):
+    """The whole of model.yaml."""
+
+    schema_: Literal["nearhall/model/v1"] = Field(alias="schema")
+    name: Name
+    task: Literal["tensors", "chat"]
+    licence: str
+    source: str
+    """Package, version and path, or the file or address the user gave."""
+    quality: str | None = None
+    """How well it does, on which data, in words."""
+    inputs: list[TensorShape] = []
+    outputs: list[TensorShape] = []
+    stateful: bool = False
+    """A request to it must not be repeated elsewhere."""
+    versions: dict[Name, Version] = Field(min_length=1)
+    default_version: str
+    default_variant: str
+
+    @model_validator(mode="after")
+    def _defaults_exist(self) -> ModelDocument:
+        version = self.versions.get(self.default_version)
+        if version is None:
+            message = f"default_version {self.default_version!r} is not among versions: {', '.join(self.versions)}"
+            raise ValueError(message)
+        if self.default_variant not in version.variants:
+            message = f"default_variant {self.default_variant!r} is not a variant of it: {', '.join(version.variants)}"
+            raise ValueError(message)
+        return self

@@ -1,0 +1,155 @@
+"""Reads what people write: YAML or JSON into a checked document, or one message with every mistake, its place and its mend."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from nearhall.core.errors import InputError
+
+DOCUMENT_BYTES_MAX = 4 * 1024 * 1024
+"""A site.yaml is a few kilobytes, a fleet's plan some hundred; beyond this it is another kind of file."""
+MISTAKES_SHOWN_MAX = 20
+
+Document = TypeVar("Document", bound=BaseModel)
+Path_ = tuple[str | int, ...]
+
+
+def read_document(path: Path, model: type[Document]) -> Document:
+    """The document in `path`; raises InputError that names every mistake with file, line, path in the document and mend."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", where=str(path), right="name a file that exists") from error
+    return parse_document(data, model, name=str(path))
+
+
+def parse_document(data: bytes, model: type[Document], *, name: str) -> Document:
+    """The same for bytes; `name` stands in messages."""
+    if len(data) > DOCUMENT_BYTES_MAX:
+        raise InputError(f"is {len(data)} bytes long", where=name, right=f"at most {DOCUMENT_BYTES_MAX} bytes")
+    lines: dict[Path_, int] = {}
+    try:
+        loader = yaml.SafeLoader(data.decode())
+        node = loader.get_single_node()
+        value = _value(loader, node, (), lines, name) if node is not None else None
+    except UnicodeDecodeError as error:
+        raise InputError("is not UTF-8 text", where=name, right="write YAML or JSON in UTF-8") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"{name}:{mark.line + 1}" if mark is not None else name
+        raise InputError(
+            f"is not valid YAML ({error.problem})", where=place, right="mind indentation, colons and quotes"
+        ) from error
+    if not isinstance(value, dict):
+        raise InputError("is not a mapping of keys to values", where=name, right=f"start with `schema: {_schema_of(model)}`")
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise _all_mistakes(error, model, lines, name) from error
+
+
+def dump_document(document: BaseModel) -> bytes:
+    """The document as YAML, keys in the order of the model, defaults written out."""
+    plain = document.model_dump(mode="json", by_alias=True)
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120).encode()
+
+
+def _value(loader: yaml.SafeLoader, node: yaml.Node, path: Path_, lines: dict[Path_, int], name: str) -> Any:
+    """The node's value; remembers the line of every path and refuses a key given twice."""
+    lines[path] = node.start_mark.line + 1
+    if isinstance(node, yaml.SequenceNode):
+        return [_value(loader, item, (*path, index), lines, name) for index, item in enumerate(node.value)]
+    if not isinstance(node, yaml.MappingNode):
+        return loader.construct_object(node, deep=True)  # pyright: ignore[reportUnknownMemberType]
+    found: dict[Any, Any] = {}
+    loader.flatten_mapping(node)
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)  # pyright: ignore[reportUnknownMemberType]
+        where = f"{name}:{key_node.start_mark.line + 1}"
+        if not isinstance(key, str | int | float | bool):
+            raise InputError("a key is not plain text", where=where, right="write keys as words or numbers")
+        key = key if isinstance(key, str) else str(key_node.value)
+        if key in found:
+            raise InputError(f"{_dotted((*path, key))} is given twice", where=where, right="keep one of the two")
+        found[key] = _value(loader, value_node, (*path, key), lines, name)
+        lines[*path, key] = key_node.start_mark.line + 1
+    return found
+
+
+def _all_mistakes(error: ValidationError, model: type[BaseModel], lines: Mapping[Path_, int], name: str) -> InputError:
+    details = error.errors(include_url=False)
+    told = [_mistake(detail, model, lines, name) for detail in details[:MISTAKES_SHOWN_MAX]]
+    if len(details) > MISTAKES_SHOWN_MAX:
+        told.append(f"{name}: and {len(details) - MISTAKES_SHOWN_MAX} more")
+    return InputError("\n       ".join(told))
+
+
+def _mistake(detail: Any, model: type[BaseModel], lines: Mapping[Path_, int], name: str) -> str:
+    path: Path_ = tuple(part for part in detail["loc"] if not str(part).startswith("function-"))
+    line = _line(lines, path)
+    where = f"{name}:{line}" if line else name
+    if detail["type"] == "extra_forbidden":
+        known = _keys_at(model, path[:-1])
+        near = difflib.get_close_matches(str(path[-1]), known, n=1)
+        right = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+        return f"{where}: {_dotted(path)} is not known; {right}"
+    if detail["type"] == "missing":
+        return f"{where}: {_dotted(path)} is missing; add it"
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    given = detail.get("input")
+    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
+    return f"{where}: {_dotted(path) or 'the document'}: {message[0].lower()}{message[1:]}{shown}"
+
+
+def _line(lines: Mapping[Path_, int], path: Path_) -> int | None:
+    """The line of the path, or of the nearest thing above it that stands in the file."""
+    while path and path not in lines:
+        path = path[:-1]
+    return lines.get(path)
+
+
+def _dotted(path: Sequence[str | int]) -> str:
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else (f".{part}" if text else str(part))
+    return text
+
+
+def _keys_at(model: type[BaseModel], path: Path_) -> list[str]:
+    """The keys that the model knows at a path; empty where the path leaves the models."""
+    at: type[BaseModel] | None = model
+    for part in path:
+        if isinstance(part, int) or at is None:
+            continue
+        field = next((f for n, f in at.model_fields.items() if part in {n, f.alias}), None)
+        at = _model_in(field.annotation) if field is not None else _model_in(at)
+    return [] if at is None else [_key(n, f) for n, f in at.model_fields.items()]
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The first document model within an annotation such as `list[Model] | None` or `dict[str, Model]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in get_args(annotation):
+        found = _model_in(argument)
+        if found is not None:
+            return found
+    return None
+
+
+def _key(name: str, field: FieldInfo) -> str:
+    return field.alias or name
+
+
+def _schema_of(model: type[BaseModel]) -> str:
+    for name, field in model.model_fields.items():
+        if _key(name, field) == "schema":
+            return str(field.default if isinstance(field.default, str) else get_args(field.annotation)[0])
+    return "..."

@@ -1,0 +1,70 @@
+"""A mistake in a document is one line: what, where, what would be right; all of them at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nearhall.core.errors import InputError
+from nearhall.documents.up import Up, default_pilot
+from nearhall.documents.whole_file import write_whole
+from nearhall.documents.yaml_file import dump_document, parse_document, read_document
+
+GOOD = dump_document(default_pilot())
+
+
+def _refused(text: str) -> str:
+    with pytest.raises(InputError) as refused:
+        parse_document(text.encode(), Up, name="pilot.yaml")
+    return str(refused.value)
+
+
+def test_what_is_written_reads_back_the_same(tmp_path: Path):
+    path = tmp_path / "pilot.yaml"
+    write_whole(path, GOOD)
+    assert read_document(path, Up) == default_pilot()
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (("rtt_ms: 40.0", "rtt: 40.0"), "pilot.yaml:6: link.rtt is not known; did you mean 'rtt_ms'?"),
+        (("mbps: 50.0", "mbps: -1"), "link.mbps: input should be greater than or equal to 0 (given: -1)"),
+        (("kind: video", "kind: vidoe"), "sites[0].workloads[0].kind"),
+        (("residency: site", "residency: home"), "residency 'home' is not one of: site, any, jurisdiction:XX"),
+        (("seed: 1", "seed: 1\nseed: 2"), "seed is given twice"),
+        (("schema: nearhall/up/v1", "schema: nearhall/plan/v1"), "schema: input should be 'nearhall/up/v1'"),
+        (("id: plant-02", "id: shop-01"), "two sites have the id 'shop-01'"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(change: tuple[str, str], expected: str):
+    text = GOOD.decode()
+    assert change[0] in text
+    assert expected in _refused(text.replace(*change, 1))
+
+
+def test_all_mistakes_come_at_once():
+    text = GOOD.decode().replace("rtt_ms: 40.0", "rtt: 40.0", 1).replace("mbps: 50.0", "mbps: -1", 1)
+    message = _refused(text)
+    assert "link.rtt" in message
+    assert "link.mbps" in message
+
+
+@pytest.mark.parametrize(("text", "expected"), [("a: [1", "not valid YAML"), ("", "not a mapping"), ("- 1", "not a mapping")])
+def test_what_is_no_document_is_refused(text: str, expected: str):
+    assert expected in _refused(text)
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path):
+    with pytest.raises(InputError, match="cannot be read"):
+        read_document(tmp_path / "none.yaml", Up)
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path):
+    path = tmp_path / "kept.json"
+    write_whole(path, b"old")
+    with pytest.raises(TypeError):
+        write_whole(path, "text, not bytes")  # pyright: ignore[reportArgumentType]
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["kept.json"]
