@@ -1,0 +1,48 @@
+"""The estimate settles near the p90, and what waits is added up."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nearhall.policy.admit import Estimate, expected_ms, queue_full, still_worth
+
+milliseconds = st.floats(0, 1000, allow_nan=False)
+
+
+def test_a_steady_stream_settles_between_its_median_and_its_maximum():
+    draw = random.Random(7)
+    estimate = Estimate(50.0)
+    for _ in range(5000):
+        estimate = estimate.seen(draw.uniform(1.0, 2.0))
+    assert 1.6 < estimate.service_ms < 2.0
+
+
+@given(milliseconds, milliseconds)
+def test_an_observation_pulls_the_estimate_towards_itself_and_not_past(old: float, new: float):
+    after = Estimate(old).seen(new).service_ms
+    assert min(old, new) <= after <= max(old, new)
+
+
+@given(st.lists(milliseconds), milliseconds, milliseconds, milliseconds)
+def test_more_work_ahead_is_never_sooner(ahead: list[float], left: float, own: float, more: float):
+    before = expected_ms(ahead_ms=ahead, running_left_ms=left, own_ms=own)
+    assert expected_ms(ahead_ms=[*ahead, more], running_left_ms=left, own_ms=own) >= before >= own
+
+
+def test_a_runtime_that_is_overdue_counts_as_done():
+    assert expected_ms(ahead_ms=[], running_left_ms=-5.0, own_ms=1.0) == 1.0
+
+
+def test_queue_bound():
+    assert queue_full(8, 8)
+    assert not queue_full(7, 8)
+
+
+def test_what_is_worth_running_at_the_head_of_the_queue():
+    assert still_worth(10.0, 12.0, 2.0, client_gone=False)
+    assert still_worth(10.0, None, 1e9, client_gone=False)
+    assert not still_worth(10.0, 11.0, 2.0, client_gone=False)
+    assert not still_worth(10.0, None, 1.0, client_gone=True)
