@@ -24,6 +24,10 @@ class TensorShape(_Strict):
     ]
     shape: list[Annotated[int, Field(ge=-1)]]
     optional: bool = False
+    example_shape: list[Annotated[int, Field(ge=0)]] | None = None
+    """What to warm up and measure with, where free lengths cannot simply be 1."""
+    example_value: float = 0.0
+    """Every element of the example."""
 
 
 class Measured(_Strict):
