@@ -1,0 +1,128 @@
+"""Figures as people read them: three significant digits, a unit, thousands apart."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from math import floor, isfinite, log10
+
+NO_VALUE = "\u2013"
+"""An en dash."""
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """`value` with `digits` significant digits (two below 1), no exponent, thousands apart: 0.042, 3.20, 40.0, 1,234."""
+    if value == 0 or not isfinite(value):
+        return "0" if value == 0 else NO_VALUE
+    digits = digits if abs(value) >= 1 else min(digits, 2)
+    places = max(0, digits - 1 - floor(log10(abs(value))))
+    return f"{value:,.{min(places, 6)}f}"
+
+
+def ms(value: float) -> str:
+    """Milliseconds."""
+    return f"{significant(value)} ms"
+
+
+def signed_ms(value: float) -> str:
+    """Milliseconds with their sign, for differences."""
+    sign = "+" if value > 0 else "\u2212" if value < 0 else "±"
+    return f"{sign}{ms(abs(value))}"
+
+
+def count(value: float) -> str:
+    """A number of things."""
+    return f"{value:,.0f}"
+
+
+def percent(share: float) -> str:
+    """A share from 0 to 1 as percent; never rounds to 0 or 100 what is not."""
+    hundredths = share * 100
+    if 0 < hundredths < 0.1:
+        return "< 0.1 %"
+    if 99.9 < hundredths < 100:
+        return "> 99.9 %"
+    return f"{hundredths:.0f} %" if hundredths in {0, 100} else f"{hundredths:.1f} %"
+
+
+def size(value: float) -> str:
+    """Bytes in decimal units, as networks are billed."""
+    for limit, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if abs(value) >= limit:
+            return f"{significant(value / limit)} {unit}"
+    return f"{value:,.0f} B"
+
+
+def watts(value: float) -> str:
+    """Power."""
+    return f"{value / 1000:,.2f} kW" if abs(value) >= 10_000 else f"{value:,.0f} W" if abs(value) >= 100 else f"{value:,.1f} W"
+
+
+def energy(kwh: float) -> str:
+    """Energy: kWh, or Wh where kWh would be mostly noughts."""
+    return f"{significant(kwh)} kWh" if abs(kwh) >= 0.1 else f"{significant(kwh * 1000)} Wh"
+
+
+def joules(value: float) -> str:
+    """Energy of one request."""
+    return f"{significant(value)} J"
+
+
+def usd(value: float) -> str:
+    """Money in US dollars, the documents' currency."""
+    return f"${value:,.2f}" if abs(value) >= 1 else f"${significant(value, 2)}"
+
+
+def celsius(value: float) -> str:
+    """Temperature."""
+    return f"{value:.1f} °C"
+
+
+def mbps(value: float) -> str:
+    """Bandwidth; 0 means unlimited."""
+    return "unlimited" if value == 0 else f"{significant(value)} Mbit/s"
+
+
+def ratio(value: float) -> str:
+    """A ratio such as PUE."""
+    return f"{value:.2f}"
+
+
+def seconds(value: float) -> str:
+    """A length of time."""
+    whole = round(value)
+    if whole < 120:
+        return f"{whole} s"
+    if whole < 7200:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def moment(value: float | str) -> datetime | None:
+    """A time from seconds since 1970 or ISO 8601; None when it is neither."""
+    try:
+        found = datetime.fromtimestamp(value, UTC) if isinstance(value, int | float) else datetime.fromisoformat(value)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def clock(value: float | str) -> str:
+    """Time of day, UTC."""
+    found = moment(value)
+    return found.astimezone(UTC).strftime("%H:%M:%S") if found else NO_VALUE
+
+
+def date_and_time(value: float | str) -> str:
+    """Date and time, UTC."""
+    found = moment(value)
+    return found.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if found else NO_VALUE
+
+
+def plain(name: str) -> str:
+    """A machine's word as people write it: `queue_full` is `queue full`."""
+    return name.replace("_", " ")
+
+
+def listed(names: list[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""

@@ -1,0 +1,148 @@
+"""Reads `pilot.json` so that no figure is shown without its evidence: a JSON pointer in, a `Figure` out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nearhall.report.evidence_marks import EvidenceIndex, Figure
+from nearhall.report.formats import NO_VALUE
+
+NOT_IN_DOCUMENT = "pilot.json does not hold this figure"
+
+
+class PilotReader:
+    """The document and its evidence. Nothing here fails for a part that is missing or null: short runs leave gaps."""
+
+    def __init__(self, pilot: Mapping[str, Any]) -> None:
+        self.pilot = pilot
+        evidence = pilot.get("evidence")
+        self.evidence = EvidenceIndex(evidence if isinstance(evidence, Mapping) else {})
+
+    def at(self, pointer: str) -> Any:
+        """The value at a JSON pointer; None when any part of the way is missing."""
+        value: Any = self.pilot
+        for part in pointer.split("/")[1:]:
+            name = part.replace("~1", "/").replace("~0", "~")
+            if isinstance(value, Mapping):
+                value = value.get(name)
+            elif isinstance(value, Sequence) and not isinstance(value, str) and name.isdecimal() and int(name) < len(value):
+                value = value[int(name)]
+            else:
+                return None
+        return value
+
+    def number(self, pointer: str) -> float | None:
+        """The number at a pointer; None when there is none."""
+        value = self.at(pointer)
+        return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+    def figure(self, pointer: str, form: Callable[[float], str], *, missing: str = NOT_IN_DOCUMENT) -> Figure:
+        """The figure at a pointer, formatted, with its evidence; without a value, a dash and the reason."""
+        value = self.number(pointer)
+        if value is None:
+            return Figure(text=NO_VALUE, missing=missing)
+        kind, source = self.evidence.find(pointer)
+        return Figure(text=form(value), kind=kind, source=source)
+
+    def texts(self, pointer: str, text: str) -> Figure:
+        """A figure whose text the caller has put together from values at and below `pointer`."""
+        kind, source = self.evidence.find(pointer)
+        return Figure(text=text, kind=kind, source=source)
+
+    @property
+    def sites(self) -> list[SiteView]:
+        """The sites, in the document's order."""
+        return [
+            SiteView(reader=self, index=index, id=str(site.get("id", index))) for index, site in enumerate(self._list("/sites"))
+        ]
+
+    @property
+    def workloads(self) -> list[WorkloadView]:
+        """Every workload of every site."""
+        return [workload for site in self.sites for workload in site.workloads]
+
+    def _list(self, pointer: str) -> list[Mapping[str, Any]]:
+        found = self.at(pointer)
+        return [item for item in found if isinstance(item, Mapping)] if isinstance(found, list) else []
+
+    def items(self, pointer: str) -> list[tuple[str, Mapping[str, Any]]]:
+        """The objects of the list at `pointer`, each with its own pointer."""
+        return [(f"{pointer}/{index}", item) for index, item in enumerate(self._list(pointer))]
+
+    def entries(self, pointer: str) -> Iterator[tuple[str, Any]]:
+        """The members of the object at `pointer`."""
+        found = self.at(pointer)
+        yield from found.items() if isinstance(found, Mapping) else ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadView:
+    """One workload: where it stands in the document and what it is called."""
+
+    reader: PilotReader
+    site: str
+    pointer: str
+    id: str
+    model: str
+    residency: str
+    chat: bool
+    """Compared by its times to first token."""
+
+    @property
+    def label(self) -> str:
+        """Workload and site, for tables and pictures over several sites."""
+        return f"{self.id} · {self.site}"
+
+    def number(self, below: str) -> float | None:
+        """The number at a path below this workload."""
+        return self.reader.number(f"{self.pointer}/{below}")
+
+    def figure(self, below: str, form: Callable[[float], str], *, missing: str = NOT_IN_DOCUMENT) -> Figure:
+        """The figure at a path below this workload."""
+        return self.reader.figure(f"{self.pointer}/{below}", form, missing=missing)
+
+    @property
+    def times(self) -> str:
+        """Which times tell how soon an answer comes: the whole answer's, or for chat the first token's."""
+        return "ttft_ms" if self.chat else "latency_ms"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteView:
+    """One site: where it stands in the document."""
+
+    reader: PilotReader
+    index: int
+    id: str
+
+    @property
+    def pointer(self) -> str:
+        """Its place in the document."""
+        return f"/sites/{self.index}"
+
+    def figure(self, below: str, form: Callable[[float], str], *, missing: str = NOT_IN_DOCUMENT) -> Figure:
+        """The figure at a path below this site."""
+        return self.reader.figure(f"{self.pointer}/{below}", form, missing=missing)
+
+    @property
+    def workloads(self) -> list[WorkloadView]:
+        """Its workloads."""
+        return [
+            WorkloadView(
+                reader=self.reader,
+                site=self.id,
+                pointer=pointer,
+                id=str(item.get("id", "?")),
+                model=str(item.get("model", "?")),
+                residency=str(item.get("residency", "any")),
+                chat=_has_times(item.get("ttft_ms")),
+            )
+            for pointer, item in self.reader.items(f"{self.pointer}/workloads")
+        ]
+
+
+def _has_times(ttft: Any) -> bool:
+    """Whether `ttft_ms` holds times, here or at the hub; documents fill it for chat only."""
+    return isinstance(ttft, Mapping) and any(isinstance(side, int | float | Mapping) for side in ttft.values())

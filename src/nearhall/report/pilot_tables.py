@@ -1,0 +1,347 @@
+"""The rows of a pilot report's tables: every cell a `Figure`, so that none stands without its evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nearhall.core.evidence import Kind
+from nearhall.core.histogram import SAMPLES_NEEDED
+from nearhall.report.evidence_marks import Figure, joined
+from nearhall.report.formats import (
+    NO_VALUE,
+    celsius,
+    count,
+    date_and_time,
+    mbps,
+    ms,
+    percent,
+    plain,
+    ratio,
+    signed_ms,
+    significant,
+    size,
+    usd,
+)
+from nearhall.report.formats import (
+    energy as energy_text,
+)
+from nearhall.report.pilot_reader import NOT_IN_DOCUMENT, PilotReader, SiteView, WorkloadView
+from nearhall.report.verdict import Finding, find
+
+QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+FIGURES_LISTED_MAX = 5000
+"""A long run's blocks make tens of thousands of figures; a browser lays out this many rows in about a second."""
+
+REFUSED_BECAUSE: dict[str, str] = {
+    "restarting": "the gateway was starting; the agent answered in its place, so clients knew to retry",
+    "draining": "the gateway was being stopped on purpose",
+    "deadline": "no place that was allowed could have answered in time",
+    "queue_full": "more requests were waiting than the bounded queue holds",
+    "residency": "only a place that the residency rule forbids could have answered",
+    "hub_unreachable": "only the hub could have answered, and the link or the hub was down",
+    "model_unknown": "neither site nor hub knows the model",
+    "model_not_ready": "the model was loading and no other place was allowed",
+    "bad_request": "the request was malformed",
+    "unsupported": "the request asked for something this server does not do",
+    "too_large": "the body was over the limit",
+    "runtime_failed": "the runtime broke while it worked on the request",
+}
+
+SO: dict[Finding, tuple[str, str]] = {
+    Finding.LOCAL: ("local sooner", "yes"),
+    Finding.EVEN: ("as fast", "even"),
+    Finding.HUB: ("hub sooner", "no"),
+    Finding.UNKNOWN: ("not compared", "even"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A label and its figures."""
+
+    label: str
+    figures: list[Figure]
+    site: str = ""
+    place: str = ""
+    baseline: str = ""
+
+
+def evidence_counts(reader: PilotReader) -> list[dict[str, Any]]:
+    """How many figures there are of each kind, for the kinds that occur."""
+    counted = [(kind, reader.number(f"/counts/{kind.value}")) for kind in Kind]
+    return [
+        {"kind": k, "n": int(n), "figure": Figure(text="", kind=k, source=f"{int(n)} figures of pilot.json")}
+        for k, n in counted
+        if n
+    ]
+
+
+def where_it_pays(reader: PilotReader) -> list[Row]:
+    """The round trip above which local pays, and what a thousand requests take, here and at the hub, by workload."""
+    missing = "not compared: no pairs of this workload at this site"
+    return [
+        Row(
+            label=workload.id,
+            site=workload.site,
+            figures=[
+                workload.figure("break_even_rtt_ms", ms, missing=missing),
+                *(_per_thousand(workload, place) for place in ("local", "hub")),
+            ],
+        )
+        for workload in reader.workloads
+    ]
+
+
+def link_round_trips(reader: PilotReader) -> list[Figure]:
+    """The link's round trip, a figure for each site."""
+    return [site.figure("link/rtt_ms", ms, missing="the site did not report its round trip") for site in reader.sites]
+
+
+def in_time(reader: PilotReader) -> dict[str, Any]:
+    """The share of answers within 10 ms, and what was late, refused or failed, of all sites."""
+    base = "/totals/requests"
+    share = _share(reader)
+    refused = list(reader.entries(f"{base}/rejected"))
+    rows: list[tuple[str, Figure]] = [
+        ("requests", reader.figure(f"{base}/total", count)),
+        ("answered on site", reader.figure(f"{base}/local", count)),
+        ("answered by the hub", reader.figure(f"{base}/hub", count)),
+        ("late (after their target)", reader.figure(f"{base}/late", count)),
+    ]
+    rows += [(f"refused: {plain(reason)}", reader.figure(f"{base}/rejected/{reason}", count)) for reason, n in refused if n]
+    rows.append(("failed", reader.figure(f"{base}/failed", count)))
+    return {"share": share, "missing": "pilot.json does not count answers within 10 ms", "rows": rows}
+
+
+def _share(reader: PilotReader) -> Figure | None:
+    """The share as the document has it, or as its two counts say it."""
+    base = "/totals/requests"
+    for name in ("within_10_ms_share", "within_10_ms_fraction"):
+        if reader.number(f"{base}/{name}") is not None:
+            return reader.figure(f"{base}/{name}", percent)
+    within, local, hub = (reader.number(f"{base}/{name}") for name in ("within_10_ms", "local", "hub"))
+    answered = (local or 0) + (hub or 0)
+    return reader.texts(f"{base}/within_10_ms", percent(within / answered)) if within is not None and answered else None
+
+
+def _per_thousand(workload: WorkloadView, place: str) -> Figure:
+    """`per_thousand` where the document has it; else joules of one request, which are kilojoules of a thousand."""
+    parts = [
+        workload.figure(f"per_thousand/{place}/{name}", form) for name, form in (("energy_kwh", energy_text), ("cost_usd", usd))
+    ]
+    known = [figure for figure in parts if not figure.missing]
+    if known:
+        return joined(" · ".join(figure.text for figure in known), known)
+    if place == "local":
+        return workload.figure(
+            "energy_j_per_request/full", lambda joules: f"{significant(joules)} kJ", missing="no energy was counted"
+        )
+    return Figure(text=NO_VALUE, missing="the hub's energy was not metered in this run")
+
+
+def latencies(reader: PilotReader) -> list[Row]:
+    """Latency of each workload by each place."""
+    rows: list[Row] = []
+    for workload in reader.workloads:
+        for place in ("local", "hub"):
+            base = f"latency_ms/{place}"
+            if workload.number(f"{base}/n"):
+                quantiles = [workload.figure(f"{base}/{q}", ms, missing=_too_few(share)) for q, share in QUANTILES.items()]
+                parts = [workload.figure(f"{base}/{part}_p50", ms) for part in ("service", "queue", "network")]
+                answers = workload.figure(f"{base}/n", count)
+                rows.append(
+                    Row(
+                        label=workload.id,
+                        site=workload.site,
+                        place=place,
+                        figures=[answers, *quantiles, *parts, first_token(workload, place)],
+                    )
+                )
+    return rows
+
+
+def first_token(workload: WorkloadView, place: str) -> Figure:
+    """Median time to the first token; the document may hold it plain or as an object with its quantiles."""
+    if not workload.chat:
+        return Figure(text="", missing="not a chat")
+    below = f"ttft_ms/{place}"
+    return workload.figure(below if workload.number(below) is not None else f"{below}/p50", ms, missing="too few answers")
+
+
+def _too_few(share: float) -> str:
+    return f"needs {SAMPLES_NEEDED[share]:,} answers"
+
+
+def gains(reader: PilotReader) -> list[dict[str, Any]]:
+    """The paired gain of each workload and what it means."""
+    rows: list[dict[str, Any]] = []
+    for workload in reader.workloads:
+        base = "latency_ms/gain_p50"
+        low, high = (workload.number(f"{base}/{end}") for end in ("low", "high"))
+        so, tone = SO[find(workload)]
+        interval = Figure(text=NO_VALUE, missing="too few pairs for an interval")
+        if low is not None and high is not None:
+            interval = reader.texts(
+                f"{workload.pointer}/{base}/low", f"{signed_ms(low).removesuffix(' ms')} to {signed_ms(high)}"
+            )
+        value = workload.figure(f"{base}/value", signed_ms, missing="no pairs were compared")
+        rows.append({"label": workload.id, "site": workload.site, "value": value, "interval": interval, "so": so, "tone": tone})
+    return rows
+
+
+def requests(reader: PilotReader) -> list[Row]:
+    """Where each workload's requests went."""
+    rows: list[Row] = []
+    for workload in reader.workloads:
+        total = sum(n for _, n in reader.entries(f"{workload.pointer}/requests/rejected"))
+        refused = reader.texts(f"{workload.pointer}/requests/rejected", count(total))
+        figures = {name: workload.figure(f"requests/{name}", count) for name in ("local", "hub", "failed", "late")}
+        rows.append(
+            Row(
+                label=workload.id,
+                site=workload.site,
+                figures=[figures["local"], figures["hub"], refused, figures["failed"], figures["late"]],
+            )
+        )
+    return rows
+
+
+def refusals(reader: PilotReader) -> list[dict[str, Any]]:
+    """What was refused and why, in words."""
+    return [
+        {
+            "label": workload.id,
+            "site": workload.site,
+            "reason": reason,
+            "figure": workload.figure(f"requests/rejected/{reason}", count),
+            "why": REFUSED_BECAUSE.get(reason, plain(reason)),
+        }
+        for workload in reader.workloads
+        for reason, n in reader.entries(f"{workload.pointer}/requests/rejected")
+        if n
+    ]
+
+
+def byte_rows(reader: PilotReader) -> list[Row]:
+    """Bytes raw against sent, by workload and in all."""
+    rows: list[Row] = []
+    for workload in reader.workloads:
+        base = "upstream_bytes"
+        none = "chat claims no saving" if workload.chat else NOT_IN_DOCUMENT
+        figures = [
+            workload.figure(f"{base}/raw", size, missing=none),
+            workload.figure(f"{base}/sent", size),
+            workload.figure(f"{base}/saved_fraction", percent, missing=none),
+            workload.figure(f"{base}/probe", size),
+        ]
+        baseline = str(reader.at(f"{workload.pointer}/{base}/baseline") or "")
+        rows.append(Row(label=workload.id, site=workload.site, figures=figures, baseline=baseline))
+    total = "/totals/upstream_bytes"
+    names: tuple[tuple[str, Callable[[float], str]], ...] = (
+        ("raw", size),
+        ("sent", size),
+        ("saved_fraction", percent),
+        ("probe", size),
+    )
+    rows.append(
+        Row(
+            label="all",
+            baseline="with telemetry and control",
+            figures=[reader.figure(f"{total}/{name}", form) for name, form in names],
+        )
+    )
+    return rows
+
+
+def energy(site: SiteView) -> list[tuple[str, Figure]]:
+    """The site's energy by place, its balance and its PUE."""
+    labels = {
+        "facility": "feed",
+        "cooling": "cooling",
+        "other": "other",
+        "ups_in": "UPS input",
+        "ups_out": "UPS output",
+        "it": "IT",
+    }
+    rows = [(label, site.figure(f"energy/{name}_kwh", energy_text)) for name, label in labels.items()]
+    rows.append(
+        ("meters disagree by", site.figure("energy/closure_percent", lambda value: f"{value:.1f} %", missing="too short to tell"))
+    )
+    category = site.reader.at(f"{site.pointer}/pue/category")
+    interim = ", interim" if site.reader.at(f"{site.pointer}/pue/interim") else ""
+    label = f"PUE ({category}{interim})" if category else f"PUE{interim}"
+    return [(*row,) for row in rows] + [(label, site.figure("pue/value", ratio, missing="too little energy to divide"))]
+
+
+def site_facts(site: SiteView) -> list[tuple[str, str | Figure]]:
+    """What the site is and what it ran on."""
+    reader = site.reader
+    rows: list[tuple[str, str | Figure]] = [
+        (plain(name), str(value))
+        for name in ("class", "jurisdiction")
+        if (value := reader.at(f"{site.pointer}/{name}")) is not None
+    ]
+    for end in ("start", "end"):
+        value = reader.at(f"{site.pointer}/period/{end}")
+        if isinstance(value, str | int | float):
+            rows.append((f"period {end}", date_and_time(value)))
+    rows += [
+        ("telemetry covers", site.figure("coverage", percent)),
+        ("clock off by", site.figure("clock_error_ms", ms)),
+        ("round trip to the hub", site.figure("link/rtt_ms", ms)),
+        ("bandwidth", site.figure("link/mbps", mbps)),
+    ]
+    rows += [
+        (plain(name), str(value))
+        for name, value in reader.entries(f"{site.pointer}/host")
+        if isinstance(value, str | int | float)
+    ]
+    for _, meter in reader.items(f"{site.pointer}/meters"):
+        words = [str(meter.get("protocol") or ""), str(meter.get("serial") or "no serial")]
+        rows.append((f"meter {meter.get('id')} ({meter.get('position')})", " ".join(word for word in words if word)))
+    return rows
+
+
+def every_figure(reader: PilotReader) -> list[dict[str, Any]]:
+    """Each number of the document with its pointer and evidence, except the evidence itself and long series."""
+    rows: list[dict[str, Any]] = []
+    for pointer, value in _numbers(reader.pilot, ""):
+        form = _form(pointer.rsplit("/", 1)[-1])
+        rows.append({"pointer": pointer, "figure": reader.texts(pointer, form(value))})
+        if len(rows) == FIGURES_LISTED_MAX:
+            break
+    return rows
+
+
+_SKIPPED = frozenset({"evidence", "counts", "run", "series", "blocks", "host", "events"})
+
+
+def _numbers(value: Any, pointer: str) -> Iterator[tuple[str, float]]:
+    if isinstance(value, Mapping):
+        for name, below in value.items():
+            if name not in _SKIPPED:
+                yield from _numbers(below, f"{pointer}/{str(name).replace('~', '~0').replace('/', '~1')}")
+    elif isinstance(value, list):
+        for index, below in enumerate(value):
+            yield from _numbers(below, f"{pointer}/{index}")
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield pointer, value
+
+
+def _form(name: str) -> Callable[[float], str]:
+    """How a figure is written, from the unit at the end of its name."""
+    units: dict[str, Callable[[float], str]] = {
+        "_kwh": energy_text,
+        "_fraction": percent,
+        "_usd": usd,
+        "_c": celsius,
+        "_mbps": mbps,
+    }
+    return next((form for unit, form in units.items() if name.endswith(unit)), significant_or_count)
+
+
+def significant_or_count(value: float) -> str:
+    """Whole numbers whole, others to four digits."""
+    return count(value) if float(value).is_integer() else significant(value, 4)

@@ -1,0 +1,238 @@
+"""What a pilot says about where to host a model, in words: pure comparison of figures that `pilot.json` holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from nearhall.core.evidence import STRENGTH, Kind
+from nearhall.report.evidence_marks import Figure, Words, joined, said
+from nearhall.report.formats import listed, ms
+from nearhall.report.pilot_reader import PilotReader, SiteView, WorkloadView
+
+GAIN_MS_MIN = 1.0
+"""Sooner by less than this is no reason to buy anything: no person notices it and the run's own noise is near it."""
+CLOSURE_PERCENT_MAX = 5.0
+"""Meters of class 1 at feed, UPS, IT and cooling can disagree by about 3 % between them; beyond 5 % one of them is wrong."""
+
+
+class Finding(Enum):
+    """How one workload's local answers compare with what the hub's would have been."""
+
+    LOCAL = "local"
+    """The whole interval says local is sooner, by something that matters."""
+    EVEN = "even"
+    HUB = "hub"
+    UNKNOWN = "unknown"
+    """No pairs were compared."""
+
+
+class Verdict(Enum):
+    """The pilot as a whole."""
+
+    LOCAL = "local"
+    MIXED = "mixed"
+    EVEN = "even"
+    HUB = "hub"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """The first screen's words."""
+
+    verdict: Verdict
+    sentence: Words
+    reasons: tuple[Words, ...]
+    """The short paragraph, a sentence each."""
+    rehearsed: bool
+    """Some figure the verdict rests on was not measured: stamped REHEARSED."""
+    unsupported: tuple[str, ...]
+    """Why it cannot support a purchase; empty when it can."""
+    warnings: tuple[str, ...]
+    """What casts doubt on the figures themselves, such as an energy balance that does not close."""
+
+
+def find(workload: WorkloadView) -> Finding:
+    """How a workload compares, from the paired gain and its interval (hub's time less local time, milliseconds)."""
+    value, low, high = (workload.number(f"latency_ms/gain_p50/{key}") for key in ("value", "low", "high"))
+    if value is None or low is None or high is None:
+        return Finding.UNKNOWN
+    if low >= GAIN_MS_MIN:
+        return Finding.LOCAL
+    return Finding.HUB if high <= -GAIN_MS_MIN else Finding.EVEN
+
+
+def decide(pilot: Mapping[str, Any]) -> Decision:
+    """The verdict on a whole pilot."""
+    reader = PilotReader(pilot)
+    compared = [(workload, find(workload)) for workload in reader.workloads]
+    known = [(w, f) for w, f in compared if f is not Finding.UNKNOWN]
+    verdict = _overall([finding for _, finding in known])
+    unsupported = tuple(_unsupported(reader))
+    return Decision(
+        verdict=verdict,
+        sentence=_sentence(verdict, reader, known),
+        reasons=tuple(_reasons(verdict, reader, compared)),
+        rehearsed=_rehearsed(reader),
+        unsupported=unsupported,
+        warnings=tuple(_warnings(reader)),
+    )
+
+
+def _overall(findings: list[Finding]) -> Verdict:
+    kinds = set(findings)
+    if not kinds:
+        return Verdict.UNKNOWN
+    if len(kinds) == 1:
+        return Verdict(kinds.pop().value)
+    return Verdict.MIXED if Finding.LOCAL in kinds else Verdict.EVEN
+
+
+def _sentence(verdict: Verdict, reader: PilotReader, known: list[tuple[WorkloadView, Finding]]) -> Words:
+    trip = _trips(reader)
+    if verdict is Verdict.UNKNOWN:
+        return said("No verdict yet: too few answers were compared with the hub's.")
+    if verdict is Verdict.LOCAL:
+        return said("Answering on site pays: {gain} sooner than the hub at a round trip of {trip}.", gain=_span(known), trip=trip)
+    if verdict is Verdict.MIXED:
+        local, rest = (listed(_names(known, wanted)) for wanted in (True, False))
+        return said(f"Answering on site pays for {local}; the hub is as fast for {rest}, at a round trip of {{trip}}.", trip=trip)
+    if verdict is Verdict.EVEN:
+        return said("At this round trip, {trip}, the hub answers as fast: speed alone does not pay for a small site.", trip=trip)
+    return said("At this round trip, {trip}, the hub answers sooner: speed is no reason for a small site.", trip=trip)
+
+
+def _reasons(verdict: Verdict, reader: PilotReader, compared: list[tuple[WorkloadView, Finding]]) -> list[Words]:
+    if verdict is Verdict.UNKNOWN:
+        return [said("Requests were served, but a claim of gain needs pairs: the same request asked of both. Run longer.")]
+    lines = _above_which(verdict, reader)
+    if any(w.chat and f is not Finding.UNKNOWN for w, f in compared):
+        lines.append(said("Chat is compared by its time to the first token, in pairs."))
+    missing = [w.label for w, f in compared if f is Finding.UNKNOWN and w.number("requests/local")]
+    if missing:
+        lines.append(said(f"Not compared, for want of pairs: {listed(missing)}."))
+    absent = [
+        w.label for w, f in compared if f is Finding.UNKNOWN and not w.number("requests/local") and w.number("requests/hub")
+    ]
+    if absent:
+        lines.append(said(f"The hub answered all of {listed(absent)}, so there is nothing to compare there."))
+    kept = sorted({w.id for w, _ in compared if w.residency == "site"})
+    if kept:
+        lines.append(said(f"Only counts leave the site for {listed(kept)}: residency may decide where speed does not."))
+    return lines
+
+
+def _above_which(verdict: Verdict, reader: PilotReader) -> list[Words]:
+    """From which round trip local pays, and what else may speak for a site when speed does not."""
+    bounds = _break_even(reader)
+    slower = verdict in {Verdict.EVEN, Verdict.HUB}
+    why = ", or for residency (data that may not leave) and autonomy (serving on when the link is cut)" if slower else ""
+    if not bounds:
+        return [said(f"No round trip above which a site pays could be told from this run{why}.")] if slower else []
+    first = "A small site pays only above" if slower else "It pays above"
+    if len(bounds) == 1:
+        return [said(f"{first} a round trip of {{low}}{why}.", low=bounds[0][1])]
+    (low_name, low), (high_name, high) = bounds
+    return [said(f"{first} a round trip of {{low}} ({low_name}) to {{high}} ({high_name}){why}.", low=low, high=high)]
+
+
+def _unsupported(reader: PilotReader) -> list[str]:
+    """What stands in for the world: a purchase needs the link, the power and the compared latencies measured."""
+    weak: list[str] = []
+    link = {_kind(reader, f"{site.pointer}/link/rtt_ms") for site in reader.sites}
+    power = {_kind(reader, f"{site.pointer}/energy/facility_kwh") for site in reader.sites}
+    for what, kinds in (("the link", link), ("power", power)):
+        weaker = sorted((kind for kind in kinds if kind is not Kind.MEASURED), key=STRENGTH.__getitem__)
+        if weaker or not kinds:
+            weak.append(f"{what} is {weaker[0].value if weaker else 'unknown'}")
+    gains = {_kind(reader, f"{w.pointer}/latency_ms/gain_p50/value") for w in reader.workloads if find(w) is not Finding.UNKNOWN}
+    if not gains:
+        weak.append("no gain was compared")
+    elif gains != {Kind.MEASURED} and not weak:
+        weak.append("the hub's latency is not measured")
+    if _warnings(reader):
+        weak.append("the energy balance does not close")
+    return weak
+
+
+def _rehearsed(reader: PilotReader) -> bool:
+    pointers = [f"{s.pointer}/{below}" for s in reader.sites for below in ("link/rtt_ms", "energy/facility_kwh")]
+    pointers += [f"{w.pointer}/latency_ms/gain_p50/value" for w in reader.workloads]
+    held = [p for p in pointers if reader.number(p) is not None]
+    return not held or any(_kind(reader, p) is not Kind.MEASURED for p in held)
+
+
+def _kind(reader: PilotReader, pointer: str) -> Kind:
+    return reader.evidence.find(pointer)[0]
+
+
+def _warnings(reader: PilotReader) -> list[str]:
+    return [warning for site in reader.sites for warning in balance_warnings(site)]
+
+
+def balance_warnings(site: SiteView) -> list[str]:
+    """Which meters do not agree, in words; empty while the energy balance closes.
+
+    The hub's own finding (an event of kind `balance`) names the meter; without one the closure figure is judged.
+    """
+    reader = site.reader
+    told = [
+        str(item.get("text", ""))
+        for pointer in ("/events", f"{site.pointer}/events")
+        for _, item in reader.items(pointer)
+        if item.get("kind") == "balance" and item.get("level", "warning") != "info" and item.get("site", site.id) == site.id
+    ]
+    if told:
+        return [f"{site.id}: {text}" for text in dict.fromkeys(told)]
+    closure = reader.number(f"{site.pointer}/energy/closure_percent")
+    if closure is not None and abs(closure) > CLOSURE_PERCENT_MAX:
+        return [
+            f"{site.id}: the meters do not agree: feed and the sum below it differ by {abs(closure):.1f} %; "
+            "energy and cost of this site cannot be trusted until the wrong meter is found"
+        ]
+    return []
+
+
+def _span(known: list[tuple[WorkloadView, Finding]]) -> Figure:
+    """The least and the greatest gain, as the document holds them."""
+    return _range([(w.number("latency_ms/gain_p50/value") or 0.0, w.figure("latency_ms/gain_p50/value", ms)) for w, _ in known])
+
+
+def _trips(reader: PilotReader) -> Figure:
+    """The sites' round trips to the hub."""
+    below = "link/rtt_ms"
+    found = [(value, s.figure(below, ms)) for s in reader.sites if (value := reader.number(f"{s.pointer}/{below}")) is not None]
+    return _range(found) if found else Figure(text="unknown length", missing="no site reported its round trip")
+
+
+def _range(found: list[tuple[float, Figure]]) -> Figure:
+    ordered = sorted(found, key=lambda pair: pair[0])
+    low, high = ordered[0][1], ordered[-1][1]
+    text = low.text if low.text == high.text else f"{low.text.removesuffix(' ms')} to {high.text}"
+    return joined(text, [figure for _, figure in ordered])
+
+
+def _break_even(reader: PilotReader) -> list[tuple[str, Figure]]:
+    """(workload, round trip above which local pays): the least and the greatest, one where they agree, none when unknown."""
+    found = sorted(
+        (
+            (value, w.label, w.figure("break_even_rtt_ms", ms))
+            for w in reader.workloads
+            if (value := w.number("break_even_rtt_ms")) is not None
+        ),
+        key=lambda item: item[0],
+    )
+    if not found:
+        return []
+    ends = [(label, figure) for _, label, figure in (found[0], found[-1])]
+    return ends[:1] if ends[0][1].text == ends[1][1].text else ends
+
+
+def _names(known: list[tuple[WorkloadView, Finding]], local: bool) -> list[str]:
+    """Workloads that are sooner on site, or the others; with their site's name where the sites differ."""
+    hits = [w for w, f in known if (f is Finding.LOCAL) is local]
+    others = {w.id for w, f in known if (f is Finding.LOCAL) is not local}
+    return list(dict.fromkeys(w.label if w.id in others else w.id for w in hits))
