@@ -14,7 +14,10 @@ from nearhall.report.look import style, theme_script
 
 
 def render(template: str, *, pictures: Mapping[str, Any], connect: str = "'none'", **parts: Any) -> str:
-    """The page; its template marks style, scripts and pictures, which are ours, as safe, and nothing else. `connect` is what its scripts may reach (Content-Security-Policy's connect-src)."""
+    """The page; its template marks style, scripts and pictures, which are ours, as safe, and nothing else.
+
+    `connect` is what its scripts may reach (Content-Security-Policy's connect-src).
+    """
     return (
         _environment()
         .get_template(template)
