@@ -1,0 +1,115 @@
+# Only python3 (>= 3.11, with venv), make and a Python package index are needed: no root, no compiler.
+# Everything goes into .venv and the cache folder ($NEARHALL_CACHE, or $XDG_CACHE_HOME/nearhall, or ~/.cache/nearhall).
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+LOCK_FOR_UP := $(if $(filter --light,$(ARGS)),pilot,full)
+
+# A machine's own pip settings stay in force (index, certificates); only chatter about this pip is silenced.
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYTHONNODEBUGRANGES := 1
+# Another virtual environment that happens to be active must not leak into ours.
+unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
+
+.DEFAULT_GOAL := help
+.SUFFIXES:
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help: ## Say what can be made (this)
+	@echo 'make up                           run a pilot on this machine: a hub, two sites, real models, a report'
+	@echo 'make up ARGS="--light --seconds 60 --out pilot"   the same without the chat model, for a minute'
+	@echo
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@echo
+	@echo 'Once installed: $(BIN)/nearhall --help'
+
+# ---- installing -----------------------------------------------------------------------------------------------
+
+.PHONY: setup
+setup: $(VENV)/.installed-dev ## Install everything for developing into .venv
+
+$(VENV)/.made:
+	@$(PYTHON) -c '' 2>/dev/null || { echo 'make: $(PYTHON) is missing. Debian, Ubuntu: apt-get install python3 python3-venv' >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "make: nearhall needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1)." >&2; \
+	  echo '      Have a newer one? make PYTHON=python3.12 ...' >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo 'make: Python has no venv module. Debian, Ubuntu: apt-get install python3-venv' >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# The locks are resolved together (see `lock`), so that each is a part of the next: pilot < full < dev. Installing one
+# therefore satisfies the smaller ones, and changing from one to another never changes a version.
+CONTAINS_dev := dev full pilot
+CONTAINS_full := full pilot
+CONTAINS_pilot := pilot
+
+$(VENV)/.installed-%: requirements/%.txt pyproject.toml $(VENV)/.made
+	@echo "Installing $$(grep -c == $<) packages from $< into $(VENV) (once; a minute or a few, by the speed of the index) ..." >&2
+	@$(BIN)/python -m pip install -qq --no-deps --require-hashes -r $<
+	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --editable .
+	@touch $(foreach lock,$(CONTAINS_$*),$(VENV)/.installed-$(lock))
+
+# ---- running --------------------------------------------------------------------------------------------------
+
+.PHONY: up
+up: $(VENV)/.installed-$(LOCK_FOR_UP) ## Run the pilot: make up ARGS="--seconds 60 --out pilot"; with --light less is installed
+	@exec $(BIN)/nearhall up $(ARGS)
+
+.PHONY: test
+test: $(VENV)/.installed-dev ## Run the tests: make test ARGS="tests/core -x"
+	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: bench
+bench: $(VENV)/.installed-dev ## Measure the gateway's overhead over the bare runtime, as ratios in one run
+	@for file in bench/*.py; do echo "== $$file"; $(BIN)/python "$$file" $(ARGS) || exit 1; done
+
+# ---- checking: everything that CI runs ------------------------------------------------------------------------
+
+.PHONY: check
+check: format lint types imports dependencies spelling changes docs covered ## Format, lint, types, imports, tests, docs: what CI runs
+	@echo 'check: all well'
+
+.PHONY: format lint types imports dependencies spelling changes covered
+format: $(VENV)/.installed-dev
+	@echo '== format'; $(BIN)/ruff format --check .
+lint: $(VENV)/.installed-dev
+	@echo '== lint'; $(BIN)/ruff check .
+types: $(VENV)/.installed-dev
+	@echo '== types'; $(BIN)/basedpyright
+imports: $(VENV)/.installed-dev
+	@echo '== imports'; $(BIN)/lint-imports
+dependencies: $(VENV)/.installed-dev
+	@echo '== dependencies'; $(BIN)/deptry src
+spelling: $(VENV)/.installed-dev
+	@echo '== spelling'; $(BIN)/codespell
+changes: $(VENV)/.installed-dev
+	@echo '== news'; $(BIN)/towncrier build --draft --version next >/dev/null
+covered: $(VENV)/.installed-dev
+	@echo '== tests'; $(BIN)/coverage erase && $(BIN)/coverage run -m pytest $(ARGS)
+	@echo '== coverage'; $(BIN)/coverage combine -q; $(BIN)/coverage report --skip-covered | tail -n 40
+
+.PHONY: docs
+docs: $(VENV)/.installed-dev ## Generate the reference and build docs into build/docs
+	@echo '== docs'; $(BIN)/python docs/generate.py && $(BIN)/zensical build --clean
+
+# ---- keeping --------------------------------------------------------------------------------------------------
+
+UV ?= uv
+COMPILE = $(UV) pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+  --no-emit-index-url --no-emit-find-links --no-header --no-annotate
+
+.PHONY: lock
+lock: ## Resolve the four locks from one set (needs uv); LOCKARGS="--upgrade" takes newer versions
+	@command -v $(UV) >/dev/null || { echo 'make: uv is missing; in a virtual environment of its own: pip install uv; make UV=.../uv lock' >&2; exit 1; }
+	@$(COMPILE) --group dev --all-extras $(LOCKARGS) -o requirements/dev.txt
+	@$(COMPILE) --group build -c requirements/dev.txt --extra pilot --extra llm -o requirements/full.txt
+	@$(COMPILE) --group build -c requirements/dev.txt --extra pilot -o requirements/pilot.txt
+	@$(COMPILE) --group build -c requirements/dev.txt -o requirements/base.txt
+
+.PHONY: clean
+clean: ## Remove what was built; .venv, the cache and your pilots stay
+	@rm -rf build dist docs/reference/generated .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* .import_linter_cache
