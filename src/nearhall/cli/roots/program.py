@@ -1,0 +1,83 @@
+"""What every program's composition root needs: settings from one JSON file, a way to stop, a line that says it serves.
+
+Imported by the agent too, so it stays with the standard library and msgspec.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from nearhall.core.errors import InputError, NearhallError
+
+EXIT_FAILED = 1
+EXIT_BAD_INPUT = 2
+
+Settings = TypeVar("Settings")
+
+
+def read_settings(path: str, kind: type[Settings]) -> Settings:
+    """The program's settings; raises InputError for a file that is none, a wrong type or an unknown key."""
+    try:
+        plain = msgspec.json.decode(Path(path).read_bytes())
+        settings = msgspec.convert(plain, kind)
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", where=path) from error
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise InputError(str(error), where=path) from error
+    unknown = sorted(
+        set(plain) - set(msgspec.structs.fields(kind) if issubclass(kind, msgspec.Struct) else kind.__dataclass_fields__)
+    )  # type: ignore[attr-defined]
+    if unknown:
+        raise InputError(f"{unknown[0]} is not a setting of this program", where=path)
+    return settings
+
+
+def say_ready(**facts: object) -> None:
+    """Tells the parent, on standard output, that the program serves."""
+    sys.stdout.write(f"READY {json.dumps(facts)}\n")
+    sys.stdout.flush()
+
+
+def stop_event(*, with_stdin: bool) -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set, and, if asked for, the end of standard input: a dead parent ends its children."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if with_stdin:
+
+        def readable() -> None:
+            if not os.read(0, 4096):
+                loop.remove_reader(0)
+                stop.set()
+
+        loop.add_reader(0, readable)
+    return stop
+
+
+def run_program(main: Callable[[str], Coroutine[Any, Any, None]], *, runner: Callable[[Any], Any] = asyncio.run) -> None:
+    """Runs a program on the settings file named on its command line; one clear line instead of a traceback."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    if len(sys.argv) != 2:
+        sys.stderr.write("give one settings file\n")
+        sys.exit(EXIT_BAD_INPUT)
+    try:
+        runner(main(sys.argv[1]))
+    except InputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(EXIT_BAD_INPUT)
+    except NearhallError as error:
+        sys.stderr.write(f"failed: {error}\n")
+        sys.exit(EXIT_FAILED)
+    except KeyboardInterrupt:
+        sys.exit(130)
