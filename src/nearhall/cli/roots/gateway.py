@@ -1,0 +1,343 @@
+"""PROGRAM serve: puts the data plane together from its settings and runs it until it is told to stop.
+
+    python -m nearhall.cli.roots.gateway CONFIG.json
+
+Prints `READY {"port": ...}` once its small models are loaded and it listens; language models go on loading in the background.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import ssl
+import sys
+import threading
+import uuid
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+import uvloop
+
+from nearhall.cli.output import run
+from nearhall.cli.roots.tls_protocol import TlsProtocol
+from nearhall.core.errors import InputError, PermanentError
+from nearhall.documents.whole_file import write_whole
+from nearhall.drivers.clock import SystemClock
+from nearhall.drivers.own_cpu import own_cpu_seconds, start_ticks
+from nearhall.gateway.app import App
+from nearhall.gateway.control import Control, snapshot
+from nearhall.gateway.forward import HubLink
+from nearhall.gateway.metrics import Metrics
+from nearhall.gateway.models import Models, Opener, Runtime
+from nearhall.gateway.plane import Plane
+from nearhall.gateway.probes import Probes
+from nearhall.gateway.settings import Hub, Settings, read_settings
+from nearhall.gateway.stats import Stats
+from nearhall.gateway.workloads import Workloads
+from nearhall.ports.clock import Clock
+from nearhall.ports.runtime import Fallback, ModelFile
+from nearhall.wire.telemetry import Event
+
+log = logging.getLogger("nearhall.gateway")
+
+BACKLOG = 512
+"""Connections the kernel holds while the loop is busy; the default of 128 lost some in bursts."""
+SMALL_MODELS_S_MAX = 10.0
+"""Listening begins after this at the latest, even if a model still loads; what is asked of it goes to the hub meanwhile."""
+KEEP_ALIVE_S = 75
+"""Longer than the idle time of common clients' pools, so that they close first and never write into a closing connection."""
+
+
+def open_runtime(file: ModelFile) -> Runtime:
+    """The runtime that the file names, its library imported only now; an absent library names the extra that brings it."""
+    try:
+        if file.runtime == "onnxruntime":
+            from nearhall.drivers.onnx_runtime import OnnxRuntime
+
+            return OnnxRuntime(file)
+        if file.runtime == "openvino":
+            from nearhall.drivers.openvino_runtime import OpenVinoRuntime
+
+            return OpenVinoRuntime(file)
+        if file.runtime == "genai":
+            from nearhall.drivers.genai import GenaiRuntime
+
+            return GenaiRuntime(file)
+        if file.runtime == "upstream":
+            from nearhall.drivers.upstream import HttpUpstream
+
+            return HttpUpstream(file)
+    except ImportError as error:
+        extra = {"genai": "llm", "openvino": "pilot"}.get(file.runtime)
+        hint = f"; install nearhall[{extra}]" if extra else ""
+        raise PermanentError(f"the runtime {file.runtime} needs {error.name or error}, which is not installed{hint}") from error
+    raise PermanentError(f"runtime {file.runtime!r} is not known")
+
+
+def open_fallback(hub: Hub) -> Fallback:
+    """The hub's gateway over HTTPS."""
+    from nearhall.drivers.fallback_https import HttpsFallback
+
+    return HttpsFallback(hub.url, hub.tls)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Composed:
+    """A data plane, put together and not yet listening."""
+
+    plane: Plane
+    app: App
+    metrics: Metrics
+
+
+def compose(
+    settings: Settings,
+    *,
+    clock: Clock,
+    opener: Opener = open_runtime,
+    fallback: Fallback | None = None,
+    cpu_s: Callable[[], float] = own_cpu_seconds,
+) -> Composed:
+    """Puts the parts together; raises InputError when the repository is none. Must run inside the event loop."""
+    stats = Stats(gateway_id=uuid.uuid4().hex, pid=os.getpid(), clock=clock, cpu_s=cpu_s)
+    stats.tell(Event(at_s=clock.utc(), kind="gateway_started", text=f"gateway of {settings.node} started"))
+    models = Models(Path(settings.repository), opener, queue_length=settings.limits.queue_length, clock=clock, tell=stats.tell)
+    hub: HubLink | None = None
+    if settings.hub is not None:
+        reach = fallback if fallback is not None else open_fallback(settings.hub)
+        timeout_s = settings.limits.forward_timeout_s
+        hub = HubLink(reach, jurisdiction=settings.hub.jurisdiction, clock=clock, timeout_s=timeout_s)
+    plane = Plane(
+        node=settings.node.encode(),
+        limits=settings.limits,
+        clock=clock,
+        workloads=Workloads(settings.workloads),
+        models=models,
+        stats=stats,
+        hub=hub,
+        probes=Probes(settings.probe, hub=hub, models=models, stats=stats, clock=clock),
+    )
+    metrics = Metrics(stats, models=models.states, hub_reachable=lambda: None if hub is None else hub.reachable, cpu_s=cpu_s)
+    may_load = settings.control_socket is None and _loopback(settings.host)
+    return Composed(plane=plane, app=App(plane, metrics, may_load=may_load), metrics=metrics)
+
+
+def _loopback(host: str) -> bool:
+    return host in {"127.0.0.1", "localhost", "::1"}
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server without its signal handlers: two of them run in one loop, and the root decides when to stop."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
+        """Set once it listens."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listens."""
+        await super().startup(sockets)
+        self.up.set()
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Nothing to capture."""
+        yield
+
+
+def bind(settings: Settings) -> socket.socket:
+    """The service port, bound and not yet listening; raises InputError when it is taken."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if settings.reuse_port:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.bind((settings.host, settings.port))
+    except (OSError, OverflowError) as error:
+        bound.close()
+        where = f"{settings.host}:{settings.port}"
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        right = "choose another port, or end what listens there"
+        raise InputError(f"cannot listen ({reason})", where=where, right=right) from error
+    return bound
+
+
+async def serve(settings: Settings, *, announce: Callable[[int, Plane], None]) -> None:
+    """Runs the gateway until SIGTERM, SIGINT, a drain on the control socket, or (if asked) the end of standard input."""
+    bound = bind(settings)
+    port: int = bound.getsockname()[1]
+    stop = asyncio.Event()
+    with _stop_signals(stop, watch_stdin=settings.exit_with_stdin), bound:
+        composed = compose(settings, clock=SystemClock())
+        plane = composed.plane
+        try:
+            async with _listening(_control_config(settings, plane, stop), _control_socket(settings)):
+                plane.models.start()
+                await _until_settled(plane, stop)
+                config = _config(composed.app, settings, tls=True)
+                async with _listening(config, bound), _pid_file(settings, plane, port):
+                    announce(port, plane)
+                    watch = asyncio.create_task(plane.hub.watch()) if plane.hub is not None else None
+                    await stop.wait()
+                    plane.draining = True
+                    if watch is not None:
+                        watch.cancel()
+        finally:
+            await plane.probes.close()
+            await plane.models.close()
+            if plane.hub is not None:
+                await plane.hub.close()
+
+
+async def _until_settled(plane: Plane, stop: asyncio.Event) -> None:
+    """Until the small models are loaded, a stop is asked for, or patience ends."""
+    waits = [asyncio.create_task(plane.models.until_settled()), asyncio.create_task(stop.wait())]
+    await asyncio.wait(waits, timeout=SMALL_MODELS_S_MAX, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+
+
+def _config(app: Any, settings: Settings, *, tls: bool) -> uvicorn.Config:
+    secured = settings.tls if tls else None
+    return uvicorn.Config(
+        app,
+        http=TlsProtocol,
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        backlog=BACKLOG,
+        limit_concurrency=settings.limits.connections,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=max(1, round(settings.limits.drain_s)),
+        ssl_keyfile=None if secured is None else secured.key,
+        ssl_certfile=None if secured is None else secured.cert,
+        ssl_ca_certs=None if secured is None else secured.ca,
+        ssl_cert_reqs=ssl.CERT_NONE if secured is None else ssl.CERT_REQUIRED,
+    )
+
+
+def _control_config(settings: Settings, plane: Plane, stop: asyncio.Event) -> uvicorn.Config:
+    return _config(Control(plane, stop=stop.set), settings, tls=False)
+
+
+def _control_socket(settings: Settings) -> socket.socket | None:
+    """The control socket, open to its owner alone before anybody can connect."""
+    if settings.control_socket is None:
+        return None
+    path = Path(settings.control_socket)
+    with suppress(FileNotFoundError):
+        path.unlink()
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        bound.bind(str(path))
+    except OSError as error:
+        bound.close()
+        right = "name a short path in a folder of yours"
+        raise InputError(f"cannot be made ({error.strerror or error})", where=str(path), right=right) from error
+    finally:
+        os.umask(mask)
+    return bound
+
+
+@asynccontextmanager
+async def _listening(config: uvicorn.Config, bound: socket.socket | None) -> AsyncGenerator[None]:
+    """Serves on a bound socket; at the end no new connections, and what is in progress may end."""
+    if bound is None:
+        yield
+        return
+    try:
+        server = _Server(config)
+        config.load()
+    except (OSError, ssl.SSLError) as error:
+        right = "name a CA, a certificate and its key"
+        raise InputError(f"the files cannot be used ({error})", where="tls", right=right) from error
+    serving = asyncio.create_task(server.serve(sockets=[bound]))
+    try:
+        await server.up.wait()
+        yield
+    finally:
+        server.should_exit = True
+        await serving
+
+
+@asynccontextmanager
+async def _pid_file(settings: Settings, plane: Plane, port: int) -> AsyncGenerator[None]:
+    """Says who serves, so that an agent that starts later can adopt this process."""
+    if settings.pid_file is None:
+        yield
+        return
+    path = Path(settings.pid_file)
+    stats = snapshot(plane)
+    said = {
+        "pid": stats.pid,
+        "start_ticks": start_ticks(),
+        "gateway_id": stats.gateway_id,
+        "started_s": stats.started_s,
+        "port": port,
+    }
+    await asyncio.to_thread(write_whole, path, json.dumps(said).encode())
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(path.unlink, missing_ok=True)
+
+
+@contextmanager
+def _stop_signals(stop: asyncio.Event, *, watch_stdin: bool) -> Generator[None]:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if watch_stdin:
+        threading.Thread(target=_wait_for_end_of_stdin, args=(loop, stop), name="stdin", daemon=True).start()
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+def _wait_for_end_of_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    """In a thread: standard input may be a file or a terminal, which an event loop cannot wait for."""
+    with suppress(OSError):
+        while os.read(0, 4096):
+            pass
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(stop.set)
+
+
+def _say_ready(port: int, plane: Plane) -> None:
+    """The READY line that the parent waits for."""
+    models = {state.name: state.state for state in plane.models.states()}
+    sys.stdout.write(f"READY {json.dumps({'port': port, 'gateway_id': plane.stats.gateway_id, 'models': models})}\n")
+    sys.stdout.flush()
+
+
+def run_gateway(settings: Settings, *, announce: Callable[[int, Plane], None] = _say_ready) -> None:
+    """Runs the gateway in a new event loop, to its end."""
+    uvloop.run(serve(settings, announce=announce))
+
+
+def main(arguments: list[str]) -> None:
+    """Reads the settings named on the command line and serves."""
+    if len(arguments) != 1:
+        raise InputError("one argument is needed", where="nearhall.cli.roots.gateway", right="CONFIG.json")
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    run_gateway(read_settings(Path(arguments[0])))
+
+
+if __name__ == "__main__":
+    sys.exit(run(lambda: main(sys.argv[1:])))

@@ -1,0 +1,167 @@
+"""The gateway's HTTP face, plain ASGI: which path is answered by what, and how a request may end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+
+from nearhall import __version__
+from nearhall.core.errors import Refusal
+from nearhall.core.reasons import FAILURES, Reason
+from nearhall.gateway.body import discard_rest
+from nearhall.gateway.chat import chat
+from nearhall.gateway.exchange import ClientGoneError, Exchange, Receive, Scope, Send
+from nearhall.gateway.infer import infer
+from nearhall.gateway.metrics import CONTENT_TYPE, Metrics
+from nearhall.gateway.models import Model, State
+from nearhall.gateway.plane import Plane
+from nearhall.gateway.repository_api import repository_api
+from nearhall.wire.oip import model_metadata, server_metadata
+from nearhall.wire.openai import models_list, one_model
+
+log = logging.getLogger("nearhall.gateway")
+
+_PREFIX = "/v2/models/"
+Handler = Callable[[Exchange], Awaitable[None]]
+
+
+class App:
+    """The ASGI application on the service port."""
+
+    def __init__(self, plane: Plane, metrics: Metrics, *, may_load: bool) -> None:
+        """`may_load`: whether models may be loaded and unloaded through this port, and not only by the control socket."""
+        self._plane = plane
+        self._metrics = metrics
+        self._may_load = may_load
+        self._get: Mapping[str, Handler] = {
+            "/healthz": self._live,
+            "/v2": self._server,
+            "/v2/health/live": self._live,
+            "/v2/health/ready": self._ready,
+            "/v1/models": self._openai_models,
+            "/metrics": self._metrics_page,
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request; nothing that a client does ends in a traceback."""
+        if scope["type"] != "http":
+            return
+        plane = self._plane
+        exchange = Exchange(scope, receive, send, plane.clock)
+        plane.stats.in_flight += 1
+        try:
+            await self._answer(exchange)
+        except Refusal as refusal:
+            await self._refuse(exchange, refusal)
+        except ClientGoneError:
+            if exchange.workload:
+                plane.stats.of(exchange.workload).cancelled += 1
+        except Exception:  # the last net: a fault of ours is told and counted, and the connection ends in order
+            log.exception("%s %s", exchange.method, exchange.path)
+            await self._refuse(exchange, Refusal(Reason.RUNTIME_FAILED, "the gateway failed; its log says why"))
+        finally:
+            plane.stats.in_flight -= 1
+
+    async def _answer(self, exchange: Exchange) -> None:
+        exchange.read_headers()
+        path = exchange.path
+        if exchange.method == "POST":
+            if path.startswith(_PREFIX) and path.endswith("/infer"):
+                return await infer(self._plane, exchange, *_model_and_version(path[len(_PREFIX) : -len("/infer")]))
+            if path == "/v1/chat/completions":
+                return await chat(self._plane, exchange)
+            if path.startswith("/v2/repository/"):
+                return await repository_api(self._plane, exchange, may_load=self._may_load)
+        elif exchange.method in {"GET", "HEAD"}:
+            handler = self._get.get(path.rstrip("/") or "/")
+            if handler is not None:
+                return await handler(exchange)
+            if path.startswith(_PREFIX):
+                return await self._model(exchange, path[len(_PREFIX) :])
+            if path.startswith("/v1/models/"):
+                return await self._openai_model(exchange, path[len("/v1/models/") :])
+        raise Refusal(Reason.BAD_REQUEST, f"{exchange.method} {path[:128]} is not served; see /v2, /v1/models and /metrics")
+
+    async def _refuse(self, exchange: Exchange, refusal: Refusal) -> None:
+        """Answers with a refusal, counted; a stream that has begun can only be cut off."""
+        if exchange.workload and not exchange.ask.probe:
+            self._plane.stats.refused(exchange.workload, refusal.reason)
+        if refusal.reason in FAILURES:
+            log.error("%s %s: %s", exchange.method, exchange.path, refusal)
+        if exchange.started:
+            return exchange.abort()
+        try:
+            await exchange.refuse(refusal, self._plane.node)
+            if refusal.reason is Reason.TOO_LARGE:
+                await discard_rest(exchange)
+        except ClientGoneError:
+            pass
+        return None
+
+    async def _live(self, exchange: Exchange) -> None:
+        await exchange.json(200, b"{}")
+
+    async def _ready(self, exchange: Exchange) -> None:
+        if self._plane.draining:
+            raise Refusal(Reason.DRAINING, "this gateway is being stopped", retry_after_ms=1000)
+        if not self._plane.models.settled:
+            raise Refusal(Reason.MODEL_NOT_READY, "models are still loading", retry_after_ms=1000)
+        await exchange.json(200, b"{}")
+
+    async def _server(self, exchange: Exchange) -> None:
+        await exchange.json(200, server_metadata(__version__))
+
+    async def _metrics_page(self, exchange: Exchange) -> None:
+        await exchange.reply(200, [(b"content-type", CONTENT_TYPE)], self._metrics.page())
+
+    async def _model(self, exchange: Exchange, rest: str) -> None:
+        """Metadata or readiness of one model."""
+        ready = rest.endswith("/ready")
+        name, version = _model_and_version(rest.removesuffix("/ready"))
+        model = self._plane.models.find(name, version)
+        if model is None:
+            raise Refusal(Reason.MODEL_UNKNOWN, f"there is no model {name[:64]!r} here")
+        if ready:
+            if not model.ready:
+                raise Refusal(Reason.MODEL_NOT_READY, f"model {name!r} is {_standing(model)}", retry_after_ms=1000)
+            return await exchange.json(200, b"{}")
+        entry = model.entry
+        return await exchange.json(
+            200,
+            model_metadata(
+                name=name,
+                versions=[entry.version] if entry.version else [],
+                platform=entry.platform,
+                inputs=model.inputs,
+                outputs=model.outputs,
+            ),
+        )
+
+    async def _openai_models(self, exchange: Exchange) -> None:
+        chats = [
+            (model.entry.name, int(model.loaded_s)) for model in self._plane.models.all() if model.entry.chat and model.ready
+        ]
+        await exchange.json(200, models_list(chats, self._plane.node.decode()))
+
+    async def _openai_model(self, exchange: Exchange, name: str) -> None:
+        model = self._plane.models.find(name)
+        if model is None or not model.entry.chat or not model.ready:
+            raise Refusal(Reason.MODEL_UNKNOWN, f"there is no chat model {name[:64]!r} ready here")
+        await exchange.json(200, one_model(name, int(model.loaded_s), self._plane.node.decode()))
+
+
+def _standing(model: Model) -> str:
+    if model.state is State.READY:
+        return "ready, but its process or server is down"
+    return f"{model.state.value}: {model.detail}" if model.detail else model.state.value
+
+
+def _model_and_version(rest: str) -> tuple[str, str | None]:
+    """`faces` or `faces/versions/1`."""
+    name, slash, tail = rest.partition("/")
+    if not slash:
+        return name, None
+    head, _, version = tail.partition("/")
+    if head != "versions" or not version or "/" in version:
+        raise Refusal(Reason.BAD_REQUEST, f"/v2/models/{rest[:128]} is no path of the v2 protocol")
+    return name, version

@@ -1,0 +1,294 @@
+"""Chat completions: place, generate or forward, stream, and account for the time to the first token.
+
+Before the first token a chat may move to the hub; after it an answer is never spliced or restarted: the stream says
+`data: {"error": ...}` and ends without `[DONE]`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from typing import cast
+
+from nearhall.core.errors import PermanentError, Refusal, TemporaryError
+from nearhall.core.reasons import Reason
+from nearhall.gateway.body import read_body
+from nearhall.gateway.exchange import ClientGoneError, Exchange, Expired, Header
+from nearhall.gateway.forward import header, hub_times, link_bytes, returned_headers, whole_body
+from nearhall.gateway.infer import reason_of
+from nearhall.gateway.lanes import RuntimeBrokenError
+from nearhall.gateway.models import Chat, Model, Upstream
+from nearhall.gateway.plane import Call, Lost, Plane, place
+from nearhall.gateway.probes import ChatProbeAsk
+from nearhall.gateway.stats import Answered
+from nearhall.gateway.upstream import pass_through
+from nearhall.policy.route import ForwardToHub, ServeLocal
+from nearhall.ports.runtime import ChatAsk, ChatMessage, ChatPiece, ForwardResponse
+from nearhall.wire import headers as names
+from nearhall.wire.headers import server_timing
+from nearhall.wire.openai import DONE, Answer, ChatRequest, Usage, decode_chat, error_event
+
+_EVENTS: list[Header] = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
+
+
+async def chat(plane: Plane, exchange: Exchange) -> None:
+    """Answers POST /v1/chat/completions; raises Refusal or ClientGoneError. A client that goes away cancels the work."""
+    body = await read_body(exchange, plane.limits)
+    request = decode_chat(body.plain, tokens_max=plane.limits.chat_tokens_max)
+    name = request.model
+    rules = plane.workloads.rules(exchange.ask, name)
+    exchange.workload = rules.workload
+    model = plane.models.find(name)
+    if model is not None and not model.entry.chat:
+        raise Refusal(Reason.UNSUPPORTED, f"model {name!r} takes tensors; ask it at /v2/models/{name}/infer")
+    await _unless_gone(exchange, _answer(Call(plane, exchange, rules, name, model, body), request))
+
+
+async def _unless_gone(exchange: Exchange, work: Awaitable[None]) -> None:
+    """Awaits the work, or raises ClientGoneError and cancels it when the client leaves first."""
+    answering = asyncio.ensure_future(work)
+    watching = asyncio.ensure_future(_disconnected(exchange))
+    try:
+        await asyncio.wait((answering, watching), return_when=asyncio.FIRST_COMPLETED)
+        if not answering.done() and exchange.gone():
+            raise ClientGoneError
+        await answering
+    finally:
+        for task in (answering, watching):
+            task.cancel()
+        with suppress(asyncio.CancelledError, Refusal, ClientGoneError, TemporaryError, PermanentError, RuntimeBrokenError):
+            await answering
+
+
+async def _disconnected(exchange: Exchange) -> None:
+    while (await exchange.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _answer(call: Call, request: ChatRequest) -> None:
+    lost = Lost()
+    while True:
+        decision = place(call, lost)
+        if isinstance(decision, ServeLocal) and call.model is not None:
+            try:
+                return await _here(call, call.model, request, decision.reason)
+            except RuntimeBrokenError:
+                lost.runtime = True
+        elif isinstance(decision, ForwardToHub):
+            try:
+                return await _at_hub(call, request, decision.reason)
+            except TemporaryError:
+                lost.hub = True
+
+
+@dataclass(slots=True)
+class _Told:
+    """What has been said so far; times are milliseconds since the request's first byte."""
+
+    arrived_ms: float = 0.0
+    begun_ms: float = 0.0
+    first_ms: float | None = None
+    last: ChatPiece | None = None
+
+
+async def _here(call: Call, model: Model, request: ChatRequest, reason: Reason) -> None:
+    exchange, served = call.exchange, model.served
+    if isinstance(served, Upstream):
+        return await pass_through(call, model, served, reason)
+    if not isinstance(served, Chat):
+        raise RuntimeBrokenError("the model has just been unloaded")
+    total = exchange.ask.total_deadline_ms
+    told = _Told(arrived_ms=call.spent_ms())
+    try:
+        async with (
+            asyncio.timeout(None if total is None else max(0.0, total - told.arrived_ms) / 1e3),
+            served.slots.turn(due_s=call.due_s, deadline_s=call.deadline_s, priority=call.rules.priority),
+        ):
+            told.begun_ms = call.spent_ms()
+            pieces = cast("AsyncGenerator[ChatPiece]", served.runtime.generate(_ask(request)))
+            async with aclosing(pieces):
+                await _Speaker(call, model, request, reason).speak(pieces, told)
+    except TimeoutError as error:
+        if not exchange.started:
+            raise Expired(Reason.DEADLINE, "the total deadline passed", retry_after_ms=None) from error
+        return await _broken_off(call, "the total deadline passed", Reason.DEADLINE)
+    except (TemporaryError, PermanentError) as error:
+        if not exchange.started:
+            raise RuntimeBrokenError(str(error)) from error
+        return await _broken_off(call, f"the runtime broke off: {error}", Reason.RUNTIME_FAILED)
+    _account(call, served, told)
+    if not exchange.ask.probe and told.first_ms is not None:
+        call.plane.probes.consider(exchange, call.rules, told.first_ms, ChatProbeAsk(request))
+    return None
+
+
+def _account(call: Call, served: Chat, told: _Told) -> None:
+    ended_ms = call.spent_ms()
+    service_ms = ended_ms - told.begun_ms
+    served.slots.total = served.slots.total.seen(service_ms)
+    if told.first_ms is not None:
+        served.slots.first_token = served.slots.first_token.seen(told.first_ms - told.begun_ms)
+    if call.exchange.ask.probe:
+        call.plane.stats.probes_served += 1
+        return
+    call.plane.stats.answered(
+        call.rules.workload,
+        Answered(
+            path="local",
+            latency_ms=ended_ms,
+            queue_ms=told.begun_ms - told.arrived_ms,
+            service_ms=service_ms,
+            ttft_ms=told.first_ms,
+            target_ms=call.rules.target_ms,
+            raw_bytes=call.exchange.ask.raw_bytes,
+        ),
+    )
+
+
+def _ask(request: ChatRequest) -> ChatAsk:
+    return ChatAsk(
+        messages=[ChatMessage(role=turn.role, content=turn.content) for turn in request.messages],
+        max_tokens=request.max_tokens,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        seed=request.seed,
+        stop=request.stop,
+    )
+
+
+class _Speaker:
+    """Says an answer to the client, whole or as a stream of events."""
+
+    def __init__(self, call: Call, model: Model, request: ChatRequest, reason: Reason) -> None:
+        self._exchange = call.exchange
+        self._request = request
+        self._answer = Answer(id=f"chatcmpl-{secrets.token_hex(12)}", model=request.model, created=int(call.plane.clock.utc()))
+        self._headers: list[Header] = [
+            (names.SERVED_BY, call.plane.node),
+            (names.VARIANT, model.entry.variant.encode()),
+            (names.REASON, reason.value.encode()),
+        ]
+
+    async def speak(self, pieces: AsyncIterator[ChatPiece], told: _Told) -> None:
+        """Says every piece; fills `told`. A stream's head goes out with its first piece: a failure before it can still move."""
+        texts: list[str] = []
+        async for piece in pieces:
+            if piece.text:
+                if self._request.stream:
+                    await self._stream(piece.text, first=not texts, told=told)
+                elif told.first_ms is None:
+                    told.first_ms = self._exchange.elapsed_ms()
+                texts.append(piece.text)
+            if piece.finish is not None:
+                told.last = piece
+        if told.last is None:
+            raise TemporaryError("the runtime ended without saying why")
+        await self._end(told, texts)
+
+    async def _stream(self, text: str, *, first: bool, told: _Told) -> None:
+        if first:
+            await self._exchange.head(200, [*_EVENTS, *self._headers, self._timing(told)])
+        await self._exchange.part(self._answer.chunk(text, first=first, usage_comes=self._request.include_usage))
+        if first:
+            told.first_ms = self._exchange.elapsed_ms()
+
+    async def _end(self, told: _Told, texts: Sequence[str]) -> None:
+        last = cast("ChatPiece", told.last)
+        usage = Usage(
+            prompt_tokens=last.prompt_tokens,
+            completion_tokens=last.completion_tokens,
+            total_tokens=last.prompt_tokens + last.completion_tokens,
+        )
+        finish = last.finish or "stop"
+        if not self._request.stream:
+            headers = [(b"content-type", b"application/json"), *self._headers, self._timing(told)]
+            await self._exchange.reply(200, headers, self._answer.whole("".join(texts), finish, usage))
+            return
+        if not texts:
+            await self._exchange.head(200, [*_EVENTS, *self._headers, self._timing(told)])
+        ending = self._answer.last(finish, usage_comes=self._request.include_usage)
+        if self._request.include_usage:
+            ending += self._answer.usage(usage)
+        await self._exchange.part(ending + DONE, more=False)
+
+    def _timing(self, told: _Told) -> Header:
+        queue_ms = told.begun_ms - told.arrived_ms
+        compute_ms = self._exchange.elapsed_ms() - told.begun_ms
+        return (names.SERVER_TIMING, server_timing(queue_ms=queue_ms, compute_ms=compute_ms, network_ms=told.arrived_ms))
+
+
+async def _broken_off(call: Call, message: str, reason: Reason) -> None:
+    """Ends a stream that cannot go on: an error event, and no [DONE]."""
+    call.plane.stats.of(call.rules.workload).failed += 1
+    await call.exchange.part(error_event(message, reason), more=False)
+
+
+async def _at_hub(call: Call, request: ChatRequest, reason: Reason) -> None:
+    plane, hub, exchange = call.plane, call.plane.hub, call.exchange
+    if hub is None:
+        raise TemporaryError("there is no hub")
+    sent_ms = call.spent_ms()
+    total = exchange.ask.total_deadline_ms
+    ask = hub.request(
+        exchange,
+        call.body.raw,
+        residency=call.rules.residency,
+        deadline_ms=call.left_ms,
+        total_ms=None if total is None else total - sent_ms,
+    )
+    counts = plane.stats.of(call.rules.workload)
+    try:
+        async with hub.exchange(ask) as response:
+            try:
+                first_ms = await _pass_on(exchange, request, response, reason)
+            finally:
+                counts.sent_bytes += link_bytes(response)
+    except (TemporaryError, TimeoutError) as error:
+        if exchange.started:
+            return await _broken_off(call, f"the hub broke off: {error}", Reason.HUB_UNREACHABLE)
+        raise TemporaryError(str(error)) from error
+    if response.status != 200:
+        plane.stats.refused(call.rules.workload, reason_of(header(response.headers, names.REASON)))
+        return None
+    hub.learn(request.model, first_ms - sent_ms)
+    queue_ms, service_ms = hub_times(response.headers)
+    plane.stats.answered(
+        call.rules.workload,
+        Answered(
+            path="hub",
+            latency_ms=call.spent_ms(),
+            queue_ms=queue_ms,
+            service_ms=service_ms,
+            ttft_ms=first_ms,
+            target_ms=call.rules.target_ms,
+            raw_bytes=exchange.ask.raw_bytes,
+        ),
+    )
+    return None
+
+
+async def _pass_on(exchange: Exchange, request: ChatRequest, response: ForwardResponse, reason: Reason) -> float:
+    """Passes the hub's answer on as it comes; returns when its first part came, ms since the request's first byte."""
+    good = response.status == 200
+    if not (good and request.stream):
+        whole = await whole_body(response)
+        first_ms = exchange.elapsed_ms()
+        headers = returned_headers(response.headers, reason=reason.value.encode() if good else None, total_ms=first_ms)
+        await exchange.reply(response.status, headers, whole)
+        return first_ms
+    parts = response.body
+    first = await anext(parts, b"")
+    first_ms = exchange.elapsed_ms()
+    await exchange.head(200, returned_headers(response.headers, reason=reason.value.encode(), total_ms=first_ms))
+    await exchange.part(first)
+    tail = first[-len(DONE) :]
+    async for part in parts:
+        tail = (tail + part)[-len(DONE) :]
+        await exchange.part(part)
+    if tail != DONE:
+        raise TemporaryError("its stream ended early")
+    await exchange.part(b"", more=False)
+    return first_ms

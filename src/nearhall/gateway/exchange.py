@@ -1,0 +1,128 @@
+"""One HTTP request and its answer, as the data plane sees them: when the first byte came, whether the client still waits."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any, Protocol
+
+from nearhall.core.errors import Refusal
+from nearhall.ports.clock import Clock
+from nearhall.wire.headers import AskHeaders, parse_ask
+from nearhall.wire.refusal import refusal_response
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Header = tuple[bytes, bytes]
+
+EXTENSION = "nearhall"
+"""The key in ASGI's `extensions` under which the server's protocol class leaves `first_byte_s` and `transport`."""
+
+
+class Closing(Protocol):
+    """What is needed of a transport."""
+
+    def is_closing(self) -> bool:
+        """True once the connection is closed or lost."""
+        ...
+
+    def abort(self) -> None:
+        """Resets the connection."""
+        ...
+
+
+class ClientGoneError(Exception):
+    """The client closed its connection; nobody waits for an answer."""
+
+
+class Expired(Refusal):
+    """Admitted, and then out of time: answered with 504."""
+
+
+class Exchange:
+    """A request being answered."""
+
+    __slots__ = (
+        "_clock",
+        "_receive",
+        "_send",
+        "_transport",
+        "ask",
+        "first_byte_s",
+        "method",
+        "path",
+        "scope",
+        "started",
+        "workload",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, clock: Clock) -> None:
+        self.scope = scope
+        self._receive = receive
+        self._send = send
+        self._clock = clock
+        own: MutableMapping[str, Any] = (scope.get("extensions") or {}).get(EXTENSION) or {}
+        self.first_byte_s: float = own.get("first_byte_s") or clock.monotonic()
+        """When the request's first byte reached this process, by the monotonic clock."""
+        self._transport: Closing | None = own.get("transport")
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.ask = AskHeaders()
+        """The headers; empty until `read_headers`."""
+        self.workload = ""
+        """The workload that this request is counted under; empty while unknown, and then it is not counted."""
+        self.started = False
+        """Whether the head of the answer has been sent."""
+
+    def read_headers(self) -> None:
+        """Fills `ask`; raises Refusal(BAD_REQUEST)."""
+        self.ask = parse_ask(self.scope["headers"])
+
+    @property
+    def headers(self) -> Sequence[Header]:
+        """The request's headers, names in lower case."""
+        return self.scope["headers"]
+
+    def elapsed_ms(self) -> float:
+        """Milliseconds since the first byte."""
+        return (self._clock.monotonic() - self.first_byte_s) * 1e3
+
+    def gone(self) -> bool:
+        """Whether the client has closed its connection; safe to ask from any thread."""
+        return self._transport is not None and self._transport.is_closing()
+
+    def abort(self) -> None:
+        """Resets the connection: an answer that has begun and cannot end must not look whole."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.abort()
+
+    async def receive(self) -> Message:
+        """The next part of the request, or `http.disconnect`."""
+        return await self._receive()
+
+    async def head(self, status: int, headers: Sequence[Header]) -> None:
+        """Sends status and headers."""
+        self.started = True
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def part(self, body: bytes, *, more: bool = True) -> None:
+        """Sends a piece of the body; raises ClientGoneError when nobody listens."""
+        if self.gone():
+            raise ClientGoneError
+        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+    async def reply(self, status: int, headers: Sequence[Header], body: bytes) -> None:
+        """Sends a whole answer."""
+        await self.head(status, [*headers, (b"content-length", b"%d" % len(body))])
+        await self.part(body, more=False)
+
+    async def json(self, status: int, body: bytes) -> None:
+        """Sends a whole JSON answer."""
+        await self.reply(status, [(b"content-type", b"application/json")], body)
+
+    async def refuse(self, refusal: Refusal, served_by: bytes) -> None:
+        """Sends a refusal in the shape that the request's protocol expects."""
+        status, headers, body = refusal_response(refusal, self.path, expired=isinstance(refusal, Expired))
+        await self.head(status, [*headers, (b"x-nearhall-served-by", served_by)])
+        await self.part(body, more=False)

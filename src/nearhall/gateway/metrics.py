@@ -1,0 +1,140 @@
+"""`/metrics` for Prometheus, read from the gateway's own counters when it is scraped: nothing is paid per request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from nearhall.core.histogram import Histogram
+from nearhall.gateway.stats import Counts, Stats
+from nearhall.wire.telemetry import ModelState
+
+CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+METRICS: dict[str, str] = {
+    "nearhall_requests": "Answered requests, by workload and path (local, hub).",
+    "nearhall_requests_rejected": "Refused requests, by workload and reason.",
+    "nearhall_requests_failed": "Requests that ended by the product's own fault, by workload.",
+    "nearhall_requests_cancelled": "Requests whose client went away, by workload.",
+    "nearhall_requests_late": "Requests answered after their workload's SLO, by workload.",
+    "nearhall_decisions": "Routing decisions, by workload and reason.",
+    "nearhall_latency_seconds": "First byte at the gateway to last byte sent, by workload and path.",
+    "nearhall_queue_seconds": "Part of the latency spent waiting for the model, by workload and path.",
+    "nearhall_service_seconds": "Part of the latency spent in the runtime, by workload and path.",
+    "nearhall_network_seconds": "The rest of the latency: reading, parsing, writing, and the link, by workload and path.",
+    "nearhall_ttft_seconds": "Chat: first byte at the gateway to first token sent, by workload and path.",
+    "nearhall_raw_bytes": "What a sensible central design would have sent, by workload.",
+    "nearhall_sent_bytes": "Put on the link for requests that the hub answered, both ways, by workload.",
+    "nearhall_probe_bytes": "Put on the link by probes, both ways, by workload.",
+    "nearhall_probes": "Paired probes of the hub, by workload.",
+    "nearhall_probes_served": "Probes of sites that this gateway answered as their hub.",
+    "nearhall_service_cpu_seconds": "CPU time of the runtimes' threads, by workload.",
+    "nearhall_in_flight": "Requests being answered now.",
+    "nearhall_model_ready": "Whether a model answers (1) or not (0), by model, version, variant and runtime.",
+    "nearhall_cpu_seconds": "CPU time of the gateway and its children since they started.",
+    "nearhall_hub_reachable": "Whether the last exchange reached the hub; absent without a hub.",
+}
+"""Every metric by name (counters get `_total` on the wire), with its help. The one table: documentation and a test read it."""
+
+BUCKETS_MS = (0.25, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 50, 75, 100, 200, 500, 1000, 2000, 5000, 10_000)
+"""Around the targets that sites have: single milliseconds for machines, tens for people, seconds for chat."""
+_WORKLOAD = ("workload",)
+_PATH = ("workload", "path")
+
+
+class _Reader(Collector):
+    """Turns the counters into metric families at each scrape."""
+
+    def __init__(
+        self,
+        stats: Stats,
+        models: Callable[[], list[ModelState]],
+        hub_reachable: Callable[[], bool | None],
+        cpu_s: Callable[[], float],
+    ) -> None:
+        self._stats = stats
+        self._models = models
+        self._hub_reachable = hub_reachable
+        self._cpu_s = cpu_s
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family of `METRICS`."""
+        workloads = self._stats.by_workload
+        yield _counter("nearhall_requests", _PATH, [((w, p), n) for w, c in workloads.items() for p, n in c.answered.items()])
+        reasons = ("workload", "reason")
+        yield _counter(
+            "nearhall_requests_rejected", reasons, [((w, r), n) for w, c in workloads.items() for r, n in c.rejected.items()]
+        )
+        yield _counter("nearhall_decisions", reasons, [((w, r), n) for w, c in workloads.items() for r, n in c.decisions.items()])
+        for name, read in _PLAIN.items():
+            yield _counter(name, _WORKLOAD, [((w,), read(c)) for w, c in workloads.items()])
+        for part in ("latency", "queue", "service", "network", "ttft"):
+            name = f"nearhall_{part}_seconds"
+            family = HistogramMetricFamily(name, METRICS[name], labels=_PATH)
+            for workload, counts in workloads.items():
+                for path, sums in counts.paths.items():
+                    histogram: Histogram = getattr(sums, part)
+                    family.add_metric((workload, path), _buckets(histogram), histogram.total / 1e3)
+            yield family
+        yield _counter("nearhall_probes_served", (), [((), self._stats.probes_served)])
+        yield _counter("nearhall_cpu_seconds", (), [((), self._cpu_s())])
+        yield _gauge("nearhall_in_flight", (), [((), self._stats.in_flight)])
+        labels = ("model", "version", "variant", "runtime")
+        states = [((m.name, m.version, m.variant, m.runtime), float(m.state == "ready")) for m in self._models()]
+        yield _gauge("nearhall_model_ready", labels, states)
+        reachable = self._hub_reachable()
+        yield _gauge("nearhall_hub_reachable", (), [] if reachable is None else [((), float(reachable))])
+
+
+_PLAIN: dict[str, Callable[[Counts], float]] = {
+    "nearhall_requests_failed": lambda c: c.failed,
+    "nearhall_requests_cancelled": lambda c: c.cancelled,
+    "nearhall_requests_late": lambda c: c.late,
+    "nearhall_raw_bytes": lambda c: c.raw_bytes,
+    "nearhall_sent_bytes": lambda c: c.sent_bytes,
+    "nearhall_probe_bytes": lambda c: c.probe_bytes,
+    "nearhall_probes": lambda c: c.probes_total,
+    "nearhall_service_cpu_seconds": lambda c: c.service_cpu_ms / 1e3,
+}
+
+
+def _counter(name: str, labels: tuple[str, ...], values: list[tuple[tuple[str, ...], float]]) -> Metric:
+    family = CounterMetricFamily(name, METRICS[name], labels=labels)
+    for key, value in values:
+        family.add_metric(key, value)
+    return family
+
+
+def _gauge(name: str, labels: tuple[str, ...], values: list[tuple[tuple[str, ...], float]]) -> Metric:
+    family = GaugeMetricFamily(name, METRICS[name], labels=labels)
+    for key, value in values:
+        family.add_metric(key, value)
+    return family
+
+
+def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
+    """Cumulative counts; a value is within half a percent of where it is counted."""
+    shares = [(f"{limit / 1e3:g}", (histogram.share_within(limit) or 0.0) * histogram.n) for limit in BUCKETS_MS]
+    return [(limit, float(round(count))) for limit, count in shares] + [("+Inf", float(histogram.n))]
+
+
+class Metrics:
+    """The page at `/metrics`."""
+
+    def __init__(
+        self,
+        stats: Stats,
+        *,
+        models: Callable[[], list[ModelState]],
+        hub_reachable: Callable[[], bool | None],
+        cpu_s: Callable[[], float],
+    ) -> None:
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(_Reader(stats, models, hub_reachable, cpu_s))
+
+    def page(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        return generate_latest(self._registry)

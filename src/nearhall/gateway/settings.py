@@ -1,0 +1,133 @@
+"""What one gateway is told when it starts: read once, from one JSON object."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from nearhall.core.errors import InputError
+from nearhall.core.residency import Residency
+
+
+class Tls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Files of one end of a mutually authenticated connection."""
+
+    ca: str
+    """Whom to trust."""
+    cert: str
+    key: str
+
+
+class Hub(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The hub's gateway behind this one."""
+
+    url: str
+    jurisdiction: str
+    tls: Tls | None = None
+
+
+class Workload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A stream of requests with a target and a rule; a request belongs to the workload that names its model."""
+
+    id: str
+    model: str
+    slo_ms: float | None = None
+    slo_ttft_ms: float | None = None
+    """For chat: to the first token."""
+    priority: int = 0
+    """Decides between requests that are due at the same time: 0 first."""
+    residency: str = "any"
+    chat: bool = False
+    raw_baseline: str = ""
+    """For the report; the gateway does not use it."""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Every bound of the data plane."""
+
+    body_mib: float = 64.0
+    """A batch of 40 camera frames as FP32 tensors; larger batches gain nothing on a CPU."""
+    inflated_mib: float = 256.0
+    """After decompression; four times the body, so that honest compression passes and a bomb does not."""
+    json_mib: float = 16.0
+    """JSON is parsed on the event loop, about 100 ms at this size; more must come as binary tensors."""
+    queue_length: int = 256
+    """Per model. At 1 ms a request the last one waits a quarter of a second, longer than any deadline worth having."""
+    connections: int = 1024
+    """Half of a common limit of open files."""
+    forward_timeout_s: float = 60.0
+    chat_tokens_max: int = 1024
+    drain_s: float = 5.0
+    """How long a clean stop waits for work in progress."""
+
+
+class Probe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which locally answered requests are asked of the hub too."""
+
+    share: float = 0.0
+    per_second_max: float = 2.0
+    seed: int = 0
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole of it."""
+
+    node: str
+    """`<site>/<node>` or `hub`; goes to `x-nearhall-served-by`."""
+    jurisdiction: str
+    repository: str
+    """The model repository's folder."""
+    port: int
+    host: str = "127.0.0.1"
+    reuse_port: bool = False
+    """The agent and the gateway both bind the service port."""
+    tls: Tls | None = None
+    """With it, clients must show a certificate of this CA."""
+    control_socket: str | None = None
+    """Unix socket, made with mode 0600."""
+    pid_file: str | None = None
+    hub: Hub | None = None
+    workloads: list[Workload] = []
+    limits: Limits = Limits()
+    probe: Probe = Probe()
+    exit_with_stdin: bool = False
+    """Stop cleanly when standard input ends: a gateway never outlives a parent that holds its other end."""
+
+
+def parse_settings(data: bytes, *, where: str) -> Settings:
+    """The settings in `data`; raises InputError that names the key and what would be right."""
+    try:
+        settings = msgspec.json.decode(data, type=Settings)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InputError(str(error), where=where, right="see nearhall.gateway.settings for the known keys") from error
+    _check(settings, where)
+    return settings
+
+
+def read_settings(path: Path) -> Settings:
+    """The settings in the file at `path`."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", where=str(path), right="name a file that exists") from error
+    return parse_settings(data, where=str(path))
+
+
+def _check(settings: Settings, where: str) -> None:
+    if not 0 <= settings.port <= 65535:
+        raise InputError(f"port is {settings.port}", where=where, right="0 to 65535; 0 takes a free one")
+    if not 0 <= settings.probe.share <= 1:
+        raise InputError(f"probe.share is {settings.probe.share}", where=where, right="a share from 0 to 1")
+    for name in Limits.__struct_fields__:
+        if getattr(settings.limits, name) <= 0:
+            raise InputError(f"limits.{name} is {getattr(settings.limits, name)}", where=where, right="more than 0")
+    ids: set[str] = set()
+    for workload in settings.workloads:
+        if workload.id in ids:
+            raise InputError(f"two workloads have the id {workload.id!r}", where=where, right="each its own")
+        ids.add(workload.id)
+        try:
+            Residency.parse(workload.residency)
+        except ValueError as error:
+            raise InputError(str(error), where=f"{where}: workload {workload.id}") from error

@@ -1,0 +1,90 @@
+"""Whose turn it is with a language model: a few slots, a bounded queue, earliest deadline first."""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right, insort
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from nearhall.core.reasons import Reason
+from nearhall.gateway.exchange import Expired
+from nearhall.policy.admit import Estimate, expected_ms, still_worth
+from nearhall.ports.clock import Clock
+
+FIRST_TOKEN_MS = 100.0
+TOTAL_MS = 2000.0
+"""Guesses before the first answer: a 135M model on one core starts in a tenth of a second and talks for two."""
+
+_Key = tuple[float, int, int]
+
+
+class Slots:
+    """Admits chats to one model. All of it runs on the event loop."""
+
+    def __init__(self, *, count: int, limit: int, clock: Clock) -> None:
+        self.limit = limit
+        self.first_token = Estimate(FIRST_TOKEN_MS)
+        self.total = Estimate(TOTAL_MS)
+        self._count = count
+        self._clock = clock
+        self._running: dict[int, float] = {}
+        self._waiting: list[tuple[_Key, asyncio.Future[None]]] = []
+        self._sequence = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many chats wait."""
+        return len(self._waiting)
+
+    def expected_ms(self, due_s: float, priority: int) -> float:
+        """Until the first token of a chat that arrived now."""
+        ahead = bisect_right(self._waiting, (due_s, priority, self._sequence + 1), key=_key)
+        left = 0.0
+        if len(self._running) >= self._count:
+            now = self._clock.monotonic()
+            left = min(max(0.0, self.total.service_ms - (now - since) * 1e3) for since in self._running.values())
+        return expected_ms(
+            ahead_ms=(ahead * self.total.service_ms / self._count,), running_left_ms=left, own_ms=self.first_token.service_ms
+        )
+
+    @asynccontextmanager
+    async def turn(self, *, due_s: float, deadline_s: float | None, priority: int) -> AsyncGenerator[None]:
+        """Waits for a slot and holds it; raises Expired when the deadline can no longer be met."""
+        self._sequence += 1
+        ticket = self._sequence
+        if len(self._running) >= self._count or self._waiting:
+            await self._wait((due_s, priority, ticket))
+        self._running[ticket] = self._clock.monotonic()
+        try:
+            deadline = None if deadline_s is None else deadline_s * 1e3
+            if not still_worth(self._clock.monotonic() * 1e3, deadline, self.first_token.service_ms, client_gone=False):
+                raise Expired(Reason.DEADLINE, "the deadline passed in the queue", retry_after_ms=None)
+            yield
+        finally:
+            del self._running[ticket]
+            self._next()
+
+    async def _wait(self, key: _Key) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry = (key, future)
+        insort(self._waiting, entry, key=_key)
+        try:
+            await future
+        except BaseException:
+            if entry in self._waiting:
+                self._waiting.remove(entry)
+            elif not future.cancelled():
+                self._next()
+            raise
+
+    def _next(self) -> None:
+        while self._waiting and len(self._running) < self._count:
+            _, future = self._waiting.pop(0)
+            if not future.done():
+                future.set_result(None)
+                return
+
+
+def _key(entry: tuple[_Key, asyncio.Future[None]]) -> _Key:
+    return entry[0]

@@ -1,0 +1,185 @@
+"""What the gateway counts, by workload: cumulative since the process started, read by the agent and by `/metrics`."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from nearhall.core.histogram import Histogram
+from nearhall.core.reasons import FAILURES, Reason
+from nearhall.ports.clock import Clock
+from nearhall.wire.telemetry import Event, GatewayStats, ModelState, PathStats, ProbePair, Sketch, WorkloadStats
+
+PROBES_KEPT = 10_000
+EVENTS_KEPT = 1_000
+"""Both as `wire.telemetry` promises; the totals count all."""
+WITHIN_MS = 10.0
+
+
+@dataclass(slots=True)
+class PathCounts:
+    """Answers of one workload by one path."""
+
+    latency: Histogram = field(default_factory=Histogram)
+    queue: Histogram = field(default_factory=Histogram)
+    service: Histogram = field(default_factory=Histogram)
+    network: Histogram = field(default_factory=Histogram)
+    ttft: Histogram = field(default_factory=Histogram)
+
+    def frozen(self) -> PathStats:
+        """As it travels."""
+        return PathStats(
+            latency=Sketch.of(self.latency),
+            queue=Sketch.of(self.queue),
+            service=Sketch.of(self.service),
+            network=Sketch.of(self.network),
+            ttft=Sketch.of(self.ttft),
+        )
+
+
+@dataclass(slots=True)
+class Counts:
+    """Everything that is counted for one workload."""
+
+    answered: dict[str, int] = field(default_factory=lambda: {"local": 0, "hub": 0})
+    rejected: dict[str, int] = field(default_factory=dict[str, int])
+    decisions: dict[str, int] = field(default_factory=dict[str, int])
+    paths: dict[str, PathCounts] = field(default_factory=dict[str, PathCounts])
+    probes: deque[ProbePair] = field(default_factory=lambda: deque(maxlen=PROBES_KEPT))
+    probes_total: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    late: int = 0
+    within_10_ms: int = 0
+    raw_bytes: int = 0
+    raw_known: int = 0
+    sent_bytes: int = 0
+    probe_bytes: int = 0
+    service_cpu_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """One answered request, milliseconds."""
+
+    path: str
+    """`local` or `hub`."""
+    latency_ms: float
+    queue_ms: float
+    service_ms: float
+    ttft_ms: float | None = None
+    """For chat."""
+    target_ms: float | None = None
+    """The workload's SLO, on latency or for chat on ttft."""
+    cpu_ms: float = 0.0
+    raw_bytes: int | None = None
+
+
+class Stats:
+    """The counters of this process. Only the event loop touches them."""
+
+    def __init__(self, *, gateway_id: str, pid: int, clock: Clock, cpu_s: Callable[[], float]) -> None:
+        self.gateway_id = gateway_id
+        self.in_flight = 0
+        self.probes_served = 0
+        """Probes of sites that this gateway, as the hub, answered; they are in no workload."""
+        self.by_workload: dict[str, Counts] = {}
+        self._pid = pid
+        self._clock = clock
+        self._cpu_s = cpu_s
+        self._started_s = clock.utc()
+        self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
+        self._events_total = 0
+
+    def of(self, workload: str) -> Counts:
+        """The counters of a workload; their number is bounded by `gateway.workloads`."""
+        counts = self.by_workload.get(workload)
+        if counts is None:
+            counts = self.by_workload[workload] = Counts()
+        return counts
+
+    def decided(self, workload: str, reason: Reason) -> None:
+        """Counts a routing decision."""
+        decisions = self.of(workload).decisions
+        decisions[reason.value] = decisions.get(reason.value, 0) + 1
+
+    def refused(self, workload: str, reason: Reason) -> None:
+        """Counts a refusal; a fault of ours counts as failed."""
+        counts = self.of(workload)
+        if reason in FAILURES:
+            counts.failed += 1
+        else:
+            counts.rejected[reason.value] = counts.rejected.get(reason.value, 0) + 1
+
+    def answered(self, workload: str, answer: Answered) -> None:
+        """Counts an answer and where its time went: latency = queue + service + network."""
+        counts = self.of(workload)
+        counts.answered[answer.path] += 1
+        path = counts.paths.get(answer.path)
+        if path is None:
+            path = counts.paths[answer.path] = PathCounts()
+        path.latency.add(answer.latency_ms)
+        path.queue.add(answer.queue_ms)
+        path.service.add(answer.service_ms)
+        path.network.add(answer.latency_ms - answer.queue_ms - answer.service_ms)
+        judged = answer.latency_ms
+        if answer.ttft_ms is not None:
+            path.ttft.add(answer.ttft_ms)
+            judged = answer.ttft_ms
+        counts.late += answer.target_ms is not None and judged > answer.target_ms
+        counts.within_10_ms += answer.latency_ms <= WITHIN_MS
+        counts.service_cpu_ms += answer.cpu_ms
+        if answer.raw_bytes is not None:
+            counts.raw_bytes += answer.raw_bytes
+            counts.raw_known += 1
+
+    def probed(self, workload: str, pair: ProbePair | None, link_bytes: int) -> None:
+        """Counts a probe; without a pair (it failed) only its bytes."""
+        counts = self.of(workload)
+        counts.probe_bytes += link_bytes
+        if pair is not None:
+            counts.probes.append(pair)
+            counts.probes_total += 1
+
+    def tell(self, event: Event) -> None:
+        """Keeps an event for the agent to fetch."""
+        self._events.append(event)
+        self._events_total += 1
+
+    def snapshot(self, *, models: list[ModelState], hub_reachable: bool | None) -> GatewayStats:
+        """All of it as it travels."""
+        return GatewayStats(
+            gateway_id=self.gateway_id,
+            pid=self._pid,
+            started_s=self._started_s,
+            at_s=self._clock.utc(),
+            workloads={name: _frozen(counts) for name, counts in self.by_workload.items()},
+            models=models,
+            events=list(self._events),
+            events_total=self._events_total,
+            hub_reachable=hub_reachable,
+            in_flight=self.in_flight,
+            cpu_s=self._cpu_s(),
+        )
+
+
+def _frozen(counts: Counts) -> WorkloadStats:
+    return WorkloadStats(
+        local=counts.answered["local"],
+        hub=counts.answered["hub"],
+        rejected=dict(counts.rejected),
+        failed=counts.failed,
+        cancelled=counts.cancelled,
+        late=counts.late,
+        within_10_ms=counts.within_10_ms,
+        decisions=dict(counts.decisions),
+        paths={name: path.frozen() for name, path in counts.paths.items()},
+        probes=list(counts.probes),
+        probes_total=counts.probes_total,
+        raw_bytes=counts.raw_bytes,
+        raw_known=counts.raw_known,
+        sent_bytes=counts.sent_bytes,
+        probe_bytes=counts.probe_bytes,
+        service_cpu_ms=counts.service_cpu_ms,
+    )

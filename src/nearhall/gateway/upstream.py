@@ -1,0 +1,85 @@
+"""Another v2 or OpenAI server behind our admission, residency and metering: the request goes through as it came."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from nearhall.core.errors import TemporaryError
+from nearhall.core.reasons import Reason
+from nearhall.gateway.exchange import Exchange, Header
+from nearhall.gateway.forward import close_body
+from nearhall.gateway.lanes import RuntimeBrokenError
+from nearhall.gateway.models import Model, Upstream
+from nearhall.gateway.plane import Call, Plane
+from nearhall.gateway.stats import Answered
+from nearhall.ports.runtime import ForwardRequest, ForwardResponse
+from nearhall.wire import headers as names
+
+_NOT_SENT = frozenset(
+    {b"host", b"connection", b"keep-alive", b"te", b"trailer", b"upgrade", b"transfer-encoding", b"content-length", b"expect"}
+)
+"""Of one hop only (RFC 9110, 7.6.1); our own `x-nearhall-` headers are not for foreign servers either."""
+
+
+async def pass_through(call: Call, model: Model, served: Upstream, reason: Reason) -> None:
+    """Answers from the upstream server; raises RuntimeBrokenError if it breaks before its head, so that the hub may be tried."""
+    plane, exchange, rules = call.plane, call.exchange, call.rules
+    arrived = plane.clock.monotonic()
+    async with served.slots.turn(due_s=call.due_s, deadline_s=call.deadline_s, priority=rules.priority):
+        begun = plane.clock.monotonic()
+        left_ms = call.left_ms
+        most_s = plane.limits.forward_timeout_s
+        ask = ForwardRequest(
+            method=exchange.method,
+            path=exchange.path,
+            headers=[(k, v) for k, v in exchange.headers if k not in _NOT_SENT and not k.startswith(b"x-nearhall-")],
+            body=call.body.raw,
+            timeout_s=most_s if left_ms is None else max(0.001, min(most_s, left_ms / 1e3)),
+        )
+        try:
+            response = await served.runtime.forward(ask)
+        except (TemporaryError, TimeoutError) as error:
+            raise RuntimeBrokenError(str(error)) from error
+        first_ms = await _send(plane, exchange, model, response, reason)
+        ended = plane.clock.monotonic()
+    served.slots.total = served.slots.total.seen((ended - begun) * 1e3)
+    started_ms = (begun - exchange.first_byte_s) * 1e3
+    served.slots.first_token = served.slots.first_token.seen(max(0.0, first_ms - started_ms))
+    if response.status >= 500:
+        plane.stats.refused(rules.workload, Reason.RUNTIME_FAILED)
+    elif response.status >= 400:
+        plane.stats.refused(rules.workload, Reason.BAD_REQUEST)
+    else:
+        plane.stats.answered(
+            rules.workload,
+            Answered(
+                path="local",
+                latency_ms=exchange.elapsed_ms(),
+                queue_ms=(begun - arrived) * 1e3,
+                service_ms=(ended - begun) * 1e3,
+                ttft_ms=first_ms if model.entry.chat else None,
+                target_ms=rules.target_ms,
+                raw_bytes=exchange.ask.raw_bytes,
+            ),
+        )
+
+
+async def _send(plane: Plane, exchange: Exchange, model: Model, response: ForwardResponse, reason: Reason) -> float:
+    """Passes the answer on as it comes; returns when its first part came, ms after the first byte of the request."""
+    headers: list[Header] = [(k.lower(), v) for k, v in response.headers if k.lower() not in _NOT_SENT - {b"content-length"}]
+    headers += [
+        (names.SERVED_BY, plane.node),
+        (names.VARIANT, model.entry.variant.encode()),
+        (names.REASON, reason.value.encode()),
+    ]
+    first: float | None = None
+    parts: AsyncIterator[bytes] = response.body
+    try:
+        await exchange.head(response.status, headers)
+        async for part in parts:
+            first = first if first is not None else exchange.elapsed_ms()
+            await exchange.part(part)
+        await exchange.part(b"", more=False)
+    finally:
+        await close_body(parts)
+    return exchange.elapsed_ms() if first is None else first

@@ -1,0 +1,76 @@
+"""Which workload a request belongs to, and which rules hold for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nearhall.core.errors import Refusal
+from nearhall.core.reasons import Reason
+from nearhall.core.residency import Reach, Residency
+from nearhall.gateway.settings import Workload
+from nearhall.wire.headers import AskHeaders
+
+NAMES_MAX = 64
+"""Models that no workload names are counted by name up to here, and then together: names come from clients."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What holds for one request."""
+
+    workload: str
+    residency: Residency
+    priority: int
+    target_ms: float | None
+    """The workload's SLO; for chat to the first token."""
+    deadline_ms: float | None
+    """Stated by the client, from the first byte on."""
+
+
+class Workloads:
+    """The workloads of this gateway."""
+
+    def __init__(self, workloads: Sequence[Workload]) -> None:
+        self._by_id = {workload.id: workload for workload in workloads}
+        self._by_model: dict[str, Workload] = {}
+        for workload in workloads:
+            self._by_model.setdefault(workload.model, workload)
+        self._residency = {workload.id: Residency.parse(workload.residency) for workload in workloads}
+        self._others: set[str] = set()
+
+    def rules(self, ask: AskHeaders, model: str, *, deadline_ms: float | None = None) -> Rules:
+        """The rules for a request to `model`; a header may tighten the residency, never loosen it."""
+        workload = self._workload(ask.workload, model)
+        residency = Residency(Reach.ANY) if workload is None else self._residency[workload.id]
+        if ask.residency is not None:
+            residency = residency.stricter(ask.residency)
+        stated = [ms for ms in (ask.deadline_ms, deadline_ms) if ms is not None]
+        priority = ask.priority if ask.priority is not None else (workload.priority if workload is not None else 0)
+        return Rules(
+            workload=self.name(workload, model),
+            residency=residency,
+            priority=priority,
+            target_ms=None
+            if workload is None
+            else (workload.slo_ttft_ms if workload.slo_ttft_ms is not None else workload.slo_ms),
+            deadline_ms=min(stated) if stated else None,
+        )
+
+    def name(self, workload: Workload | None, model: str) -> str:
+        """What a request is counted under."""
+        if workload is not None:
+            return workload.id
+        if model not in self._others and len(self._others) >= NAMES_MAX:
+            return "model:(other)"
+        self._others.add(model)
+        return f"model:{model}"
+
+    def _workload(self, wanted: str | None, model: str) -> Workload | None:
+        if wanted is None:
+            return self._by_model.get(model)
+        workload = self._by_id.get(wanted)
+        if workload is None:
+            known = ", ".join(self._by_id) or "none"
+            raise Refusal(Reason.BAD_REQUEST, f"header x-nearhall-workload names {wanted[:64]!r}; known here: {known}")
+        return workload
