@@ -39,10 +39,10 @@ def run(command: Callable[[], None]) -> int:
     try:
         command()
     except InputError as error:
-        notes().print(f"error: {error}", style="red", markup=False)
+        notes().print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return EXIT_BAD_INPUT
     except NearhallError as error:
-        notes().print(f"failed: {error}", style="red", markup=False)
+        notes().print(f"failed: {error}", style="red", markup=False, soft_wrap=True)
         return EXIT_FAILED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from nearhall.core.errors import Refusal
 from nearhall.ports.clock import Clock
@@ -62,7 +62,7 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._clock = clock
-        own: MutableMapping[str, Any] = (scope.get("extensions") or {}).get(EXTENSION) or {}
+        own = cast("dict[str, Any]", cast("dict[str, Any]", scope.get("extensions") or {}).get(EXTENSION) or {})
         self.first_byte_s: float = own.get("first_byte_s") or clock.monotonic()
         """When the request's first byte reached this process, by the monotonic clock."""
         self._transport: Closing | None = own.get("transport")

@@ -297,9 +297,13 @@ class Models:
         await _close(served)
         for attempt in range(1_000_000):
             await asyncio.sleep(REOPEN_S[min(attempt, len(REOPEN_S) - 1)])
-            if model.state is State.UNLOADED or model.served is not None:
+            if self._settled_meanwhile(model):
                 return
             await self._load(model, model.entry)
+
+    def _settled_meanwhile(self, model: Model) -> bool:
+        """Whether somebody loaded or unloaded the model while its reopening waited."""
+        return model.state is State.UNLOADED or model.served is not None
 
     def _say(self, kind: str, text: str, level: str) -> None:
         log.log(logging.ERROR if level == "error" else logging.INFO, "%s", text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -32,8 +32,8 @@ async def repository_api(plane: Plane, exchange: Exchange, *, may_load: bool) ->
         raise Refusal(Reason.BAD_REQUEST, f"{exchange.path[:128]} is no path of the model repository API")
     if not may_load:
         raise Refusal(Reason.UNSUPPORTED, f"models are {verb}ed through the control socket, not through the service port")
-    parameters = asked.get("parameters") or {}
-    if set(parameters) - {"unload_dependents"}:
+    parameters = asked.get("parameters")
+    if parameters and (not isinstance(parameters, dict) or list(cast("dict[str, Any]", parameters)) != ["unload_dependents"]):
         raise Refusal(Reason.UNSUPPORTED, f"parameters of {verb} are not supported; change model.yaml and load again")
     if verb == "load":
         await plane.models.load(name)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import msgspec
 
 from nearhall.core.errors import InputError
@@ -95,26 +93,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Stop cleanly when standard input ends: a gateway never outlives a parent that holds its other end."""
 
 
-def parse_settings(data: bytes, *, where: str) -> Settings:
-    """The settings in `data`; raises InputError that names the key and what would be right."""
-    try:
-        settings = msgspec.json.decode(data, type=Settings)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputError(str(error), where=where, right="see nearhall.gateway.settings for the known keys") from error
-    _check(settings, where)
-    return settings
-
-
-def read_settings(path: Path) -> Settings:
-    """The settings in the file at `path`."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror})", where=str(path), right="name a file that exists") from error
-    return parse_settings(data, where=str(path))
-
-
-def _check(settings: Settings, where: str) -> None:
+def check_settings(settings: Settings, *, where: str) -> None:
+    """Raises InputError for values that no gateway can run with; `where` is the file."""
     if not 0 <= settings.port <= 65535:
         raise InputError(f"port is {settings.port}", where=where, right="0 to 65535; 0 takes a free one")
     if not 0 <= settings.probe.share <= 1:

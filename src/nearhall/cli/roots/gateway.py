@@ -11,11 +11,8 @@ import asyncio
 import json
 import logging
 import os
-import signal
 import socket
 import ssl
-import sys
-import threading
 import uuid
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -26,7 +23,7 @@ from typing import Any
 import uvicorn
 import uvloop
 
-from nearhall.cli.output import run
+from nearhall.cli.roots.program import read_settings, run_program, say_ready, stop_event
 from nearhall.cli.roots.tls_protocol import TlsProtocol
 from nearhall.core.errors import InputError, PermanentError
 from nearhall.documents.whole_file import write_whole
@@ -39,7 +36,7 @@ from nearhall.gateway.metrics import Metrics
 from nearhall.gateway.models import Models, Opener, Runtime
 from nearhall.gateway.plane import Plane
 from nearhall.gateway.probes import Probes
-from nearhall.gateway.settings import Hub, Settings, read_settings
+from nearhall.gateway.settings import Hub, Settings, check_settings
 from nearhall.gateway.stats import Stats
 from nearhall.gateway.workloads import Workloads
 from nearhall.ports.clock import Clock
@@ -175,8 +172,8 @@ async def serve(settings: Settings, *, announce: Callable[[int, Plane], None]) -
     """Runs the gateway until SIGTERM, SIGINT, a drain on the control socket, or (if asked) the end of standard input."""
     bound = bind(settings)
     port: int = bound.getsockname()[1]
-    stop = asyncio.Event()
-    with _stop_signals(stop, watch_stdin=settings.exit_with_stdin), bound:
+    stop = stop_event(with_stdin=settings.exit_with_stdin)
+    with bound:
         composed = compose(settings, clock=SystemClock())
         plane = composed.plane
         try:
@@ -296,48 +293,18 @@ async def _pid_file(settings: Settings, plane: Plane, port: int) -> AsyncGenerat
         await asyncio.to_thread(path.unlink, missing_ok=True)
 
 
-@contextmanager
-def _stop_signals(stop: asyncio.Event, *, watch_stdin: bool) -> Generator[None]:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    if watch_stdin:
-        threading.Thread(target=_wait_for_end_of_stdin, args=(loop, stop), name="stdin", daemon=True).start()
-    try:
-        yield
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-
-
-def _wait_for_end_of_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    """In a thread: standard input may be a file or a terminal, which an event loop cannot wait for."""
-    with suppress(OSError):
-        while os.read(0, 4096):
-            pass
-    with suppress(RuntimeError):
-        loop.call_soon_threadsafe(stop.set)
-
-
-def _say_ready(port: int, plane: Plane) -> None:
-    """The READY line that the parent waits for."""
+def announce_ready(port: int, plane: Plane) -> None:
+    """Tells the parent that the gateway serves, and how its models stand."""
     models = {state.name: state.state for state in plane.models.states()}
-    sys.stdout.write(f"READY {json.dumps({'port': port, 'gateway_id': plane.stats.gateway_id, 'models': models})}\n")
-    sys.stdout.flush()
+    say_ready(port=port, gateway_id=plane.stats.gateway_id, models=models)
 
 
-def run_gateway(settings: Settings, *, announce: Callable[[int, Plane], None] = _say_ready) -> None:
-    """Runs the gateway in a new event loop, to its end."""
-    uvloop.run(serve(settings, announce=announce))
-
-
-def main(arguments: list[str]) -> None:
-    """Reads the settings named on the command line and serves."""
-    if len(arguments) != 1:
-        raise InputError("one argument is needed", where="nearhall.cli.roots.gateway", right="CONFIG.json")
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    run_gateway(read_settings(Path(arguments[0])))
+async def main(path: str) -> None:
+    """Runs the gateway on the settings in the file at `path`."""
+    settings = read_settings(path, Settings)
+    check_settings(settings, where=path)
+    await serve(settings, announce=announce_ready)
 
 
 if __name__ == "__main__":
-    sys.exit(run(lambda: main(sys.argv[1:])))
+    run_program(main, runner=uvloop.run)
