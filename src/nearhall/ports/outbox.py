@@ -17,6 +17,11 @@ class Outbox(Protocol):
         """Names this queue; a site whose disk was replaced has a new one, so that numbers never collide."""
         ...
 
+    @property
+    def next_number(self) -> int:
+        """The number that the next record will get."""
+        ...
+
     def append(self, record: bytes, *, keep: bytes | None = None) -> int:
         """Adds one record and returns its number, durably, with `keep` (what the caller must remember) in one transaction.
 
@@ -34,6 +39,11 @@ class Outbox(Protocol):
 
     def acknowledge(self, number: int) -> None:
         """Forgets every record up to and including `number`."""
+        ...
+
+    @property
+    def spooled_bytes(self) -> int:
+        """Bytes that wait for the hub."""
         ...
 
     @property

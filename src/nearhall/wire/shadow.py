@@ -1,4 +1,4 @@
-"""The shadow document of a site: what the hub wants (`desired`) and what the site says (`reported`), each whole, each owned by one end.
+"""The shadow of a site: what the hub wants (`desired`) and what the site says (`reported`), each whole, each owned by one end.
 
 Rules as published for AWS IoT device shadows: only the owner writes a half; desired-only or differing keys are the difference.
 """

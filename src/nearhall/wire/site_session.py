@@ -1,7 +1,7 @@
 """The site's side of the wire session, sans-I/O: what to send next, and what an answer means.
 
-One exchange at a time: `next` gives the request, `answered` or `lost` takes its end. Records stay in the outbox until the hub's own
-number says that they are durable there, so a lost answer costs a repeat and never a record.
+One exchange at a time: `next` gives the request, `answered` or `lost` takes its end. Records stay in the outbox until the hub's
+own number says that they are durable there, so a lost answer costs a repeat and never a record.
 """
 
 from __future__ import annotations

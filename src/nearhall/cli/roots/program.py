@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+import msgspec.inspect
 
 from nearhall.core.errors import InputError, NearhallError
 
@@ -34,9 +35,8 @@ def read_settings(path: str, kind: type[Settings]) -> Settings:
         raise InputError(f"cannot be read ({error.strerror})", where=path) from error
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
         raise InputError(str(error), where=path) from error
-    unknown = sorted(
-        set(plain) - set(msgspec.structs.fields(kind) if issubclass(kind, msgspec.Struct) else kind.__dataclass_fields__)
-    )  # type: ignore[attr-defined]
+    known = {field.encode_name for field in msgspec.inspect.type_info(kind).fields}  # type: ignore[union-attr]
+    unknown = sorted(set(plain) - known)
     if unknown:
         raise InputError(f"{unknown[0]} is not a setting of this program", where=path)
     return settings

@@ -1,0 +1,141 @@
+"""The site's agent: `python -m nearhall.cli.roots.agent SETTINGS.json`.
+
+Stays small (an import test says so): no pydantic, typer, rich, numpy, bokeh, fastapi or onnxruntime.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from random import Random, SystemRandom
+from typing import Any
+from uuid import uuid4
+
+from nearhall import __version__
+from nearhall.cli.roots.program import read_settings, run_program, say_ready, stop_event
+from nearhall.documents.whole_file import write_whole
+from nearhall.drivers.clock import SystemClock
+from nearhall.drivers.gateway_socket import GatewaySocket
+from nearhall.drivers.modbus_meter import ModbusMeter, find_profile, parse_meter_url, read_commissioning
+from nearhall.drivers.outbox_sqlite import SqliteOutbox
+from nearhall.drivers.processes import ProcessCpu
+from nearhall.drivers.uplink_https import HttpsUplink
+from nearhall.site.agent import Agent, Parts
+from nearhall.site.meters import MeterRoom
+from nearhall.site.results import Results
+from nearhall.site.settings import Meter, Settings
+from nearhall.site.stand_in import StandIn
+from nearhall.site.supervisor import Supervisor, process_start_ticks
+from nearhall.site.sync import Sync
+from nearhall.wire.site_session import SiteIdentity, SiteSession
+from nearhall.wire.telemetry import Event
+
+MIB = 2**20
+SOFTWARE = f"nearhall {__version__}"
+
+
+async def main(path: str) -> None:
+    """Runs until told to stop."""
+    settings = read_settings(path, Settings)
+    stop = stop_event(with_stdin=settings.exit_with_stdin)
+    clock = SystemClock()
+    boot_id = uuid4().hex
+    events: list[Event] = []
+
+    def tell(kind: str, text: str, level: str = "info") -> None:
+        events.append(Event(at_s=clock.utc(), kind=kind, text=text, level=level))
+
+    state_dir = Path(settings.state_dir)
+    executor = ThreadPoolExecutor(1, thread_name_prefix="outbox")
+
+    async def off_loop(call: Any, *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(executor, partial(call, *arguments))
+
+    outbox = SqliteOutbox(
+        state_dir / "outbox.db", bytes_max=int(settings.outbox_mib * MIB), tell=lambda text: tell("spool_damaged", text, "error")
+    )
+    meters = {meter.id: _meter(meter, clock) for meter in settings.meters}
+    stand_in = StandIn(settings.host, settings.port)
+    stand_in.prepare()
+    supervisor = Supervisor(
+        command=settings.gateway_command,
+        pid_file=Path(settings.gateway_pid_file),
+        log=state_dir / "gateway.log",
+        stand_in=stand_in,
+        clock=clock,
+        tell=tell,
+    )
+    uplink, sync = None, None
+    if settings.hub is not None:
+        tls = settings.hub.tls
+        uplink = HttpsUplink(settings.hub.url, (tls.ca, tls.cert, tls.key) if tls is not None else None)
+        identity = SiteIdentity(
+            site=settings.site, software=SOFTWARE, boot_id=boot_id, outbox_id=outbox.outbox_id, about=settings.about
+        )
+        sync = Sync(
+            site=settings.site,
+            session=SiteSession(identity),
+            outbox=outbox,
+            uplink=uplink,
+            clock=clock,
+            draw=Random(SystemRandom().randrange(2**32)),  # noqa: S311 (jitter, no secret)
+            tell=tell,
+            off_loop=off_loop,
+        )
+    control = GatewaySocket(settings.gateway_control_socket)
+    parts = Parts(
+        clock=clock,
+        supervisor=supervisor,
+        control=control,
+        meters=MeterRoom(meters, poll_s=settings.meter_poll_s, clock=clock, tell=tell),
+        results=Results(),
+        outbox=outbox,
+        sync=sync,
+        cpu=ProcessCpu([Path(settings.gateway_pid_file), Path(settings.agent_pid_file)]),
+        off_loop=off_loop,
+    )
+    agent = Agent(settings, parts, boot_id=boot_id, software=SOFTWARE, events=events)
+    pid = {"pid": os.getpid(), "start_ticks": process_start_ticks(os.getpid()), "boot_id": boot_id}
+    write_whole(Path(settings.agent_pid_file), json.dumps(pid).encode())
+    local = await asyncio.start_unix_server(partial(_tell_state, agent), settings.agent_socket)
+    try:
+        await agent.run(stop, lambda: say_ready(port=settings.port))
+    finally:
+        local.close()
+        for meter in meters.values():
+            await meter.close()
+        await control.close()
+        if uplink is not None:
+            await uplink.close()
+        executor.shutdown()
+        outbox.close()
+
+
+def _meter(meter: Meter, clock: SystemClock) -> ModbusMeter:
+    record = read_commissioning(Path(meter.commissioning)) if meter.commissioning is not None else None
+    return ModbusMeter(parse_meter_url(meter.url), find_profile(meter.profile), clock=clock, commissioning=record)
+
+
+async def _tell_state(agent: Agent, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Any request on the agent's own socket gets its state as JSON."""
+    try:
+        async with asyncio.timeout(2.0):
+            await reader.readuntil(b"\r\n\r\n")
+        body = json.dumps(agent.state()).encode()
+        writer.write(
+            b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
+            + body
+        )
+        await writer.drain()
+    except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        pass
+    finally:
+        writer.close()
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,0 +1,208 @@
+"""An instrument on Modbus TCP behind `ports.meter.Meter`.
+
+A virtual device names itself in its Modbus identification (function 43/14); that is read before any figure, and what it
+says is part of every reading: no setting makes a virtual meter's figures anything but `simulated`. A device that does not
+answer the identification is taken for what it is commissioned as.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pymodbus.client import AsyncModbusTcpClient
+from pymodbus.exceptions import ModbusException
+
+from nearhall.core.errors import InputError, PermanentError, TemporaryError
+from nearhall.core.evidence import Kind
+from nearhall.drivers.meter_profiles import FLOAT32, INT64, PROFILES, WORDS, Profile, Quantity
+from nearhall.ports.clock import Clock
+from nearhall.ports.meter import MeterIdentity, Reading
+
+ANSWER_S = 1.0
+DEFAULT_PORT = 502
+REGISTERS_MAX = 80
+"""In one read; Modbus allows 125, the SDM630 80."""
+VIRTUAL_VENDOR = "nearhall"
+
+logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # what fails is told by our own errors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commissioning:
+    """Who put the instrument in, and how: the record without which nothing is `measured`."""
+
+    meter_class_percent: float
+    ct_ratio: float
+    phase: str
+    serial: str
+    commissioned_by: str
+    commissioned_on: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeterAddress:
+    """Where an instrument is."""
+
+    host: str
+    port: int
+    unit: int
+
+
+def parse_meter_url(url: str) -> MeterAddress:
+    """Reads `modbus://HOST[:PORT]/UNIT`; raises InputError that says what would be right."""
+    right = "write modbus://HOST:PORT/UNIT, e.g. modbus://192.0.2.7:502/1"
+    try:
+        parts = urlsplit(url)
+        port = parts.port or DEFAULT_PORT
+        unit = int(parts.path.strip("/"))
+    except ValueError as error:
+        raise InputError(f"{url!r} is not the address of a meter", right=right) from error
+    if parts.scheme != "modbus" or not parts.hostname or not 1 <= unit <= 247:
+        raise InputError(f"{url!r} is not the address of a meter", right=right)
+    return MeterAddress(host=parts.hostname, port=port, unit=unit)
+
+
+def find_profile(name: str) -> Profile:
+    """The profile; raises InputError that lists the known ones."""
+    if name not in PROFILES:
+        raise InputError(f"there is no meter profile {name!r}", right=f"one of: {', '.join(PROFILES)}")
+    return PROFILES[name]
+
+
+def read_commissioning(path: Path) -> Commissioning:
+    """A commissioning record (JSON); raises InputError naming the missing field."""
+    fields = Commissioning.__dataclass_fields__
+    try:
+        plain = json.loads(path.read_bytes())
+        return Commissioning(**{name: plain[name] for name in fields})
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", where=str(path), right="name a commissioning record") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"is no commissioning record ({error})", where=str(path), right=f"JSON with {', '.join(fields)}"
+        ) from error
+
+
+class ModbusMeter:
+    """One unit behind one TCP connection, which is made again when it breaks."""
+
+    def __init__(
+        self, address: MeterAddress, profile: Profile, *, clock: Clock, commissioning: Commissioning | None = None
+    ) -> None:
+        self._address = address
+        self._profile = profile
+        self._clock = clock
+        self._commissioning = commissioning
+        self._identity: MeterIdentity | None = None
+        self._client: AsyncModbusTcpClient | None = None
+
+    @property
+    def identity(self) -> MeterIdentity | None:
+        """None until the first successful read."""
+        return self._identity
+
+    async def read(self) -> Reading:
+        """Polls once."""
+        try:
+            client = await self._connected()
+            if self._identity is None:
+                self._identity = await self._identify(client)
+            values = await self._values(client)
+        except (ModbusException, OSError, TimeoutError) as error:
+            await self.close()
+            raise TemporaryError(f"{self._where} does not answer ({_plain(error)})") from error
+        return Reading(at_s=self._clock.utc(), values=values, kind=self._kind())
+
+    async def close(self) -> None:
+        """Closes the connection; the next read makes a new one."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    @property
+    def _where(self) -> str:
+        return f"modbus://{self._address.host}:{self._address.port}/{self._address.unit}"
+
+    async def _connected(self) -> AsyncModbusTcpClient:
+        if self._client is not None and self._client.connected:
+            return self._client
+        client = AsyncModbusTcpClient(self._address.host, port=self._address.port, timeout=ANSWER_S, retries=0, reconnect_delay=0)
+        if not await client.connect():
+            client.close()
+            raise TemporaryError(f"{self._where} does not answer (no connection)")
+        self._client = client
+        return client
+
+    async def _identify(self, client: AsyncModbusTcpClient) -> MeterIdentity:
+        texts: dict[int, str] = {}
+        answer = await client.read_device_information(read_code=3, object_id=0, device_id=self._address.unit)
+        if not answer.isError():
+            texts = {number: bytes(text).decode("latin-1") for number, text in getattr(answer, "information", {}).items()}
+        vendor, product, serial = texts.get(0, ""), texts.get(1, ""), texts.get(6, "")
+        virtual = vendor == VIRTUAL_VENDOR and (product.startswith("virtual") or serial.startswith("VIRTUAL"))
+        record = self._commissioning
+        if record is not None and not virtual and serial and record.serial != serial:
+            raise PermanentError(f"{self._where} has serial {serial!r}, but its commissioning record is for {record.serial!r}")
+        return MeterIdentity(
+            vendor=vendor or "unknown",
+            model=product or self._profile.title,
+            serial=serial or (record.serial if record is not None else "unknown"),
+            virtual=virtual,
+            class_percent=record.meter_class_percent if record is not None and not virtual else self._profile.class_percent,
+        )
+
+    def _kind(self) -> Kind:
+        if self._identity is not None and self._identity.virtual:
+            return Kind.SIMULATED
+        return Kind.MEASURED if self._commissioning is not None else Kind.ASSUMED
+
+    async def _values(self, client: AsyncModbusTcpClient) -> dict[str, float]:
+        values: dict[str, float] = {}
+        ratio = self._commissioning.ct_ratio if self._commissioning is not None else 1.0
+        for first, group in _groups(self._profile.quantities):
+            count = group[-1].address + WORDS[group[-1].form] - first
+            read = client.read_input_registers if self._profile.function == 4 else client.read_holding_registers
+            answer = await read(first, count=count, device_id=self._address.unit)
+            if answer.isError():
+                raise PermanentError(
+                    f"{self._where} refuses registers {first} to {first + count - 1}: is it a {self._profile.title}?"
+                )
+            for quantity in group:
+                words = answer.registers[quantity.address - first :][: WORDS[quantity.form]]
+                value = _number(words, quantity.form, low_word_first=self._profile.low_word_first) * quantity.scale
+                values[quantity.name] = value * (ratio if _through_transformer(quantity.name) else 1.0)
+        return values
+
+
+def _groups(quantities: Sequence[Quantity]) -> list[tuple[int, list[Quantity]]]:
+    """Quantities in as few reads as the register limit allows."""
+    groups: list[tuple[int, list[Quantity]]] = []
+    for quantity in sorted(quantities, key=lambda q: q.address):
+        end = quantity.address + WORDS[quantity.form]
+        if groups and end - groups[-1][0] <= REGISTERS_MAX:
+            groups[-1][1].append(quantity)
+        else:
+            groups.append((quantity.address, [quantity]))
+    return groups
+
+
+def _number(words: list[int], form: str, *, low_word_first: bool) -> float:
+    kinds = AsyncModbusTcpClient.DATATYPE
+    kind = kinds.FLOAT32 if form == FLOAT32 else kinds.INT64 if form == INT64 else kinds.UINT32
+    order = "little" if low_word_first else "big"
+    value = AsyncModbusTcpClient.convert_from_registers(words, kind, word_order=order)
+    return float(value)  # type: ignore[arg-type]
+
+
+def _through_transformer(name: str) -> bool:
+    """Currents, and what is made of them, are multiplied by the current transformers' ratio where the meter does not know it."""
+    return name.startswith(("current_a", "power_w", "apparent_va", "energy_"))
+
+
+def _plain(error: Exception) -> str:
+    return str(error).removeprefix("Modbus Error: ").strip() or type(error).__name__

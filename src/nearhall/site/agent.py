@@ -1,0 +1,224 @@
+"""The agent: its tasks and what passes between them. Every window it cuts one record of everything the site knows."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from nearhall.core.errors import PermanentError, TemporaryError
+from nearhall.ports.clock import Clock
+from nearhall.ports.cpu import CpuUse
+from nearhall.ports.gateway_control import GatewayControl
+from nearhall.ports.outbox import Outbox
+from nearhall.site.counting import Window, added, recalled, remembered
+from nearhall.site.meters import MeterRoom
+from nearhall.site.results import Results
+from nearhall.site.settings import Settings
+from nearhall.site.supervisor import Supervisor
+from nearhall.site.sync import Sync
+from nearhall.wire.session import Reported
+from nearhall.wire.shadow import DesiredSite, ReportedSite, difference
+from nearhall.wire.telemetry import Event, GatewayStats, LinkWindow, ModelState, Record
+
+CLOCK_STEP_S = 1.0
+"""More than this between the two clocks' ideas of a window is a step of the calendar, not drift."""
+EVENTS_KEPT = 1000
+HELD_MAX = 600
+"""Records held in memory while the disk is full: 20 minutes at two seconds each."""
+REPORT_SECONDS = 30.0
+
+OffLoop = Callable[..., Coroutine[Any, Any, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the composition root built."""
+
+    clock: Clock
+    supervisor: Supervisor
+    control: GatewayControl
+    meters: MeterRoom
+    results: Results
+    outbox: Outbox
+    sync: Sync | None
+    cpu: CpuUse
+    off_loop: OffLoop
+    """Runs a blocking call (the outbox's fsync) beside the loop."""
+
+
+class Agent:
+    """One site's agent."""
+
+    def __init__(self, settings: Settings, parts: Parts, *, boot_id: str, software: str, events: list[Event]) -> None:
+        self._settings = settings
+        self._parts = parts
+        self._boot_id = boot_id
+        self._software = software
+        self._events = events
+        """Filled by every part's `tell`; emptied by each record."""
+        self._before: GatewayStats | None = recalled(parts.outbox.kept())
+        self._models: list[ModelState] = []
+        self._held: list[tuple[bytes, bytes | None]] = []
+        self._disk_full = False
+        self._reported = ReportedSite(software=software)
+        self._sequence = 0
+        self._desired: DesiredSite | None = None
+        self._cpu_before = 0.0
+
+    async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
+        """Runs until `stop`, then cuts a last record and, if so set, stops the gateway."""
+        self._tell("agent_started", f"the agent of {self._settings.site} started")
+        await self._parts.results.listen(Path(self._settings.results_socket))
+        tasks = [asyncio.create_task(self._parts.supervisor.run()), asyncio.create_task(self._parts.meters.run())]
+        if self._parts.sync is not None:
+            tasks.append(asyncio.create_task(self._parts.sync.run()))
+            tasks.append(asyncio.create_task(self._parts.sync.follow_desired(self._wish)))
+            tasks.append(asyncio.create_task(self._report_now_and_then()))
+        tasks.append(asyncio.create_task(self._cut_records(stop)))
+        halt = asyncio.create_task(stop.wait())
+        ready()
+        try:
+            await asyncio.wait({halt, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done() and not stop.is_set():
+                    task.result()
+            if self._settings.stop_gateway:
+                await self._parts.supervisor.stop_gateway(self._settings.stop_seconds_max)
+        finally:
+            halt.cancel()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._parts.results.close()
+
+    def state(self) -> Mapping[str, Any]:
+        """How the agent is, for `nearhall doctor` and a person at the site."""
+        gateway = self._parts.supervisor.gateway
+        return {
+            "site": self._settings.site,
+            "boot_id": self._boot_id,
+            "software": self._software,
+            "gateway_pid": None if gateway is None else gateway.pid,
+            "spooled_bytes": self._parts.outbox.spooled_bytes,
+            "dropped": self._parts.outbox.dropped,
+            "held": len(self._held),
+        }
+
+    def _tell(self, kind: str, text: str, level: str = "info") -> None:
+        self._events.append(Event(at_s=self._parts.clock.utc(), kind=kind, text=text, level=level))
+        del self._events[:-EVENTS_KEPT]
+
+    async def _cut_records(self, stop: asyncio.Event) -> None:
+        clock = self._parts.clock
+        start_mono, start_utc = clock.monotonic(), clock.utc()
+        while not stop.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), max(0.0, self._settings.window_s - (clock.monotonic() - start_mono)))
+            now_mono, now_utc = clock.monotonic(), clock.utc()
+            lasted = now_mono - start_mono
+            step = (now_utc - start_utc) - lasted
+            if abs(step) > CLOCK_STEP_S:
+                self._tell("clock_step", f"the clock was set by {step:+.1f} s; this window is dated by the new time", "warning")
+            await self._cut(now_utc - lasted, now_utc, lasted)
+            start_mono, start_utc = now_mono, now_utc
+
+    async def _cut(self, start_s: float, end_s: float, lasted_s: float) -> None:
+        """One record: what the gateway counted, the instruments said, the applications found and the link carried."""
+        parts = self._parts
+        stats = await self._stats()
+        window = added(stats, self._before) if stats is not None else Window({}, [], 0.0)
+        if stats is not None:
+            self._before, self._models = stats, stats.models
+        link, clock_error = parts.sync.window() if parts.sync is not None else (LinkWindow(), None)
+        cpu = parts.cpu.seconds()
+        cpu_share = max(0.0, cpu - self._cpu_before) / lasted_s if lasted_s > 0 else 0.0
+        self._cpu_before = cpu
+        events, self._events[:] = [*self._events, *window.events], []
+        record = Record(
+            start_s=start_s,
+            end_s=end_s,
+            boot_id=self._boot_id,
+            gateway_id=stats.gateway_id if stats is not None else "",
+            gateway_up=stats is not None,
+            workloads=window.workloads,
+            models=self._models,
+            meters=parts.meters.window(),
+            outcomes=parts.results.window(),
+            events=sorted(events, key=lambda event: event.at_s),
+            link=link,
+            clock_error_ms=clock_error,
+            cpu_share=cpu_share,
+        )
+        await self._keep(msgspec.json.encode(record), remembered(stats) if stats is not None else None)
+
+    async def _stats(self) -> GatewayStats | None:
+        if self._parts.supervisor.gateway is None:
+            return None
+        with suppress(TemporaryError):
+            return await self._parts.control.stats()
+        return None
+
+    async def _keep(self, record: bytes, keep: bytes | None) -> None:
+        """Into the outbox; while the disk is full, into memory, oldest out first."""
+        self._held.append((record, keep))
+        while self._held:
+            body, kept = self._held[0]
+            try:
+                await self._parts.off_loop(self._append, body, kept)
+            except TemporaryError as error:
+                if not self._disk_full:
+                    self._tell("spool_full", f"{error}; telemetry is held in memory, serving goes on", "error")
+                self._disk_full = True
+                del self._held[:-HELD_MAX]
+                return
+            self._held.pop(0)
+            if self._disk_full and not self._held:
+                self._disk_full = False
+                self._tell("spool_back", "the outbox takes records again", "info")
+        if self._parts.sync is not None:
+            self._parts.sync.record_added()
+
+    def _append(self, body: bytes, kept: bytes | None) -> int:
+        return self._parts.outbox.append(body, keep=kept)
+
+    async def _wish(self, version: int, desired: DesiredSite | None, why: str) -> None:
+        """Does what a new desired document asks for, and reports."""
+        problems = [why] if desired is None else []
+        self._desired = desired
+        if desired is not None:
+            states = {model.name: model.state for model in self._models}
+            for model, wanted in difference(desired, ReportedSite(models=states)).items():
+                try:
+                    await self._parts.control.set_model(model, wanted)
+                    self._tell("desired", f"{model} is {wanted}, as the hub wants")
+                except (TemporaryError, PermanentError) as error:
+                    problems.append(f"{model} could not be {wanted}: {error}")
+        for problem in problems:
+            self._tell("desired_refused", problem, "warning")
+        self._reported = msgspec.structs.replace(self._reported, desired_version=version, problems=problems)
+        await self._report()
+
+    async def _report_now_and_then(self) -> None:
+        while True:
+            await self._report()
+            await asyncio.sleep(REPORT_SECONDS)
+
+    async def _report(self) -> None:
+        if self._parts.sync is None:
+            return
+        states = {model.name: model.state for model in self._models}
+        up = self._parts.supervisor.gateway is not None
+        fresh = msgspec.structs.replace(self._reported, models=states, gateway_up=up, software=self._software)
+        if fresh == self._reported and self._sequence:
+            return
+        self._sequence += 1
+        document = json.loads(msgspec.json.encode(fresh))
+        if await self._parts.sync.report(Reported(boot_id=self._boot_id, sequence=self._sequence, document=document)):
+            self._reported = fresh

@@ -1,0 +1,86 @@
+"""From the gateway's counters, which grow until it restarts, to what one window added. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from nearhall.wire.telemetry import Event, GatewayStats, PathStats, Sketch, WorkloadStats
+
+_NOTHING = WorkloadStats()
+_NO_PATH = PathStats()
+_COUNTS = (
+    "local",
+    "hub",
+    "failed",
+    "cancelled",
+    "late",
+    "within_10_ms",
+    "probes_total",
+    "raw_bytes",
+    "raw_known",
+    "sent_bytes",
+    "probe_bytes",
+    "service_cpu_ms",
+)
+
+
+class Window(msgspec.Struct, frozen=True):
+    """What one window added."""
+
+    workloads: dict[str, WorkloadStats]
+    events: list[Event]
+    cpu_s: float
+
+
+def added(now: GatewayStats, before: GatewayStats | None) -> Window:
+    """What was counted since `before`; a new gateway (another id) counts from zero, so the whole is new."""
+    same = before is not None and before.gateway_id == now.gateway_id
+    earlier: Mapping[str, WorkloadStats] = before.workloads if same and before is not None else {}
+    workloads = {name: _workload(stats, earlier.get(name, _NOTHING)) for name, stats in now.workloads.items()}
+    told = before.events_total if same and before is not None else 0
+    fresh = min(now.events_total - told, len(now.events))
+    events = now.events[len(now.events) - fresh :] if fresh > 0 else []
+    cpu = now.cpu_s - (before.cpu_s if same and before is not None else 0.0)
+    return Window({name: stats for name, stats in workloads.items() if stats != _NOTHING}, list(events), max(0.0, cpu))
+
+
+def remembered(stats: GatewayStats) -> bytes:
+    """What must survive a restart of the agent so that nothing is counted twice: the counters, without pairs and texts."""
+    slim = {name: msgspec.structs.replace(workload, probes=[]) for name, workload in stats.workloads.items()}
+    return msgspec.json.encode(msgspec.structs.replace(stats, workloads=slim, events=[], models=[]))
+
+
+def recalled(kept: bytes | None) -> GatewayStats | None:
+    """The counters as `remembered` left them; None where there are none or they cannot be read."""
+    if kept is None:
+        return None
+    try:
+        return msgspec.json.decode(kept, type=GatewayStats)
+    except msgspec.DecodeError:
+        return None
+
+
+def _workload(now: WorkloadStats, before: WorkloadStats) -> WorkloadStats:
+    counts = {name: getattr(now, name) - getattr(before, name) for name in _COUNTS}
+    fresh = min(now.probes_total - before.probes_total, len(now.probes))
+    return WorkloadStats(
+        **counts,
+        rejected=_counts(now.rejected, before.rejected),
+        decisions=_counts(now.decisions, before.decisions),
+        paths={name: _path(path, before.paths.get(name, _NO_PATH)) for name, path in now.paths.items()},
+        probes=now.probes[len(now.probes) - fresh :] if fresh > 0 else [],
+    )
+
+
+def _counts(now: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
+    return {name: count - before.get(name, 0) for name, count in now.items() if count != before.get(name, 0)}
+
+
+def _path(now: PathStats, before: PathStats) -> PathStats:
+    return PathStats(**{name: _sketch(getattr(now, name), getattr(before, name)) for name in PathStats.__struct_fields__})
+
+
+def _sketch(now: Sketch, before: Sketch) -> Sketch:
+    return now if not before.i else Sketch.of(now.histogram().minus(before.histogram()))

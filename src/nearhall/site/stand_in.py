@@ -1,0 +1,99 @@
+"""Stands in for a dead gateway on the service port: every request gets 503 `restarting` at once.
+
+The socket is bound beforehand (SO_REUSEPORT, beside the gateway's) and only listens while no gateway lives: taking over is one
+system call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import suppress
+
+from nearhall.core.errors import Refusal, TemporaryError
+from nearhall.core.reasons import Reason
+from nearhall.wire.refusal import refusal_response
+
+RETRY_AFTER_MS = 1000
+"""Small models are ready again within seconds."""
+HEAD_BYTES_MAX = 16_384
+HEAD_SECONDS_MAX = 5.0
+CONNECTIONS_MAX = 512
+BACKLOG = 512
+
+
+class StandIn:
+    """Listens on `host:port` while it is asked to."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._host = host
+        self._port = port
+        self._server: asyncio.Server | None = None
+        self._bound: socket.socket | None = None
+        self._open = 0
+        self.answered = 0
+        """Requests refused since the agent started."""
+
+    def prepare(self) -> None:
+        """Binds without listening; raises TemporaryError when the port belongs to somebody else."""
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        bound = socket.socket(family, socket.SOCK_STREAM)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            bound.bind((self._host, self._port))
+        except OSError as error:
+            bound.close()
+            raise TemporaryError(f"port {self._port} on {self._host} is taken ({error.strerror})") from error
+        bound.setblocking(False)
+        self._bound = bound
+
+    @property
+    def listening(self) -> bool:
+        """Whether it answers now."""
+        return self._server is not None
+
+    async def listen(self) -> None:
+        """Starts to answer."""
+        if self._server is not None:
+            return
+        if self._bound is None:
+            self.prepare()
+        bound, self._bound = self._bound, None
+        self._server = await asyncio.start_server(self._refuse, sock=bound, backlog=BACKLOG, limit=HEAD_BYTES_MAX)
+
+    async def withdraw(self) -> None:
+        """Stops to answer: the gateway is back. Connections already accepted are still answered."""
+        server, self._server = self._server, None
+        if server is None:
+            return
+        await asyncio.sleep(0)  # accept what waits in the queue already
+        server.close()
+        with suppress(TemporaryError):
+            self.prepare()
+
+    async def _refuse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._open >= CONNECTIONS_MAX:
+            writer.transport.abort()
+            return
+        self._open += 1
+        try:
+            async with asyncio.timeout(HEAD_SECONDS_MAX):
+                head = await reader.readuntil(b"\r\n\r\n")
+            path = head.split(b" ", 2)[1].decode("latin-1") if head.count(b" ", 0, 4096) >= 2 else "/"
+            refusal = Refusal(Reason.RESTARTING, "the gateway of this site is starting; try again", retry_after_ms=RETRY_AFTER_MS)
+            status, headers, body = refusal_response(refusal, path)
+            lines = [
+                b"HTTP/1.1 %d Service Unavailable" % status,
+                *(name + b": " + value for name, value in headers),
+                b"connection: close",
+            ]
+            writer.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
+            async with asyncio.timeout(HEAD_SECONDS_MAX):
+                await writer.drain()
+            self.answered += 1
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            pass  # a client that says nothing, too much, or leaves gets no answer
+        finally:
+            self._open -= 1
+            writer.close()
