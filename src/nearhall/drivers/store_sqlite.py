@@ -1,0 +1,211 @@
+"""The hub's store in one SQLite file (WAL), through SQLAlchemy Core, so that another engine is another URL.
+
+What was acknowledged is on the disk: synchronous=FULL, one transaction a batch.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from uuid import uuid4
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.engine import Connection
+from sqlalchemy.pool import StaticPool
+
+from nearhall.core.errors import TemporaryError
+from nearhall.ports.store import Conflict, SiteRow, Versioned
+from nearhall.wire.telemetry import Record
+
+SCHEMA_VERSION = 1
+BUSY_S = 5.0
+PAGE = 1000
+"""Records decoded at once while reading a period."""
+
+_tables = sa.MetaData()
+_facts = sa.Table("facts", _tables, sa.Column("name", sa.Text, primary_key=True), sa.Column("value", sa.Text, nullable=False))
+_records = sa.Table(
+    "records",
+    _tables,
+    sa.Column("site", sa.Text, primary_key=True),
+    sa.Column("outbox_id", sa.Text, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("start_s", sa.Float, nullable=False),
+    sa.Column("end_s", sa.Float, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Index("records_by_time", "site", "start_s"),
+)
+_outboxes = sa.Table(
+    "outboxes",
+    _tables,
+    sa.Column("site", sa.Text, primary_key=True),
+    sa.Column("outbox_id", sa.Text, primary_key=True),
+    sa.Column("acknowledged", sa.Integer, nullable=False),
+)
+_documents = sa.Table(
+    "documents",
+    _tables,
+    sa.Column("site", sa.Text, primary_key=True),
+    sa.Column("half", sa.Text, primary_key=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("document", sa.LargeBinary, nullable=False),
+    sa.Column("changed_s", sa.Float, nullable=False),
+)
+_sites = sa.Table(
+    "sites",
+    _tables,
+    sa.Column("site", sa.Text, primary_key=True),
+    sa.Column("first_seen_s", sa.Float, nullable=False),
+    sa.Column("last_seen_s", sa.Float, nullable=False),
+    sa.Column("software", sa.Text, nullable=False),
+    sa.Column("boot_id", sa.Text, nullable=False),
+    sa.Column("about", sa.LargeBinary, nullable=False),
+)
+_decoder = msgspec.json.Decoder(Record)
+
+
+class SqliteStore:
+    """One file, one connection, one call at a time; the caller runs it beside its event loop."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens or makes the file; raises TemporaryError when it cannot be opened or is of a newer schema."""
+        self._lock = threading.Lock()
+        self._engine = sa.create_engine(
+            f"sqlite:///{path}", poolclass=StaticPool, connect_args={"timeout": BUSY_S, "check_same_thread": False}
+        )
+        try:
+            with self._engine.connect() as connection:
+                for pragma in ("journal_mode=WAL", "synchronous=FULL"):
+                    connection.exec_driver_sql(f"PRAGMA {pragma}")
+                connection.commit()
+            _tables.create_all(self._engine)
+            with self._engine.begin() as connection:
+                version = int(self._fact(connection, "schema_version", str(SCHEMA_VERSION)))
+                self.hub_id = self._fact(connection, "hub_id", uuid4().hex)
+        except sa.exc.SQLAlchemyError as error:
+            self._engine.dispose()
+            raise TemporaryError(f"the hub's store {path} cannot be opened: {_plain(error)}") from error
+        if version > SCHEMA_VERSION:
+            self._engine.dispose()
+            raise TemporaryError(f"the hub's store {path} has schema {version}; this program knows {SCHEMA_VERSION}")
+
+    def add(self, site: str, outbox_id: str, records: Sequence[tuple[int, Record]]) -> int:
+        """Stores records by number in one transaction; gives how far the row is whole."""
+        with self._lock, self._begin() as connection:
+            known = self._acknowledged(connection, site, outbox_id)
+            rows: list[dict[str, object]] = []
+            for number, record in sorted(records, key=lambda numbered: numbered[0]):
+                if number > known:
+                    body = msgspec.json.encode(record)
+                    times = {"start_s": record.start_s, "end_s": record.end_s}
+                    rows.append({"site": site, "outbox_id": outbox_id, "number": number, "body": body, **times})
+                    known = number
+            if rows:
+                connection.execute(insert(_records), rows)
+            row = insert(_outboxes).values(site=site, outbox_id=outbox_id, acknowledged=known)
+            connection.execute(row.on_conflict_do_update(index_elements=["site", "outbox_id"], set_={"acknowledged": known}))
+            return known
+
+    def acknowledged(self, site: str, outbox_id: str) -> int:
+        """How far the row is whole; 0 for an unknown outbox."""
+        with self._lock, self._begin() as connection:
+            return self._acknowledged(connection, site, outbox_id)
+
+    def records(self, start_s: float, end_s: float, *, site: str | None = None) -> Iterator[tuple[str, Record]]:
+        """Records whose window overlaps the period, by site, then by time."""
+        query = sa.select(_records.c.site, _records.c.body).where(_records.c.start_s < end_s, _records.c.end_s > start_s)
+        if site is not None:
+            query = query.where(_records.c.site == site)
+        query = query.order_by(_records.c.site, _records.c.start_s, _records.c.number)
+        offset = 0
+        while True:
+            with self._lock, self._begin() as connection:
+                rows = connection.execute(query.limit(PAGE).offset(offset)).all()
+            for name, body in rows:
+                yield str(name), _decoder.decode(body)
+            if len(rows) < PAGE:
+                return
+            offset += PAGE
+
+    def read(self, site: str, half: str) -> Versioned | None:
+        """The half as it stands."""
+        with self._lock, self._begin() as connection:
+            return self._read(connection, site, half)
+
+    def write(self, site: str, half: str, document: bytes, *, expected: int | None, now_s: float) -> Versioned:
+        """Replaces the half, or raises Conflict."""
+        with self._lock, self._begin() as connection:
+            present = self._read(connection, site, half)
+            version = 0 if present is None else present.version
+            if expected is not None and expected != version:
+                raise Conflict(f"version {version} stands, {expected} was expected")
+            values = {"version": version + 1, "document": document, "changed_s": now_s}
+            row = insert(_documents).values(site=site, half=half, **values)
+            connection.execute(row.on_conflict_do_update(index_elements=["site", "half"], set_=values))
+            return Versioned(version=version + 1, document=document, changed_s=now_s)
+
+    def seen(self, row: SiteRow) -> None:
+        """Inserts or updates a site."""
+        fresh = {"last_seen_s": row.last_seen_s, "software": row.software, "boot_id": row.boot_id, "about": row.about}
+        with self._lock, self._begin() as connection:
+            statement = insert(_sites).values(site=row.site, first_seen_s=row.first_seen_s, **fresh)
+            connection.execute(statement.on_conflict_do_update(index_elements=["site"], set_=fresh))
+
+    def sites(self) -> Sequence[SiteRow]:
+        """All sites, by name."""
+        with self._lock, self._begin() as connection:
+            rows = connection.execute(sa.select(_sites).order_by(_sites.c.site)).mappings().all()
+        return [SiteRow(**row) for row in rows]
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._engine.dispose()
+
+    def _begin(self) -> _Transaction:
+        return _Transaction(self._engine)
+
+    @staticmethod
+    def _acknowledged(connection: Connection, site: str, outbox_id: str) -> int:
+        query = sa.select(_outboxes.c.acknowledged).where(_outboxes.c.site == site, _outboxes.c.outbox_id == outbox_id)
+        return int(connection.execute(query).scalar() or 0)
+
+    @staticmethod
+    def _read(connection: Connection, site: str, half: str) -> Versioned | None:
+        query = sa.select(_documents).where(_documents.c.site == site, _documents.c.half == half)
+        row = connection.execute(query).mappings().first()
+        if row is None:
+            return None
+        return Versioned(version=row["version"], document=row["document"], changed_s=row["changed_s"])
+
+    @staticmethod
+    def _fact(connection: Connection, name: str, first: str) -> str:
+        connection.execute(insert(_facts).values(name=name, value=first).on_conflict_do_nothing())
+        return str(connection.execute(sa.select(_facts.c.value).where(_facts.c.name == name)).scalar_one())
+
+
+class _Transaction:
+    """`engine.begin()` with SQLAlchemy's faults told as ours."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._transaction = engine.begin()
+
+    def __enter__(self) -> Connection:
+        try:
+            return self._transaction.__enter__()
+        except sa.exc.SQLAlchemyError as error:
+            raise TemporaryError(f"the hub's store does not answer: {_plain(error)}") from error
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        try:
+            self._transaction.__exit__(kind, error, trace)  # type: ignore[arg-type]
+        except sa.exc.SQLAlchemyError as fault:
+            raise TemporaryError(f"the hub's store cannot keep this: {_plain(fault)}") from fault
+        if isinstance(error, sa.exc.SQLAlchemyError):
+            raise TemporaryError(f"the hub's store cannot keep this: {_plain(error)}") from error
+
+
+def _plain(error: Exception) -> str:
+    return str(getattr(error, "orig", None) or error).splitlines()[0]
