@@ -97,22 +97,22 @@ def seconds(value: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def moment(value: float | str) -> datetime | None:
+def moment(value: object) -> datetime | None:
     """A time from seconds since 1970 or ISO 8601; None when it is neither."""
     try:
-        found = datetime.fromtimestamp(value, UTC) if isinstance(value, int | float) else datetime.fromisoformat(value)
+        found = datetime.fromtimestamp(value, UTC) if isinstance(value, int | float) else datetime.fromisoformat(str(value))
     except (ValueError, OverflowError, OSError):
         return None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def clock(value: float | str) -> str:
+def clock(value: object) -> str:
     """Time of day, UTC."""
     found = moment(value)
     return found.astimezone(UTC).strftime("%H:%M:%S") if found else NO_VALUE
 
 
-def date_and_time(value: float | str) -> str:
+def date_and_time(value: object) -> str:
     """Date and time, UTC."""
     found = moment(value)
     return found.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if found else NO_VALUE

@@ -16,8 +16,10 @@ from nearhall.report.look import style, theme_script
 def render(template: str, *, pictures: Mapping[str, Any], connect: str = "'none'", **parts: Any) -> str:
     """The page; its template marks style, scripts and pictures, which are ours, as safe, and nothing else.
 
+    A picture that is None has the height 0, by which the template knows.
     `connect` is what its scripts may reach (Content-Security-Policy's connect-src).
     """
+    drawn = {name: picture for name, picture in pictures.items() if picture is not None}
     return (
         _environment()
         .get_template(template)
@@ -28,9 +30,9 @@ def render(template: str, *, pictures: Mapping[str, Any], connect: str = "'none'
             ),
             style=style(),
             theme_script=theme_script(),
-            bokeh=bokeh_script() if pictures else "",
-            pictures=pictures_json(pictures),
-            heights={name: picture.height for name, picture in pictures.items()},
+            bokeh=bokeh_script() if drawn else "",
+            pictures=pictures_json(drawn),
+            heights={name: picture.height if picture is not None else 0 for name, picture in pictures.items()},
             marks=list(MARKS.values()),
             **parts,
         )

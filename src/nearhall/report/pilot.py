@@ -33,7 +33,7 @@ def render_report(pilot: Mapping[str, Any]) -> str:
     pictures = _pictures(reader)
     return render(
         "report.html.j2",
-        pictures={name: picture for name, picture in pictures.items() if picture is not None},
+        pictures=pictures,
         decision=decide(pilot),
         when=_when(reader),
         software=str(reader.at("/run/software") or "nearhall"),

@@ -11,7 +11,7 @@ from nearhall.core.evidence import Kind
 from nearhall.report.evidence_marks import MARKS
 from nearhall.report.figures import PART_HATCH, bare, bars, hover, line, nought, rows_figure, toned
 from nearhall.report.formats import plain
-from nearhall.report.pilot_reader import PilotReader, SiteView, WorkloadView
+from nearhall.report.pilot_reader import PilotReader, SiteView, WorkloadView, elements
 
 PLACES = ("local", "hub")
 METER_TONES: dict[str, str] = {
@@ -123,7 +123,7 @@ def requests_by_place(reader: PilotReader) -> Any:
     data: dict[str, list[Any]] = {name: [] for name in ("row", "local", "hub", "refused", "l", "h", "r")}
     for workload in reader.workloads:
         local, hub = (workload.number(f"requests/{place}") for place in PLACES)
-        refused = sum(n for _, n in reader.entries(f"{workload.pointer}/requests/rejected"))
+        refused = sum(reader.counts(f"{workload.pointer}/requests/rejected").values())
         total = (local or 0) + (hub or 0) + refused
         if not total:
             continue
@@ -196,15 +196,15 @@ def energy_steps(site: SiteView) -> Any:
 def over_time(site: SiteView, names: Mapping[str, tuple[str, str]], *, unit: str, height: int = 210) -> Any:
     """Lines over the run from the site's `series`; `names` maps a path below it to (label, tone)."""
     reader = site.reader
-    times = reader.at(f"{site.pointer}/series/t_s")
-    if not isinstance(times, list) or not times:
+    times = elements(reader.at(f"{site.pointer}/series/t_s"))
+    if not times:
         return None
     data: dict[str, list[Any]] = {"t": times}
     made = bare(height, x_axis_label="s since the start", y_axis_label=unit)
     drawn: list[tuple[str, str, str, Kind]] = []
     for path, (label, tone) in names.items():
-        values = reader.at(f"{site.pointer}/series/{path}")
-        if isinstance(values, list) and len(values) == len(times) and any(v is not None for v in values):
+        values = elements(reader.at(f"{site.pointer}/series/{path}"))
+        if len(values) == len(times) and any(v is not None for v in values):
             data[label] = [float("nan") if v is None else v for v in values]
             drawn.append((label, label, tone, reader.evidence.find(f"{site.pointer}/series/{path}")[0]))
     if not drawn:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from nearhall.report.evidence_marks import EvidenceIndex, Figure
 from nearhall.report.formats import NO_VALUE
@@ -12,25 +12,33 @@ from nearhall.report.formats import NO_VALUE
 NOT_IN_DOCUMENT = "pilot.json does not hold this figure"
 
 
+def members(value: Any) -> Mapping[str, Any]:
+    """The value if it is an object, else an empty one."""
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+
+
+def elements(value: Any) -> list[Any]:
+    """The value if it is a list, else an empty one."""
+    return cast("list[Any]", value) if isinstance(value, list) else []
+
+
 class PilotReader:
     """The document and its evidence. Nothing here fails for a part that is missing or null: short runs leave gaps."""
 
     def __init__(self, pilot: Mapping[str, Any]) -> None:
         self.pilot = pilot
-        evidence = pilot.get("evidence")
-        self.evidence = EvidenceIndex(evidence if isinstance(evidence, Mapping) else {})
+        self.evidence = EvidenceIndex({pointer: members(entry) for pointer, entry in members(pilot.get("evidence")).items()})
 
     def at(self, pointer: str) -> Any:
         """The value at a JSON pointer; None when any part of the way is missing."""
         value: Any = self.pilot
         for part in pointer.split("/")[1:]:
             name = part.replace("~1", "/").replace("~0", "~")
-            if isinstance(value, Mapping):
-                value = value.get(name)
-            elif isinstance(value, Sequence) and not isinstance(value, str) and name.isdecimal() and int(name) < len(value):
-                value = value[int(name)]
+            if isinstance(value, list):
+                rows = elements(cast("Any", value))
+                value = rows[int(name)] if name.isdecimal() and int(name) < len(rows) else None
             else:
-                return None
+                value = members(value).get(name)
         return value
 
     def number(self, pointer: str) -> float | None:
@@ -64,8 +72,11 @@ class PilotReader:
         return [workload for site in self.sites for workload in site.workloads]
 
     def _list(self, pointer: str) -> list[Mapping[str, Any]]:
-        found = self.at(pointer)
-        return [item for item in found if isinstance(item, Mapping)] if isinstance(found, list) else []
+        return [members(item) for item in elements(self.at(pointer))]
+
+    def counts(self, pointer: str) -> dict[str, float]:
+        """The numbers of the object at `pointer`, by name."""
+        return {name: n for name, n in self.entries(pointer) if isinstance(n, int | float) and not isinstance(n, bool)}
 
     def items(self, pointer: str) -> list[tuple[str, Mapping[str, Any]]]:
         """The objects of the list at `pointer`, each with its own pointer."""
@@ -73,8 +84,7 @@ class PilotReader:
 
     def entries(self, pointer: str) -> Iterator[tuple[str, Any]]:
         """The members of the object at `pointer`."""
-        found = self.at(pointer)
-        yield from found.items() if isinstance(found, Mapping) else ()
+        yield from members(self.at(pointer)).items()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,4 +155,4 @@ class SiteView:
 
 def _has_times(ttft: Any) -> bool:
     """Whether `ttft_ms` holds times, here or at the hub; documents fill it for chat only."""
-    return isinstance(ttft, Mapping) and any(isinstance(side, int | float | Mapping) for side in ttft.values())
+    return any(side is not None for side in members(ttft).values())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from nearhall.core.evidence import Kind
 from nearhall.core.histogram import SAMPLES_NEEDED
@@ -27,7 +27,7 @@ from nearhall.report.formats import (
 from nearhall.report.formats import (
     energy as energy_text,
 )
-from nearhall.report.pilot_reader import NOT_IN_DOCUMENT, PilotReader, SiteView, WorkloadView
+from nearhall.report.pilot_reader import NOT_IN_DOCUMENT, PilotReader, SiteView, WorkloadView, elements, members
 from nearhall.report.verdict import Finding, find
 
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
@@ -72,7 +72,11 @@ def evidence_counts(reader: PilotReader) -> list[dict[str, Any]]:
     """How many figures there are of each kind, for the kinds that occur."""
     counted = [(kind, reader.number(f"/counts/{kind.value}")) for kind in Kind]
     return [
-        {"kind": k, "n": int(n), "figure": Figure(text="", kind=k, source=f"{int(n)} figures of pilot.json")}
+        {
+            "kind": k,
+            "n": int(n),
+            "figure": Figure(text=count(n), kind=k, source="how many figures of pilot.json are of this kind"),
+        }
         for k, n in counted
         if n
     ]
@@ -103,7 +107,7 @@ def in_time(reader: PilotReader) -> dict[str, Any]:
     """The share of answers within 10 ms, and what was late, refused or failed, of all sites."""
     base = "/totals/requests"
     share = _share(reader)
-    refused = list(reader.entries(f"{base}/rejected"))
+    refused = list(reader.counts(f"{base}/rejected").items())
     rows: list[tuple[str, Figure]] = [
         ("requests", reader.figure(f"{base}/total", count)),
         ("answered on site", reader.figure(f"{base}/local", count)),
@@ -195,7 +199,7 @@ def requests(reader: PilotReader) -> list[Row]:
     """Where each workload's requests went."""
     rows: list[Row] = []
     for workload in reader.workloads:
-        total = sum(n for _, n in reader.entries(f"{workload.pointer}/requests/rejected"))
+        total = sum(reader.counts(f"{workload.pointer}/requests/rejected").values())
         refused = reader.texts(f"{workload.pointer}/requests/rejected", count(total))
         figures = {name: workload.figure(f"requests/{name}", count) for name in ("local", "hub", "failed", "late")}
         rows.append(
@@ -219,7 +223,7 @@ def refusals(reader: PilotReader) -> list[dict[str, Any]]:
             "why": REFUSED_BECAUSE.get(reason, plain(reason)),
         }
         for workload in reader.workloads
-        for reason, n in reader.entries(f"{workload.pointer}/requests/rejected")
+        for reason, n in reader.counts(f"{workload.pointer}/requests/rejected").items()
         if n
     ]
 
@@ -319,15 +323,15 @@ _SKIPPED = frozenset({"evidence", "counts", "run", "series", "blocks", "host", "
 
 
 def _numbers(value: Any, pointer: str) -> Iterator[tuple[str, float]]:
-    if isinstance(value, Mapping):
-        for name, below in value.items():
-            if name not in _SKIPPED:
-                yield from _numbers(below, f"{pointer}/{str(name).replace('~', '~0').replace('/', '~1')}")
-    elif isinstance(value, list):
-        for index, below in enumerate(value):
-            yield from _numbers(below, f"{pointer}/{index}")
-    elif isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, int | float) and not isinstance(value, bool):
         yield pointer, value
+    elif isinstance(value, list):
+        for index, below in enumerate(elements(cast("Any", value))):
+            yield from _numbers(below, f"{pointer}/{index}")
+    else:
+        for name, below in members(value).items():
+            if name not in _SKIPPED:
+                yield from _numbers(below, f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}")
 
 
 def _form(name: str) -> Callable[[float], str]:

@@ -69,7 +69,7 @@ def _median(workload: WorkloadView, place: str) -> str:
 def _totals(reader: PilotReader) -> list[str]:
     base = "/totals/requests"
     timed = in_time(reader)["share"]
-    refused = [f"{plain(reason)} {count(n)}" for reason, n in reader.entries(f"{base}/rejected") if n]
+    refused = [f"{plain(reason)} {count(n)}" for reason, n in reader.counts(f"{base}/rejected").items() if n]
     figures = {name: reader.figure(f"{base}/{name}", count).marked for name in ("total", "local", "hub", "late", "failed")}
     lines = [
         f"Requests {figures['total']}: local {figures['local']}, hub {figures['hub']}, late {figures['late']}, "

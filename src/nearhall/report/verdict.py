@@ -10,7 +10,7 @@ from typing import Any
 from nearhall.core.evidence import STRENGTH, Kind
 from nearhall.report.evidence_marks import Figure, Words, joined, said
 from nearhall.report.formats import listed, ms
-from nearhall.report.pilot_reader import PilotReader, SiteView, WorkloadView
+from nearhall.report.pilot_reader import PilotReader, SiteView, WorkloadView, elements
 
 GAIN_MS_MIN = 1.0
 """Sooner by less than this is no reason to buy anything: no person notices it and the run's own noise is near it."""
@@ -176,14 +176,20 @@ def _warnings(reader: PilotReader) -> list[str]:
 def balance_warnings(site: SiteView) -> list[str]:
     """Which meters do not agree, in words; empty while the energy balance closes.
 
-    The hub's own finding (an event of kind `balance`) names the meter; without one the closure figure is judged.
+    The hub's own findings, or its events of kind `balance`, name the meter; without them the closure figure is judged.
     """
     reader = site.reader
     told = [
+        str(text)
+        for place in ("energy/findings", "energy/balance/findings")
+        for text in elements(reader.at(f"{site.pointer}/{place}"))
+        if text
+    ]
+    told = told or [
         str(item.get("text", ""))
         for pointer in ("/events", f"{site.pointer}/events")
         for _, item in reader.items(pointer)
-        if item.get("kind") == "balance" and item.get("level", "warning") != "info" and item.get("site", site.id) == site.id
+        if item.get("kind") == "balance" and item.get("level") != "info" and item.get("site", site.id) == site.id
     ]
     if told:
         return [f"{site.id}: {text}" for text in dict.fromkeys(told)]

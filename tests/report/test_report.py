@@ -1,0 +1,166 @@
+"""The report: what holds for any document, not how one looks."""
+
+from __future__ import annotations
+
+import copy
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from nearhall.report.pilot import render_report
+
+PLANTED = "<script>alert('planted')</script>\"'&"
+
+
+class _Page(HTMLParser):
+    """Texts with the classes, ids and tags they stand in, and everything that a browser would fetch."""
+
+    _VOID = frozenset({"meta", "link", "br", "img", "input", "hr"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self._open: list[tuple[str, set[str]]] = []
+        self.texts: list[tuple[str, set[str]]] = []
+        self.fetched: list[str] = []
+        self.scripts = 0
+        self.marks = 0
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        self.fetched += [given[name] for name in ("src", "srcset", "data") if name in given]
+        self.fetched += [given["href"]] if tag == "link" and "href" in given else []
+        self.scripts += tag == "script"
+        self.marks += "mark" in given.get("class", "").split()
+        if tag not in self._VOID:
+            self._open.append((tag, {tag, *given.get("class", "").split(), f"#{given.get('id', '')}"}))
+
+    def handle_endtag(self, tag: str) -> None:
+        while self._open and self._open.pop()[0] != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        inside: set[str] = set().union(*(names for _, names in self._open))
+        if data.strip():
+            self.texts.append((data, inside))
+
+
+def first_screen_bare_numbers(html: str, names: list[str]) -> list[str]:
+    """Texts of the first screen with a digit that is neither a marked figure, nor a name, nor a command, nor a round limit."""
+    allowed = re.compile("|".join([*map(re.escape, names), "within 10 ms", "1,000 local", "1,000 at the hub", "95 %"]))
+    return [
+        text
+        for text, inside in _Page(html).texts
+        if "#first" in inside and not inside & {"fig", "pre", "missing"} and re.search(r"\d", allowed.sub("", text))
+    ]
+
+
+def _names(pilot: dict[str, Any]) -> list[str]:
+    return [site["id"] for site in pilot["sites"]]
+
+
+def test_every_number_of_the_first_screen_carries_a_mark(pilot: dict[str, Any]) -> None:
+    html = render_report(pilot)
+    assert first_screen_bare_numbers(html, _names(pilot)) == []
+    assert _Page(html).marks > 100
+
+
+def test_a_number_without_a_mark_would_be_found(pilot: dict[str, Any]) -> None:
+    html = render_report(pilot).replace("<h1>", "<h1>42.0 ms ", 1)
+    assert len(first_screen_bare_numbers(html, _names(pilot))) == 1
+
+
+def test_nothing_is_fetched_from_anywhere(pilot: dict[str, Any]) -> None:
+    html = render_report(pilot)
+    page = _Page(html)
+    assert page.fetched == []
+    style = html[html.index("<style>") : html.index("</style>")]
+    assert "url(" not in style
+    assert "@import" not in style
+    assert "connect-src &#39;none&#39;" in html
+
+
+def test_it_stands_alone_and_is_not_too_heavy(pilot: dict[str, Any]) -> None:
+    html = render_report(pilot)
+    assert "Bokeh" in html
+    assert len(html) < 3_000_000
+
+
+def test_names_from_outside_are_text(pilot: dict[str, Any]) -> None:
+    plain = _Page(render_report(pilot)).scripts
+    site = pilot["sites"][0]
+    work = site["workloads"][0]
+    targets: dict[str, tuple[dict[str, Any], str]] = {
+        "site": (site, "id"),
+        "workload": (work, "id"),
+        "model": (work, "model"),
+        "event": (pilot["events"][0], "text"),
+        "serial": (site["meters"][0], "serial"),
+        "host": (site["host"], "cpu"),
+        "software": (pilot["run"], "software"),
+        "baseline": (work["upstream_bytes"], "baseline"),
+        "source": (pilot["evidence"]["/sites/0/energy"], "source"),
+    }
+    for target, key in targets.values():
+        target[key] = PLANTED
+    work["requests"]["rejected"] = {PLANTED: 3}
+    html = render_report(pilot)
+    assert html.count("&lt;script&gt;alert") > len(targets)
+    assert _Page(html).scripts == plain
+    assert "<script>alert" not in html
+
+
+EMPTY: dict[str, dict[str, Any]] = {
+    "nothing at all": {},
+    "no sites": {
+        "schema": "nearhall/pilot/v1",
+        "run": {"started": "2026-11-23T19:00:00Z", "ended": None},
+        "sites": [],
+        "totals": {},
+    },
+    "a site that said only its name": {"sites": [{"id": "shop-01"}]},
+    "wrong shapes": {
+        "sites": [{"id": "x", "workloads": {"a": 1}, "meters": None, "energy": [], "series": {"t_s": 3}}, 7],
+        "evidence": [],
+    },
+}
+
+
+@pytest.mark.parametrize("pilot", EMPTY.values(), ids=EMPTY.keys())
+def test_a_document_with_gaps_renders_and_says_what_is_missing(pilot: dict[str, Any]) -> None:
+    html = render_report(pilot)
+    assert "No verdict yet" in html
+    assert 'class="missing"' in html or 'class="big missing"' in html
+
+
+def test_nulls_everywhere_render(pilot: dict[str, Any]) -> None:
+    html = render_report(_nulled(pilot))
+    assert "No verdict yet" in html
+    assert "nan" not in html[: html.index("<script")].lower()
+
+
+def _nulled(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: below if name in {"id", "evidence"} else _nulled(below) for name, below in value.items()}
+    if isinstance(value, list):
+        return [_nulled(below) for below in value]
+    return None
+
+
+def test_the_balance_is_told_where_nobody_overlooks_it(pilot: dict[str, Any]) -> None:
+    assert "does not close" not in render_report(pilot)
+    pilot["sites"][1]["energy"]["closure_percent"] = 11.0
+    html = render_report(pilot)
+    assert html.index("does not close") < html.index("How soon answers come")
+
+
+def test_no_figure_is_invented(pilot: dict[str, Any]) -> None:
+    """Numbers shown as figures change when the document's do: nothing is baked into the template."""
+    other = copy.deepcopy(pilot)
+    for site in other["sites"]:
+        for workload in site["workloads"]:
+            workload["break_even_rtt_ms"] = 7.77 if workload["break_even_rtt_ms"] is not None else None
+    assert "7.77 ms" not in render_report(pilot)
+    assert render_report(other).count("7.77 ms") >= 7

@@ -1,0 +1,147 @@
+"""What a pilot is said to prove, case by case."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from nearhall.report.evidence_marks import in_text
+from nearhall.report.next_steps import next_steps
+from nearhall.report.verdict import Verdict, decide
+
+Pilot = dict[str, Any]
+
+
+def _gains(pilot: Pilot, value: float | None, half: float, *, chat: bool | None = None) -> None:
+    for site in pilot["sites"]:
+        for workload in site["workloads"]:
+            is_chat = workload["id"] == "chat"
+            if chat is None or chat == is_chat:
+                low, high = (None, None) if value is None else (value - half, value + half)
+                workload["latency_ms"]["gain_p50"] = {"value": value, "low": low, "high": high}
+
+
+def _as_it_is(_: Pilot) -> None:
+    pass
+
+
+def _rtt_nought(pilot: Pilot) -> None:
+    _gains(pilot, 0.1, 0.2)
+    for site in pilot["sites"]:
+        site["link"]["rtt_ms"] = 0.1
+
+
+def _hub_sooner(pilot: Pilot) -> None:
+    _gains(pilot, -6.0, 1.0)
+
+
+def _sure_but_tiny(pilot: Pilot) -> None:
+    _gains(pilot, 0.4, 0.1)
+
+
+def _unsure(pilot: Pilot) -> None:
+    _gains(pilot, 5.0, 9.0)
+
+
+def _no_pairs(pilot: Pilot) -> None:
+    _gains(pilot, None, 0)
+
+
+def _only_chat(pilot: Pilot) -> None:
+    for site in pilot["sites"]:
+        site["workloads"] = [w for w in site["workloads"] if w["id"] == "chat"]
+
+
+def _chat_slower(pilot: Pilot) -> None:
+    _gains(pilot, -200.0, 20.0, chat=True)
+
+
+CASES: dict[str, tuple[Callable[[Pilot], None], Verdict, str]] = {
+    "gain clear": (_as_it_is, Verdict.LOCAL, "Answering on site pays"),
+    "round trip nought": (_rtt_nought, Verdict.EVEN, "the hub answers as fast"),
+    "local slower": (_hub_sooner, Verdict.HUB, "the hub answers sooner"),
+    "sure but too small to matter": (_sure_but_tiny, Verdict.EVEN, "the hub answers as fast"),
+    "interval spans nought": (_unsure, Verdict.EVEN, "the hub answers as fast"),
+    "no probes": (_no_pairs, Verdict.UNKNOWN, "No verdict yet"),
+    "only chat": (_only_chat, Verdict.LOCAL, "Answering on site pays"),
+    "chat slower, the rest sooner": (_chat_slower, Verdict.MIXED, "pays for video, speech and inspection"),
+}
+
+
+@pytest.mark.parametrize(("bend", "verdict", "words"), CASES.values(), ids=CASES.keys())
+def test_verdict(pilot: Pilot, bend: Callable[[Pilot], None], verdict: Verdict, words: str) -> None:
+    bend(pilot)
+    decision = decide(pilot)
+    assert decision.verdict is verdict
+    assert words in in_text(decision.sentence)
+
+
+def test_where_speed_does_not_pay_the_other_reasons_are_named(pilot: Pilot) -> None:
+    _rtt_nought(pilot)
+    said = " ".join(map(in_text, decide(pilot).reasons))
+    assert "A small site pays only above a round trip of 0.40 ms" in said
+    assert "residency" in said
+    assert "autonomy" in said
+
+
+def test_chat_is_compared_by_its_first_token(pilot: Pilot) -> None:
+    assert any("first token" in in_text(reason) for reason in decide(pilot).reasons)
+    for site in pilot["sites"]:
+        site["workloads"] = [w for w in site["workloads"] if w["id"] != "chat"]
+    assert not any("first token" in in_text(reason) for reason in decide(pilot).reasons)
+
+
+def test_simulated_evidence_is_a_rehearsal(pilot: Pilot) -> None:
+    decision = decide(pilot)
+    assert decision.rehearsed
+    assert decision.unsupported == ("the link is simulated", "power is simulated")
+
+
+def test_measured_evidence_may_support_a_purchase(pilot: Pilot) -> None:
+    for entry in pilot["evidence"].values():
+        entry["kind"] = "measured"
+    decision = decide(pilot)
+    assert not decision.rehearsed
+    assert decision.unsupported == ()
+
+
+@pytest.mark.parametrize("pointer", ["/sites/0/link", "/sites/1/energy", "/sites/0/workloads/0/latency_ms/gain_p50"])
+def test_one_weak_figure_is_enough(pilot: Pilot, pointer: str) -> None:
+    for name, entry in pilot["evidence"].items():
+        pilot["evidence"][name] = entry | {"kind": "simulated" if name == pointer else "measured"}
+    decision = decide(pilot)
+    assert decision.rehearsed
+    assert decision.unsupported
+
+
+def test_figures_without_evidence_count_as_assumed(pilot: Pilot) -> None:
+    pilot["evidence"] = {}
+    assert decide(pilot).unsupported == ("the link is assumed", "power is assumed")
+
+
+def test_a_balance_that_does_not_close_is_the_first_thing_to_measure(pilot: Pilot) -> None:
+    assert decide(pilot).warnings == ()
+    pilot["sites"][0]["energy"]["closure_percent"] = 9.6
+    decision = decide(pilot)
+    assert len(decision.warnings) == 1
+    assert "shop-01" in decision.warnings[0]
+    assert "the energy balance does not close" in decision.unsupported
+    assert "disagrees" in next_steps(pilot)[0].what
+
+
+def test_the_hubs_own_finding_names_the_meter(pilot: Pilot) -> None:
+    told = "the meter at ups_in does not agree with ups_out by +10 %"
+    pilot["events"].append({"at_s": 1.0, "site": "plant-02", "kind": "balance", "text": told, "level": "warning"})
+    assert decide(pilot).warnings == (f"plant-02: {told}",)
+
+
+def test_next_steps_are_three_and_lead_with_the_link_and_the_meter(pilot: Pilot) -> None:
+    steps = next_steps(pilot)
+    assert [step.command.split()[2] for step in steps] == ["--hub-probe", "read", "--camera"]
+
+
+def test_no_pairs_means_run_longer_first(pilot: Pilot) -> None:
+    _no_pairs(pilot)
+    assert next_steps(pilot)[0].what.startswith("Run longer")
