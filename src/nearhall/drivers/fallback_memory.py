@@ -35,8 +35,8 @@ class MemoryFallback:
         self._up = False
 
     def restore(self) -> None:
-        """The link is back."""
-        self._up = True
+        """The link is back, and known to be."""
+        self._up = self._reachable = True
 
     def break_after(self, parts: int | None) -> None:
         """Answers break off after so many parts of their body; None: they do not."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 from nearhall.core.errors import TemporaryError
@@ -20,8 +19,6 @@ from nearhall.wire.headers import parse_server_timing, server_timing
 UNSEEN_MS = 1e6
 """What the hub is taken to need while it has not been seen and nobody states a deadline: never sooner than here."""
 ESTIMATES_MAX = 256
-RECHECK_S = 1.0
-"""The outbox of a site has to drain within two seconds of the link's return; requests should not lag behind it."""
 ANSWER_BYTES_MAX = 256 * 1024 * 1024
 
 _SENT = frozenset({b"content-type", b"content-encoding", names.HEAD_LENGTH, b"accept"})
@@ -102,17 +99,6 @@ class HubLink:
             body=body,
             timeout_s=min([self._timeout_s, *(max(ms, 1.0) / 1e3 for ms in lefts)]),
         )
-
-    async def watch(self) -> None:
-        """Asks an unreachable hub every `RECHECK_S` whether it is back, so that no client's request has to find out."""
-        ask = ForwardRequest(method="GET", path="/v2/health/live", headers=(), body=b"", timeout_s=RECHECK_S)
-        while True:
-            await asyncio.sleep(RECHECK_S)
-            if self.reachable:
-                continue
-            with suppress(TemporaryError, TimeoutError):
-                async with self.exchange(ask, probe=True) as response:
-                    await whole_body(response)
 
     async def close(self) -> None:
         """Closes the connections."""

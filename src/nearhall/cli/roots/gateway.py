@@ -80,10 +80,12 @@ def open_runtime(file: ModelFile) -> Runtime:
 
 
 def open_fallback(hub: Hub) -> Fallback:
-    """The hub's gateway over HTTPS."""
+    """The hub's gateway over HTTPS; begins to keep a connection warm, so it must run inside the event loop."""
     from nearhall.drivers.fallback_https import HttpsFallback
 
-    return HttpsFallback(hub.url, hub.tls)
+    fallback = HttpsFallback(hub.url, None if hub.tls is None else (hub.tls.ca, hub.tls.cert, hub.tls.key))
+    fallback.start()
+    return fallback
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,11 +185,8 @@ async def serve(settings: Settings, *, announce: Callable[[int, Plane], None]) -
                 config = _config(composed.app, settings, tls=True)
                 async with _listening(config, bound), _pid_file(settings, plane, port):
                     announce(port, plane)
-                    watch = asyncio.create_task(plane.hub.watch()) if plane.hub is not None else None
                     await stop.wait()
                     plane.draining = True
-                    if watch is not None:
-                        watch.cancel()
         finally:
             await plane.probes.close()
             await plane.models.close()
