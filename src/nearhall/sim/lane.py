@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import struct
 from collections import deque
 from dataclasses import dataclass, field
 from random import Random
@@ -167,7 +169,7 @@ class Connection(asyncio.Protocol):
         lane = self.lane
         if len(lane.open) >= CONNECTIONS_MAX:
             _log.warning("a connection was turned away: %d are open", len(lane.open))
-            near.abort()
+            _reset(near)
             return
         self._near = near
         lane.open.add(self)
@@ -286,8 +288,15 @@ class Connection(asyncio.Protocol):
         except OSError as error:
             _log.info("%s:%d does not answer (%s)", self.lane.host, self.lane.port, error.strerror or error)
             if self._near is not None:
-                self._near.abort()
+                _reset(self._near)
             self.close()
+
+
+def _reset(transport: asyncio.Transport) -> None:
+    """Ends a connection as a closed port would: with a reset, which a plain abort sends only when something was unread."""
+    connection = transport.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
 
 
 class _Far(asyncio.Protocol):
