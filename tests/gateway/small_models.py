@@ -1,0 +1,34 @@
+"""ONNX models small enough to be made in a test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+from onnx import TensorProto, helper
+
+TYPES = {
+    "FP32": TensorProto.FLOAT,
+    "FP16": TensorProto.FLOAT16,
+    "INT64": TensorProto.INT64,
+    "BOOL": TensorProto.BOOL,
+    "BYTES": TensorProto.STRING,
+}
+
+
+def add_model(repository: Path, name: str, dtype: str = "FP32", *, doubled: bool = False) -> None:
+    """Identity (or x + x) on [-1, 4] of the type, with its model.yaml."""
+    kind = TYPES[dtype]
+    node = helper.make_node("Add", ["x", "x"], ["y"]) if doubled else helper.make_node("Identity", ["x"], ["y"])
+    ends = [helper.make_tensor_value_info(n, kind, ["n", 4]) for n in ("x", "y")]
+    graph = helper.make_graph([node], name, [ends[0]], [ends[1]])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    place = repository / name / "1" / "cpu"
+    place.mkdir(parents=True)
+    (place / "m.onnx").write_bytes(model.SerializeToString())
+    onnx.checker.check_model(model)
+    (repository / name / "model.yaml").write_text(
+        f"schema: nearhall/model/v1\nname: {name}\ntask: tensors\nlicence: none\nsource: made by a test\n"
+        "versions: {'1': {variants: {cpu: {runtime: onnxruntime, file: m.onnx}}}}\n"
+        "default_version: '1'\ndefault_variant: cpu\n"
+    )

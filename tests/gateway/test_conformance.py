@@ -1,0 +1,214 @@
+"""Unmodified clients against a real gateway: Triton's for tensors, OpenAI's for chat."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from contextlib import asynccontextmanager
+
+import numpy as np
+import openai
+import pytest
+import uvicorn
+
+from gateway.gateway_process import gateway
+from gateway.plane_rig import rig
+from gateway.small_models import add_model
+from nearhall.cli.roots.models import cache_folder
+from nearhall.cli.roots.tls_protocol import TlsProtocol
+from waiting import until, until_async
+
+# geventhttpclient warns about gevent's own use of ssl; both are the client's business.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("gateway")
+    for name, dtype in {"floats": "FP32", "halves": "FP16", "wholes": "INT64", "flags": "BOOL", "texts": "BYTES"}.items():
+        add_model(folder / "models", name, dtype)
+    add_model(folder / "models", "double", doubled=True)
+    (folder / "models" / "torn").mkdir()
+    (folder / "models" / "torn" / "model.yaml").write_text("schema: nearhall/model/v1\nnam: torn\n")
+    with gateway(folder, folder / "models") as running:
+        yield running
+
+
+@pytest.fixture
+def triton(served):
+    client_module = pytest.importorskip("tritonclient.http")
+    with client_module.InferenceServerClient(served.address) as client:
+        yield client_module, client
+
+
+VALUES = {
+    "floats": np.array([[0.5, -1.25, 3e38, 0.0]], np.float32),
+    "halves": np.array([[0.5, -1.25, 6e4, 0.0]], np.float16),
+    "wholes": np.array([[0, -1, 2**62, 7], [1, 2, 3, 4]], np.int64),
+    "flags": np.array([[True, False, True, True]]),
+    "texts": np.array([[b"plain", "Grüße".encode(), b"", b"4"]], object),
+}
+NAMES = {"floats": "FP32", "halves": "FP16", "wholes": "INT64", "flags": "BOOL", "texts": "BYTES"}
+
+
+@pytest.mark.parametrize("model", VALUES)
+@pytest.mark.parametrize("binary_in", [True, False], ids=["binary in", "json in"])
+@pytest.mark.parametrize("binary_out", [True, False], ids=["binary out", "json out"])
+def test_every_type_goes_through_and_back(triton, model, binary_in, binary_out):
+    module, client = triton
+    if model == "halves" and not (binary_in and binary_out):
+        pytest.skip("FP16 has no JSON form in the protocol")
+    values = VALUES[model]
+    tensor = module.InferInput("x", values.shape, NAMES[model])
+    tensor.set_data_from_numpy(values, binary_data=binary_in)
+    result = client.infer(model, [tensor], outputs=[module.InferRequestedOutput("y", binary_data=binary_out)], request_id="r1")
+    found = result.as_numpy("y")
+    if model == "texts" and not binary_out:
+        found = np.array([text.encode() for text in found.ravel()], object).reshape(found.shape)
+    assert found.dtype == values.dtype or model == "texts"
+    assert (found == values).all()
+    assert result.get_response()["id"] == "r1"
+
+
+def test_all_outputs_by_default_and_compression(triton):
+    module, client = triton
+    values = np.arange(4000, dtype=np.float32).reshape(-1, 4)
+    tensor = module.InferInput("x", values.shape, "FP32").set_data_from_numpy(values)
+    for packed in ("gzip", "deflate"):
+        result = client.infer("double", [tensor], request_compression_algorithm=packed, response_compression_algorithm="gzip")
+        assert (result.as_numpy("y") == 2 * values).all()
+
+
+def test_many_at_once(triton, served):
+    module, _ = triton
+    values = np.ones((1, 4), np.float32)
+    tensor = module.InferInput("x", values.shape, "FP32").set_data_from_numpy(values)
+    with module.InferenceServerClient(served.address, concurrency=8) as client:
+        waiting = [client.async_infer("double", [tensor]) for _ in range(64)]
+        assert all((one.get_result().as_numpy("y") == 2).all() for one in waiting)
+
+
+def test_metadata_health_and_index(triton):
+    _, client = triton
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    assert client.get_server_metadata()["name"] == "nearhall"
+    assert client.is_model_ready("double")
+    assert not client.is_model_ready("torn")
+    assert client.get_model_metadata("double")["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}]
+    index = {entry["name"]: entry for entry in client.get_model_repository_index()}
+    assert index["double"]["state"] == "READY"
+    assert index["torn"]["state"] == "UNAVAILABLE"
+    assert "nam" in index["torn"]["reason"]
+
+
+def test_faults_reach_the_client_as_words(triton):
+    module, client = triton
+    utils = pytest.importorskip("tritonclient.utils")
+    tensor = module.InferInput("x", (1, 3), "FP32").set_data_from_numpy(np.ones((1, 3), np.float32))
+    with pytest.raises(utils.InferenceServerException, match=r"shape \[-1, 4\]"):
+        client.infer("double", [tensor])
+    with pytest.raises(utils.InferenceServerException, match="not known here"):
+        client.infer("nothing", [tensor])
+    with pytest.raises(utils.InferenceServerException, match="control socket"):
+        client.unload_model("double")
+
+
+@asynccontextmanager
+async def listening(app):
+    """The application on a real socket, by the protocol class that the gateway uses."""
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        config = uvicorn.Config(app, http=TlsProtocol, lifespan="off", ws="none", log_config=None, timeout_graceful_shutdown=2)
+        server = uvicorn.Server(config)
+        serving = asyncio.create_task(server._serve(sockets=[bound]))
+        await until_async(lambda: server.started)
+        try:
+            yield f"http://127.0.0.1:{bound.getsockname()[1]}/v1"
+        finally:
+            server.should_exit = True
+            await serving
+
+
+def talking(url):
+    return openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0)
+
+
+def test_openais_client_whole_and_streamed(tmp_path):
+    async def tell():
+        async with rig(tmp_path, chats=["parrot"]) as site, listening(site.composed.app) as url, talking(url) as client:
+            assert [model.id async for model in client.models.list()] == ["parrot"]
+            messages = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "one two three"}]
+            whole = await client.chat.completions.create(model="parrot", messages=messages)
+            assert whole.choices[0].message.content == "one two three"
+            assert whole.usage.total_tokens == 10
+            stream = await client.chat.completions.create(
+                model="parrot",
+                messages=messages,
+                stream=True,
+                stream_options={"include_usage": True},
+                max_completion_tokens=2,
+            )
+            chunks = [chunk async for chunk in stream]
+            assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == "one two"
+            assert chunks[-1].usage.completion_tokens == 2
+            tool = {"type": "function", "function": {"name": "f"}}
+            with pytest.raises(openai.BadRequestError, match="tools"):
+                await client.chat.completions.create(model="parrot", messages=messages, tools=[tool])
+            with pytest.raises(openai.NotFoundError):
+                await client.chat.completions.create(model="nobody", messages=messages)
+
+    asyncio.run(tell())
+
+
+def test_openais_client_hears_of_a_broken_stream(tmp_path):
+    async def tell():
+        async with rig(tmp_path, chats=["parrot"]) as site, listening(site.composed.app) as url:
+            site.runtimes["parrot"].dies_after = 1
+            async with talking(url) as client:
+                messages = [{"role": "user", "content": "one two three"}]
+                stream = await client.chat.completions.create(model="parrot", messages=messages, stream=True)
+                said = []
+
+                async def listen():
+                    async for chunk in stream:
+                        said.append(chunk.choices[0].delta.content)  # noqa: PERF401 (what came before the error counts)
+
+                with pytest.raises(openai.APIError, match="broke off"):
+                    await listen()
+                assert said == ["one"]
+
+    asyncio.run(tell())
+
+
+def test_leaving_a_stream_cancels_it(tmp_path):
+    async def tell():
+        async with rig(tmp_path, chats=["parrot"]) as site, listening(site.composed.app) as url:
+            runtime = site.runtimes["parrot"]
+            runtime.gate = asyncio.Event()
+            async with talking(url) as client:
+                messages = [{"role": "user", "content": "one two three"}]
+                stream = await client.chat.completions.create(model="parrot", messages=messages, stream=True)
+                await anext(aiter(stream))
+                await stream.close()
+                await until_async(lambda: runtime.cancelled == 1, what="the work is cancelled")
+
+    asyncio.run(tell())
+
+
+def test_the_default_chat_model_answers_openais_client(tmp_path):
+    models = cache_folder(dict(os.environ)) / "models"
+    if not (models / "smollm2" / "model.yaml").is_file():
+        pytest.skip("the chat model is not in the cache; `nearhall models fetch` brings it")
+    pytest.importorskip("openvino_genai")
+    pytest.importorskip("nearhall.drivers.genai")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "smollm2").symlink_to(models / "smollm2")
+    with gateway(tmp_path, tmp_path / "models") as running:
+        states = lambda: {model["name"]: model["state"] for model in running.stats()["models"]}  # noqa: E731
+        until(lambda: states()["smollm2"] == "ready", 50, what="the chat model is loaded")
+        with openai.OpenAI(base_url=f"http://{running.address}/v1", api_key="none") as client:
+            answer = client.chat.completions.create(
+                model="smollm2", messages=[{"role": "user", "content": "What is the capital of France?"}], max_tokens=16
+            )
+            assert "Paris" in (answer.choices[0].message.content or "")
