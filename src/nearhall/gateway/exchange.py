@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, Protocol, cast
 
@@ -16,6 +17,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Header = tuple[bytes, bytes]
 
+_LOOK_S = 0.0005
+_LOOKS_MAX = 2000
+"""A client that takes longer than a second to read its answer is slow on its own account."""
 EXTENSION = "nearhall"
 """The key in ASGI's `extensions` under which the server's protocol class leaves `first_byte_s` and `transport`."""
 
@@ -29,6 +33,10 @@ class Closing(Protocol):
 
     def abort(self) -> None:
         """Resets the connection."""
+        ...
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that were written and have not left yet."""
         ...
 
 
@@ -116,6 +124,17 @@ class Exchange:
         """Sends a whole answer."""
         await self.head(status, [*headers, (b"content-length", b"%d" % len(body))])
         await self.part(body, more=False)
+
+    async def until_sent(self) -> None:
+        """Returns once the answer has left for the kernel: a loop writes at the end of its turn, and large answers in pieces."""
+        await asyncio.sleep(0)
+        transport = self._transport
+        if transport is None:
+            return
+        for _ in range(_LOOKS_MAX):
+            if transport.is_closing() or not transport.get_write_buffer_size():
+                return
+            await asyncio.sleep(_LOOK_S)
 
     async def json(self, status: int, body: bytes) -> None:
         """Sends a whole JSON answer."""

@@ -74,6 +74,7 @@ async def _here(call: Call, model: Model, request: InferRequest, reason: Reason)
     else:
         headers += [_BINARY, (names.HEAD_LENGTH, b"%d" % head_bytes)]
     await exchange.reply(200, headers, encoded)
+    await exchange.until_sent()
     _account(call, done, request)
     return None
 
@@ -132,6 +133,7 @@ async def _at_hub(call: Call, reason: Reason) -> None:
     sent_reason = reason.value.encode() if good else None
     headers = returned_headers(response.headers, reason=sent_reason, total_ms=call.spent_ms())
     await call.exchange.reply(response.status, headers, answer)
+    await call.exchange.until_sent()
     if not good:
         plane.stats.refused(call.rules.workload, reason_of(header(response.headers, names.REASON)))
         return

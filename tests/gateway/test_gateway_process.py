@@ -1,0 +1,162 @@
+"""The gateway as a process: starts, stops, is killed, falls back over mutual TLS, and tells time as a clock outside does."""
+
+from __future__ import annotations
+
+import json
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+
+import httpcore
+import pytest
+
+from gateway.gateway_process import gateway
+from gateway.small_models import add_model, add_worker
+from nearhall.drivers.authority import issue, make_authority
+from nearhall.wire.telemetry import Sketch
+from waiting import until
+
+BODY = b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1,4],"data":[1,2,3,4]}]}'
+
+
+@pytest.fixture
+def models(tmp_path):
+    add_model(tmp_path / "models", "double", doubled=True)
+    return tmp_path / "models"
+
+
+def infer(pool, address, model="double", scheme="http", **headers):
+    given = [(name.replace("_", "-"), value) for name, value in headers.items()]
+    answer = pool.request("POST", f"{scheme}://{address}/v2/models/{model}/infer", content=BODY, headers=given)
+    return answer.status, {name.decode().lower(): value.decode() for name, value in answer.headers}, answer.content
+
+
+def test_a_clean_stop_finishes_what_is_in_progress_and_tidies_up(tmp_path, models):
+    pid_file = tmp_path / "gw.json"
+    with gateway(tmp_path, models, pid_file=str(pid_file)) as running, httpcore.ConnectionPool() as pool:
+        said = json.loads(pid_file.read_bytes())
+        assert said["pid"] == running.process.pid
+        assert said["port"] == running.port
+        assert said["gateway_id"] == running.ready["gateway_id"] == running.stats()["gateway_id"]
+        assert infer(pool, running.address)[0] == 200
+        assert running.stop() == 0
+        assert not pid_file.exists()
+        assert "Traceback" not in running.log.read_text()
+
+
+def test_the_end_of_standard_input_ends_it(tmp_path, models):
+    with gateway(tmp_path, models, exit_with_stdin=True) as running:
+        running.process.stdin.close()
+        assert running.process.wait(15) == 0
+
+
+def test_a_kill_resets_connections_and_hangs_none(tmp_path, models):
+    with gateway(tmp_path, models) as running:
+        idle = socket.create_connection(("127.0.0.1", running.port), timeout=5)
+        ends = []
+
+        def ask_on():
+            with httpcore.ConnectionPool() as pool:
+                try:
+                    while True:
+                        ends.append(infer(pool, running.address)[0])
+                except (httpcore.NetworkError, httpcore.ProtocolError) as error:
+                    ends.append(error)
+
+        asking = threading.Thread(target=ask_on)
+        asking.start()
+        until(lambda: len(ends) > 20, what="requests are answered")
+        running.kill()
+        asking.join(5)
+        assert not asking.is_alive()
+        assert set(ends[:-1]) == {200}
+        assert isinstance(ends[-1], Exception)
+        with idle, suppress(ConnectionResetError):
+            assert idle.recv(1) == b""
+
+
+def run_root(config):
+    command = [sys.executable, "-m", "nearhall.cli.roots.gateway", str(config)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, stdin=subprocess.DEVNULL)
+
+
+def test_what_is_wrong_is_one_line_and_exit_2(tmp_path, models):
+    good = {"node": "s/n", "jurisdiction": "DE", "repository": str(models), "port": 0}
+    config = tmp_path / "c.json"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        cases = {
+            "cannot listen (Address already in use)": {**good, "port": taken.getsockname()[1]},
+            "model repository cannot be read": {**good, "repository": str(tmp_path / "none")},
+            "unknown field `prot`": {**good, "prot": 1},
+            "residency 'mars'": {**good, "workloads": [{"id": "a", "model": "m", "residency": "mars"}]},
+            "probe.share is 2": {**good, "probe": {"share": 2}},
+        }
+        for says, settings in cases.items():
+            config.write_text(json.dumps(settings))
+            ended = run_root(config)
+            assert ended.returncode == 2, (says, ended)
+            assert says in ended.stderr
+            assert "Traceback" not in ended.stderr
+            assert "READY" not in ended.stdout
+
+
+def test_falling_back_over_mutual_tls(tmp_path, models):
+    (tmp_path / "hub").mkdir()
+    (tmp_path / "site" / "models").mkdir(parents=True)
+    authority = make_authority(tmp_path / "ca")
+    hub_files = issue(authority, "hub", tmp_path / "ca" / "hub", kind="hub", dns_names=[], ip_addresses=["127.0.0.1"])
+    site_files = issue(authority, "shop", tmp_path / "ca" / "shop", kind="site", dns_names=[], ip_addresses=[])
+
+    def tls(files):
+        return {"ca": str(files.ca), "cert": str(files.cert), "key": str(files.key)}
+
+    with gateway(tmp_path / "hub", models, node="hub", tls=tls(hub_files)) as hub:
+        link = {"url": f"https://{hub.address}", "jurisdiction": "DE", "tls": tls(site_files)}
+        with gateway(tmp_path / "site", tmp_path / "site" / "models", hub=link) as site, httpcore.ConnectionPool() as pool:
+            status, headers, content = infer(pool, site.address)
+            assert status == 200
+            assert json.loads(content)["outputs"][0]["data"] == [2, 4, 6, 8]
+            assert headers["x-nearhall-served-by"] == "hub"
+            assert headers["x-nearhall-reason"] == "hub_model_absent"
+            assert "network;dur=" in headers["server-timing"]
+            counts = site.stats()["workloads"]["model:double"]
+            assert counts["hub"] == 1
+            assert counts["sent_bytes"] > len(BODY)
+            with pytest.raises(httpcore.NetworkError):
+                infer(pool, hub.address, scheme="https")
+            hub.kill()
+            until(lambda: infer(pool, site.address)[0] == 503, what="the lost hub is noticed")
+            assert infer(pool, site.address)[1]["x-nearhall-reason"] == "hub_unreachable"
+
+
+def test_a_clock_outside_agrees_with_the_gateways(tmp_path, models):
+    """The client is a bare socket, so that little but the gateway lies between the outer clock's two looks.
+
+    The body is large (blanks, which JSON allows), since reading is what an accounting can forget.
+    """
+    add_worker(models, "worker")
+    values = ",".join(["0.5"] * 1024)
+    text = f'{{"inputs":[{{"name":"x","datatype":"FP32","shape":[256,4],{" " * 200_000}"data":[{values}]}}]}}'
+    body = text.encode()
+    request = b"POST /v2/models/worker/infer HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+    outside: list[float] = []
+    with gateway(tmp_path, models) as running, socket.create_connection(("127.0.0.1", running.port), timeout=10) as raw:
+        for _ in range(80):
+            begun = time.perf_counter()
+            raw.sendall(request)
+            answer = raw.recv(65536)
+            length = int(answer.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+            left = length + answer.index(b"\r\n\r\n") + 4 - len(answer)
+            while left > 0:
+                left -= len(raw.recv(65536))
+            outside.append((time.perf_counter() - begun) * 1e3)
+        path = running.stats()["workloads"]["model:worker"]["paths"]["local"]
+        latency = Sketch(**path["latency"]).histogram()
+        parts = sum(path[part]["total"] for part in ("queue", "service", "network"))
+    assert latency.n == len(outside)
+    assert parts == pytest.approx(latency.total)
+    assert latency.quantile(0.5) == pytest.approx(statistics.median(outside), rel=0.05)
