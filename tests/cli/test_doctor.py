@@ -1,0 +1,88 @@
+"""`nearhall doctor` says what is so, and what to do about what is not."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nearhall.cli.roots.doctor import Finding, can_run, cpu_quota, examine
+
+
+def _found(findings: list[Finding], name: str) -> Finding:
+    return next(finding for finding in findings if finding.name == name)
+
+
+def _finding(state: str) -> Finding:
+    return Finding(area="a", name="n", state=state, says="it is so")  # pyright: ignore[reportArgumentType]
+
+
+@pytest.fixture(scope="module")
+def findings(tmp_path_factory: pytest.TempPathFactory) -> list[Finding]:
+    root = tmp_path_factory.mktemp("root")
+    (root / "sys/fs/cgroup").mkdir(parents=True)
+    (root / "sys/fs/cgroup/cpu.max").write_text("150000 100000\n")
+    (root / "proc/driver/nvidia").mkdir(parents=True)
+    (root / "proc/driver/nvidia/version").write_text("NVRM version: 580\n")
+    (root / "sys/class/powercap/intel-rapl:0").mkdir(parents=True)
+    (root / "sys/class/powercap/intel-rapl:0/energy_uj").write_text("1\n")
+    return examine(root / "cache", root)
+
+
+def test_this_machine_runs_the_kernel_features_that_the_tests_need(findings: list[Finding]):
+    assert {f.name: f.state for f in findings if f.area == "kernel"} == dict.fromkeys(
+        ["pidfd_open", "SO_REUSEPORT", "Unix sockets", "TCP_INFO", "TLS 1.3"], "ok"
+    )
+
+
+def test_models_that_are_not_fetched_do_not_stop_a_pilot(findings: list[Finding]):
+    assert _found(findings, "faces").state == "absent"
+    assert can_run([f for f in findings if f.area != "runtime"])
+
+
+def test_instruments_are_seen_where_they_are(findings: list[Finding]):
+    assert (_found(findings, "GPU").state, _found(findings, "RAPL").state) == ("ok", "ok")
+
+
+def test_instruments_are_not_claimed_where_they_are_not(tmp_path: Path):
+    bare = examine(tmp_path / "cache", tmp_path)
+    assert (_found(bare, "GPU").state, _found(bare, "RAPL").state) == ("absent", "absent")
+
+
+def test_what_is_not_well_says_how_to_mend_it(findings: list[Finding]):
+    assert [f.name for f in findings if f.state != "ok" and not f.mend] == []
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({}, None),
+        ({"cpu.max": "max 100000"}, None),
+        ({"cpu.max": "150000 100000"}, 1.5),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+        ({"cpu/cpu.cfs_quota_us": "50000", "cpu/cpu.cfs_period_us": "100000"}, 0.5),
+    ],
+)
+def test_the_control_groups_quota_is_read(tmp_path: Path, files: dict[str, str], cores: float | None):
+    for name, text in files.items():
+        file = tmp_path / "sys/fs/cgroup" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    assert cpu_quota(tmp_path) == cores
+
+
+def test_one_broken_thing_stops_a_pilot_and_an_absent_one_does_not():
+    assert can_run([_finding("ok"), _finding("absent"), _finding("unknown")])
+    assert not can_run([_finding("ok"), _finding("broken")])
+
+
+def test_the_command_prints_one_object_and_its_exit_code_agrees():
+    done = subprocess.run(
+        [sys.executable, "-m", "nearhall", "doctor", "--json"], capture_output=True, text=True, check=False, timeout=60
+    )
+    said = json.loads(done.stdout)
+    assert done.returncode == (0 if said["up_can_run"] else 1)
+    assert {"area", "name", "state", "says", "mend"} == set(said["findings"][0])
