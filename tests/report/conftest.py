@@ -60,6 +60,13 @@ def _workload(name: str, model: str, *, local: int, hub: int, service: float, **
             "baseline": "the camera's stream",
         },
         "energy_j_per_request": {"marginal": 0.021, "full": 9.3},
+        "chat": name == "chat",
+        "per_thousand": {
+            "local": {"energy_kwh": 0.00258, "cost_usd": 0.000775},
+            "hub": {"energy_kwh": 0.0000412, "cost_usd": 0.0000124},
+        },
+        "outcomes": {"faces": 1100.0},
+        "decisions": {"local_first": local},
     } | more
 
 
@@ -80,7 +87,7 @@ def _site(name: str, workloads: list[dict[str, Any]], *, base_w: float) -> dict[
         "coverage": 1.0,
         "clock_error_ms": 0.3,
         "host": {"cpu": "Xeon, 2 cores", "os": "Linux 6.1", "hardware": "mlperf:edge-1"},
-        "link": {"rtt_ms": 40.4, "mbps": 50},
+        "link": {"rtt_ms": 40.4, "mbps": 50, "observed_rtt_ms": 41.0},
         "meters": [
             {"id": i, "position": p, "protocol": "modbus-tcp", "serial": f"virtual-{n}", "class_percent": 1.0, "ct_ratio": None}
             for n, (i, p, _) in enumerate(meters)
@@ -94,6 +101,9 @@ def _site(name: str, workloads: list[dict[str, Any]], *, base_w: float) -> dict[
             "cooling_kwh": 0.00164,
             "other_kwh": 0.0004,
             "closure_percent": 0.4,
+            "tolerance_percent": 1.4,
+            "closes": True,
+            "findings": [],
         },
         "pue": {"value": 1.35, "category": "PUE2", "interim": True},
         "blocks": [],
@@ -196,6 +206,11 @@ def _evidence() -> dict[str, dict[str, str]]:
                 f"{work}/break_even_rtt_ms": SHAPED,
             }
             entries |= {f"{work}/ttft_ms/local": MEASURED, f"{work}/ttft_ms/hub": SHAPED, f"{work}/energy_j_per_request": VIRTUAL}
+            entries |= {
+                f"{work}/per_thousand/local/energy_kwh": VIRTUAL,
+                f"{work}/per_thousand": PRICE,
+                f"{work}/outcomes": MEASURED,
+            }
             entries |= {f"{work}/slo_p99_ms": PRICE}
     return entries
 

@@ -11,6 +11,7 @@ import pytest
 
 from nearhall.report.pilot import render_report
 
+TOLD = "feed says 10.0% more than ups_in, cooling and other together"
 PLANTED = "<script>alert('planted')</script>\"'&"
 
 
@@ -151,7 +152,7 @@ def _nulled(value: Any) -> Any:
 
 def test_the_balance_is_told_where_nobody_overlooks_it(pilot: dict[str, Any]) -> None:
     assert "does not close" not in render_report(pilot)
-    pilot["sites"][1]["energy"]["closure_percent"] = 11.0
+    pilot["sites"][1]["energy"] |= {"closure_percent": 11.0, "closes": False, "findings": [TOLD]}
     html = render_report(pilot)
     assert html.index("does not close") < html.index("How soon answers come")
 

@@ -8,6 +8,8 @@ import pytest
 
 from nearhall.report.summary import LINES_MAX, WIDTH, words
 
+TOLD = "feed says 10.0% more than ups_in, cooling and other together; suspected: the meter at position feed or cooling"
+
 
 def test_it_fits_a_screen_and_begins_with_the_verdict(pilot: dict[str, Any]) -> None:
     text = words(pilot)
@@ -32,7 +34,7 @@ def test_the_two_commands_are_there(pilot: dict[str, Any]) -> None:
 
 def test_a_broken_balance_is_told(pilot: dict[str, Any]) -> None:
     assert "Energy balance" not in words(pilot)
-    pilot["sites"][0]["energy"]["closure_percent"] = 9.6
+    pilot["sites"][0]["energy"] |= {"closure_percent": 9.6, "closes": False, "findings": [TOLD]}
     assert "! Energy balance: shop-01: the meters do not agree" in words(pilot)
 
 

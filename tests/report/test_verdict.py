@@ -13,6 +13,8 @@ from nearhall.report.verdict import Verdict, decide
 
 Pilot = dict[str, Any]
 
+TOLD = "feed says 10.0% more than ups_in, cooling and other together; suspected: the meter at position feed or cooling"
+
 
 def _gains(pilot: Pilot, value: float | None, half: float, *, chat: bool | None = None) -> None:
     for site in pilot["sites"]:
@@ -86,6 +88,31 @@ def test_where_speed_does_not_pay_the_other_reasons_are_named(pilot: Pilot) -> N
     assert "autonomy" in said
 
 
+def test_gain_at_no_round_trip_at_all_is_not_called_a_bound_of_nought(pilot: Pilot) -> None:
+    for site in pilot["sites"]:
+        for workload in site["workloads"]:
+            workload["break_even_rtt_ms"] = 0.0
+    assert any("It pays at any round trip" in in_text(reason) for reason in decide(pilot).reasons)
+    _rtt_nought(pilot)
+    assert any("only at a longer round trip than this, or for residency" in in_text(reason) for reason in decide(pilot).reasons)
+
+
+def test_books_that_close_are_believed_over_their_difference(pilot: Pilot) -> None:
+    pilot["sites"][0]["energy"] |= {"closure_percent": 9.0, "closes": True}
+    assert decide(pilot).warnings == ()
+    pilot["sites"][0]["energy"] |= {"closes": False}
+    assert decide(pilot).warnings == ("shop-01: the meters do not agree: feed and the sum below it differ by 9.0 %",)
+    del pilot["sites"][0]["energy"]["closes"]
+    assert len(decide(pilot).warnings) == 1
+
+
+def test_a_value_without_interval_is_no_verdict(pilot: Pilot) -> None:
+    for site in pilot["sites"]:
+        for workload in site["workloads"]:
+            workload["latency_ms"]["gain_p50"] = {"value": 40.0, "low": None, "high": None, "n": 4}
+    assert decide(pilot).verdict is Verdict.UNKNOWN
+
+
 def test_chat_is_compared_by_its_first_token(pilot: Pilot) -> None:
     assert any("first token" in in_text(reason) for reason in decide(pilot).reasons)
     for site in pilot["sites"]:
@@ -123,7 +150,7 @@ def test_figures_without_evidence_count_as_assumed(pilot: Pilot) -> None:
 
 def test_a_balance_that_does_not_close_is_the_first_thing_to_measure(pilot: Pilot) -> None:
     assert decide(pilot).warnings == ()
-    pilot["sites"][0]["energy"]["closure_percent"] = 9.6
+    pilot["sites"][0]["energy"] |= {"closure_percent": 9.6, "closes": False, "findings": [TOLD]}
     decision = decide(pilot)
     assert len(decision.warnings) == 1
     assert "shop-01" in decision.warnings[0]
@@ -133,8 +160,9 @@ def test_a_balance_that_does_not_close_is_the_first_thing_to_measure(pilot: Pilo
 
 def test_the_hubs_own_finding_names_the_meter(pilot: Pilot) -> None:
     told = "the meter at ups_in does not agree with ups_out by +10 %"
+    pilot["sites"][1]["energy"] |= {"closes": None}
     pilot["events"].append({"at_s": 1.0, "site": "plant-02", "kind": "balance", "text": told, "level": "warning"})
-    assert decide(pilot).warnings == (f"plant-02: {told}",)
+    assert decide(pilot).warnings == (f"plant-02: the meters do not agree: {told}",)
 
 
 def test_next_steps_are_three_and_lead_with_the_link_and_the_meter(pilot: Pilot) -> None:

@@ -109,6 +109,10 @@ class WorkloadView:
         """The number at a path below this workload."""
         return self.reader.number(f"{self.pointer}/{below}")
 
+    def counts(self, below: str) -> dict[str, float]:
+        """The numbers of the object at a path below this workload, by name."""
+        return self.reader.counts(f"{self.pointer}/{below}")
+
     def figure(self, below: str, form: Callable[[float], str], *, missing: str = NOT_IN_DOCUMENT) -> Figure:
         """The figure at a path below this workload."""
         return self.reader.figure(f"{self.pointer}/{below}", form, missing=missing)
@@ -147,12 +151,12 @@ class SiteView:
                 id=str(item.get("id", "?")),
                 model=str(item.get("model", "?")),
                 residency=str(item.get("residency", "any")),
-                chat=_has_times(item.get("ttft_ms")),
+                chat=item["chat"] if isinstance(item.get("chat"), bool) else _has_times(item.get("ttft_ms")),
             )
             for pointer, item in self.reader.items(f"{self.pointer}/workloads")
         ]
 
 
 def _has_times(ttft: Any) -> bool:
-    """Whether `ttft_ms` holds times, here or at the hub; documents fill it for chat only."""
+    """Whether `ttft_ms` holds times, here or at the hub: only chat has them. For documents that do not say `chat`."""
     return any(side is not None for side in members(ttft).values())

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from nearhall.core.evidence import Kind
 from nearhall.core.histogram import SAMPLES_NEEDED
-from nearhall.report.evidence_marks import Figure, joined
+from nearhall.report.evidence_marks import Figure
 from nearhall.report.formats import (
     NO_VALUE,
     celsius,
@@ -53,7 +53,7 @@ SO: dict[Finding, tuple[str, str]] = {
     Finding.LOCAL: ("local sooner", "yes"),
     Finding.EVEN: ("as fast", "even"),
     Finding.HUB: ("hub sooner", "no"),
-    Finding.UNKNOWN: ("not compared", "even"),
+    Finding.UNKNOWN: ("too few pairs", "even"),
 }
 
 
@@ -63,6 +63,10 @@ class Row:
 
     label: str
     figures: list[Figure]
+    pairs: list[list[Figure]] = field(default_factory=list[list[Figure]])
+    """Cells of several figures."""
+    found: list[tuple[str, Figure]] = field(default_factory=list[tuple[str, Figure]])
+    """What the application found, by name."""
     site: str = ""
     place: str = ""
     baseline: str = ""
@@ -89,13 +93,15 @@ def where_it_pays(reader: PilotReader) -> list[Row]:
         Row(
             label=workload.id,
             site=workload.site,
-            figures=[
-                workload.figure("break_even_rtt_ms", ms, missing=missing),
-                *(_per_thousand(workload, place) for place in ("local", "hub")),
-            ],
+            figures=[workload.figure("break_even_rtt_ms", _round_trip, missing=missing)],
+            pairs=[_per_thousand(workload, place) for place in ("local", "hub")],
         )
         for workload in reader.workloads
     ]
+
+
+def _round_trip(value: float) -> str:
+    return "any" if value == 0 else ms(value)
 
 
 def link_round_trips(reader: PilotReader) -> list[Figure]:
@@ -130,19 +136,17 @@ def _share(reader: PilotReader) -> Figure | None:
     return reader.texts(f"{base}/within_10_ms", percent(within / answered)) if within is not None and answered else None
 
 
-def _per_thousand(workload: WorkloadView, place: str) -> Figure:
-    """`per_thousand` where the document has it; else joules of one request, which are kilojoules of a thousand."""
-    parts = [
-        workload.figure(f"per_thousand/{place}/{name}", form) for name, form in (("energy_kwh", energy_text), ("cost_usd", usd))
-    ]
-    known = [figure for figure in parts if not figure.missing]
+def _per_thousand(workload: WorkloadView, place: str) -> list[Figure]:
+    """Energy and cost of a thousand requests, each with its own evidence; or one dash."""
+    base = f"per_thousand/{place}"
+    known = [workload.figure(f"{base}/{name}", form) for name, form in (("energy_kwh", energy_text), ("cost_usd", usd))]
+    known = [figure for figure in known if not figure.missing]
     if known:
-        return joined(" · ".join(figure.text for figure in known), known)
-    if place == "local":
-        return workload.figure(
-            "energy_j_per_request/full", lambda joules: f"{significant(joules)} kJ", missing="no energy was counted"
-        )
-    return Figure(text=NO_VALUE, missing="the hub's energy was not metered in this run")
+        return known
+    if place == "local" and workload.number("energy_j_per_request/full") is not None:
+        # Joules of one request are kilojoules of a thousand.
+        return [workload.figure("energy_j_per_request/full", lambda each: f"{significant(each)} kJ")]
+    return [Figure(text=NO_VALUE, missing="nothing was answered there, or its energy is not known")]
 
 
 def latencies(reader: PilotReader) -> list[Row]:
@@ -190,6 +194,7 @@ def gains(reader: PilotReader) -> list[dict[str, Any]]:
             interval = reader.texts(
                 f"{workload.pointer}/{base}/low", f"{signed_ms(low).removesuffix(' ms')} to {signed_ms(high)}"
             )
+        so = so if low is not None or workload.number(f"{base}/value") is not None else "not compared"
         value = workload.figure(f"{base}/value", signed_ms, missing="no pairs were compared")
         rows.append({"label": workload.id, "site": workload.site, "value": value, "interval": interval, "so": so, "tone": tone})
     return rows
@@ -202,11 +207,13 @@ def requests(reader: PilotReader) -> list[Row]:
         total = sum(reader.counts(f"{workload.pointer}/requests/rejected").values())
         refused = reader.texts(f"{workload.pointer}/requests/rejected", count(total))
         figures = {name: workload.figure(f"requests/{name}", count) for name in ("local", "hub", "failed", "late")}
+        found = [(plain(name), workload.figure(f"outcomes/{name}", significant_or_count)) for name in workload.counts("outcomes")]
         rows.append(
             Row(
                 label=workload.id,
                 site=workload.site,
                 figures=[figures["local"], figures["hub"], refused, figures["failed"], figures["late"]],
+                found=found,
             )
         )
     return rows
@@ -270,13 +277,19 @@ def energy(site: SiteView) -> list[tuple[str, Figure]]:
         "it": "IT",
     }
     rows = [(label, site.figure(f"energy/{name}_kwh", energy_text)) for name, label in labels.items()]
-    rows.append(
-        ("meters disagree by", site.figure("energy/closure_percent", lambda value: f"{value:.1f} %", missing="too short to tell"))
-    )
+    rows += [
+        (
+            label,
+            site.figure(
+                f"energy/{name}_percent", lambda value: f"{value:.1f} %", missing="too short to tell, or a meter is missing"
+            ),
+        )
+        for name, label in (("closure", "feed and its parts differ by"), ("tolerance", "their classes allow"))
+    ]
     category = site.reader.at(f"{site.pointer}/pue/category")
     interim = ", interim" if site.reader.at(f"{site.pointer}/pue/interim") else ""
     label = f"PUE ({category}{interim})" if category else f"PUE{interim}"
-    return [(*row,) for row in rows] + [(label, site.figure("pue/value", ratio, missing="too little energy to divide"))]
+    return [*rows, (label, site.figure("pue/value", ratio, missing="too little energy to divide"))]
 
 
 def site_facts(site: SiteView) -> list[tuple[str, str | Figure]]:
@@ -295,6 +308,7 @@ def site_facts(site: SiteView) -> list[tuple[str, str | Figure]]:
         ("telemetry covers", site.figure("coverage", percent)),
         ("clock off by", site.figure("clock_error_ms", ms)),
         ("round trip to the hub", site.figure("link/rtt_ms", ms)),
+        ("round trip that the agent saw", site.figure("link/observed_rtt_ms", ms)),
         ("bandwidth", site.figure("link/mbps", mbps)),
     ]
     rows += [

@@ -15,7 +15,9 @@ from nearhall.report.pilot_reader import PilotReader, SiteView, WorkloadView, el
 GAIN_MS_MIN = 1.0
 """Sooner by less than this is no reason to buy anything: no person notices it and the run's own noise is near it."""
 CLOSURE_PERCENT_MAX = 5.0
-"""Meters of class 1 at feed, UPS, IT and cooling can disagree by about 3 % between them; beyond 5 % one of them is wrong."""
+"""Only for documents that do not say whether the books close: meters of class 1 can disagree by about 3 %, not by this."""
+
+NOUGHT = ms(0)
 
 
 class Finding(Enum):
@@ -132,10 +134,13 @@ def _above_which(verdict: Verdict, reader: PilotReader) -> list[Words]:
     why = ", or for residency (data that may not leave) and autonomy (serving on when the link is cut)" if slower else ""
     if not bounds:
         return [said(f"No round trip above which a site pays could be told from this run{why}.")] if slower else []
+    (low_name, low), (high_name, high) = bounds[0], bounds[-1]
+    if high.text == NOUGHT:
+        here = "A small site pays only at a longer round trip than this" if slower else "It pays at any round trip"
+        return [said(f"{here}{why}.")]
     first = "A small site pays only above" if slower else "It pays above"
     if len(bounds) == 1:
-        return [said(f"{first} a round trip of {{low}}{why}.", low=bounds[0][1])]
-    (low_name, low), (high_name, high) = bounds
+        return [said(f"{first} a round trip of {{low}}{why}.", low=low)]
     return [said(f"{first} a round trip of {{low}} ({low_name}) to {{high}} ({high_name}){why}.", low=low, high=high)]
 
 
@@ -174,31 +179,23 @@ def _warnings(reader: PilotReader) -> list[str]:
 
 
 def balance_warnings(site: SiteView) -> list[str]:
-    """Which meters do not agree, in words; empty while the energy balance closes.
+    """Which meters do not agree, in words; empty while the energy balance closes, or where nothing could be compared.
 
-    The hub's own findings, or its events of kind `balance`, name the meter; without them the closure figure is judged.
+    The hub's findings name the meter, in the document or as an event of kind `balance`; without them the closure is judged.
     """
     reader = site.reader
-    told = [
-        str(text)
-        for place in ("energy/findings", "energy/balance/findings")
-        for text in elements(reader.at(f"{site.pointer}/{place}"))
-        if text
-    ]
-    told = told or [
+    books = f"{site.pointer}/energy"
+    closes = reader.at(f"{books}/closes")
+    told = [str(text) for text in elements(reader.at(f"{books}/findings"))] or [
         str(item.get("text", ""))
-        for pointer in ("/events", f"{site.pointer}/events")
-        for _, item in reader.items(pointer)
-        if item.get("kind") == "balance" and item.get("level") != "info" and item.get("site", site.id) == site.id
+        for _, item in reader.items("/events")
+        if item.get("kind") == "balance" and item.get("level") != "info" and item.get("site") == site.id
     ]
-    if told:
-        return [f"{site.id}: {text}" for text in dict.fromkeys(told)]
-    closure = reader.number(f"{site.pointer}/energy/closure_percent")
-    if closure is not None and abs(closure) > CLOSURE_PERCENT_MAX:
-        return [
-            f"{site.id}: the meters do not agree: feed and the sum below it differ by {abs(closure):.1f} %; "
-            "energy and cost of this site cannot be trusted until the wrong meter is found"
-        ]
+    if closes is not True and told:
+        return [f"{site.id}: the meters do not agree: {'; '.join(dict.fromkeys(told))}"]
+    closure = reader.number(f"{books}/closure_percent")
+    if closes is False or (closes is None and closure is not None and abs(closure) > CLOSURE_PERCENT_MAX):
+        return [f"{site.id}: the meters do not agree: feed and the sum below it differ by {abs(closure or 0.0):.1f} %"]
     return []
 
 
