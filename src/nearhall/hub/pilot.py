@@ -1,0 +1,175 @@
+"""pilot.json: what a pilot returned, from the hub's store, every figure with its evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from nearhall import __version__
+from nearhall.core.errors import InputError
+from nearhall.core.evidence import Kind
+from nearhall.hub.about import About, MeterAbout, parse_about
+from nearhall.hub.evidence import Ledger
+from nearhall.hub.period import Block, MeterSum, SitePeriod, by_site
+from nearhall.hub.pilot_energy import energy, energy_kind
+from nearhall.hub.pilot_workload import Shares, link_kind, workload
+from nearhall.physics.pue import CATEGORY_BY_POSITION, category, is_interim, pue
+from nearhall.ports.store import Store
+
+SCHEMA = "nearhall/pilot/v1"
+EVENTS_MAX = 500
+
+Json = dict[str, Any]
+
+
+def build_pilot(store: Store, *, start_s: float, end_s: float, seed: int) -> Json:
+    """The document for [start_s, end_s); raises InputError when no site reported in that period."""
+    abouts = {row.site: parse_about(row.about) for row in store.sites()}
+    periods = by_site(store.records(start_s, end_s), abouts, start_s=start_s, end_s=end_s)
+    if not any(period.records for period in periods.values()):
+        right = "name a period in which the pilot ran (--from, --to)"
+        raise InputError("the store holds no telemetry of this period", where=f"{iso(start_s)} to {iso(end_s)}", right=right)
+    ledger = Ledger()
+    sites = [_site(name, period, f"/sites/{index}", ledger) for index, (name, period) in enumerate(sorted(periods.items()))]
+    document: Json = {
+        "schema": SCHEMA,
+        "run": {"started": iso(start_s), "ended": iso(end_s), "software": f"nearhall {__version__}", "seed": seed},
+        "evidence": ledger.entries,
+        "counts": {},
+        "sites": sites,
+        "totals": _totals(sites),
+        "events": _events(periods),
+    }
+    ledger.say("/totals", Kind.MEASURED, "sums of the gateways' counters and of the kernel's counts of their connections")
+    document["counts"] = ledger.counts(document)
+    return document
+
+
+def iso(seconds: float) -> str:
+    """UTC, ISO 8601, to the millisecond."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _site(name: str, period: SitePeriod, pointer: str, ledger: Ledger) -> Json:
+    about = period.about
+    shares = Shares.of(period)
+    ledger.say(f"{pointer}/coverage", Kind.MEASURED, "records that reached the hub, over the period")
+    ledger.say(f"{pointer}/clock_error_ms", Kind.MEASURED, "the exchange with the shortest round trip between site and hub")
+    kind = link_kind(about)
+    ledger.say(f"{pointer}/link", kind, about.link.source or "as the site was set up")
+    workloads = [
+        workload(item, period, shares, f"{pointer}/workloads/{index}", ledger) for index, item in enumerate(shares.workloads)
+    ]
+    power = energy_kind(period)
+    books = energy(period)
+    source = "registers of the virtual cabinet (simulated)" if power is Kind.SIMULATED else "registers of the site's meters"
+    for part in ("energy", "pue", "blocks", "series"):
+        ledger.say(f"{pointer}/{part}", power, source)
+    ledger.say(f"{pointer}/series/local_p50_ms", Kind.MEASURED, "clock of the gateway")
+    ledger.say(f"{pointer}/series/local_per_s", Kind.MEASURED, "counters of the gateway")
+    ledger.say(f"{pointer}/series/hub_per_s", Kind.MEASURED, "counters of the gateway")
+    ledger.say(f"{pointer}/series/hub_p50_ms", kind, "clock of the gateway, over the link as it was")
+    return {
+        "id": name,
+        "class": about.site_class,
+        "jurisdiction": about.jurisdiction,
+        "period": {"start": iso(period.start_s), "end": iso(period.end_s)},
+        "coverage": round(period.coverage, 4),
+        "clock_error_ms": _middle(period.clock_errors),
+        "host": {**about.host, "hardware": about.catalogue.id},
+        "link": {"rtt_ms": about.link.rtt_ms, "mbps": about.link.mbps, "observed_rtt_ms": _middle(period.round_trips)},
+        "meters": [_meter(meter, period.meters.get(meter.id), name) for meter in about.meters if meter.position != "other"],
+        "workloads": workloads,
+        "energy": books,
+        "pue": _pue(about, period, books),
+        "blocks": [_block(block) for block in period.blocks],
+        "series": period.series(),
+    }
+
+
+def _meter(about: MeterAbout, seen: MeterSum | None, site: str) -> Json:
+    virtual = seen is not None and seen.virtual
+    return {
+        "id": about.id,
+        "position": about.position,
+        "protocol": about.protocol,
+        "serial": about.serial or (f"VIRTUAL-{site}-{about.position}" if virtual else None),
+        "class_percent": about.class_percent,
+        "ct_ratio": about.ct_ratio,
+        "virtual": virtual,
+        "kind": seen.kind if seen is not None else Kind.ASSUMED.value,
+    }
+
+
+def _pue(about: About, period: SitePeriod, books: Mapping[str, Any]) -> Json:
+    found = category(
+        {meter.position for meter in about.meters if meter.id in period.meters and meter.position in CATEGORY_BY_POSITION}
+    )
+    value = None
+    if found is not None and books["facility_kwh"] is not None:
+        it_kwh = books.get("it_kwh") if found[1] == "it" else books.get("ups_out_kwh")
+        value = pue(facility_kwh=books["facility_kwh"], it_kwh=it_kwh) if it_kwh else None
+    return {
+        "value": None if value is None else round(value, 4),
+        "category": None if found is None else found[0],
+        "interim": is_interim(period.end_s - period.start_s),
+    }
+
+
+def _block(block: Block) -> Json:
+    return {
+        "start": iso(block.start_s),
+        "end": iso(block.end_s),
+        "register_kwh": {
+            name: [meter.first_kwh, meter.last_kwh] for name, meter in block.meters.items() if meter.last_kwh is not None
+        },
+        "outdoor_c": round(sum(block.outdoor) / len(block.outdoor), 2) if block.outdoor else None,
+        "it_load": round(sum(block.cpu) / len(block.cpu), 4) if block.cpu else None,
+        "slo": {name: [block.good.get(name, 0), total] for name, total in block.total.items()},
+        "bytes": {"sent": block.sent, "raw": block.raw},
+    }
+
+
+def _totals(sites: list[Json]) -> Json:
+    requests: dict[str, Any] = {
+        "total": 0,
+        "local": 0,
+        "hub": 0,
+        "rejected": {},
+        "failed": 0,
+        "cancelled": 0,
+        "late": 0,
+        "within_10_ms": 0,
+    }
+    sent = probe = raw = 0
+    sent_where_raw = 0
+    for site in sites:
+        for item in site["workloads"]:
+            for name in requests:
+                if name == "rejected":
+                    for reason, count in item["requests"]["rejected"].items():
+                        requests["rejected"][reason] = requests["rejected"].get(reason, 0) + count
+                else:
+                    requests[name] += item["requests"][name]
+            moved = item["upstream_bytes"]
+            sent += moved["sent"]
+            probe += moved["probe"]
+            if moved["raw"] is not None:
+                raw += moved["raw"]
+                sent_where_raw += moved["sent"]
+    saved = round(1.0 - sent_where_raw / raw, 6) if raw else None
+    return {"requests": requests, "upstream_bytes": {"raw": raw or None, "sent": sent, "probe": probe, "saved_fraction": saved}}
+
+
+def _events(periods: Mapping[str, SitePeriod]) -> list[Json]:
+    rows = [
+        {"at_s": event.at_s, "at": iso(event.at_s), "site": site, "kind": event.kind, "text": event.text, "level": event.level}
+        for site, period in periods.items()
+        for event in period.events
+    ]
+    return sorted(rows, key=lambda row: row["at_s"])[-EVENTS_MAX:]
+
+
+def _middle(values: list[float]) -> float | None:
+    return round(sorted(values)[len(values) // 2], 3) if values else None
