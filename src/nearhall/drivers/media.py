@@ -1,0 +1,201 @@
+"""Pictures and sound from files, folders and cameras (PyAV, Pillow), with the encoded bytes that each piece stands for.
+
+Those bytes are the honest `raw` of a pilot: what a camera's own stream would have cost the link, never decoded pixels.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import av.error
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from nearhall.core.errors import InputError, TemporaryError
+
+Pixels = npt.NDArray[np.uint8]
+Samples = npt.NDArray[np.float32]
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
+CONNECT_S = 10.0
+"""A camera on a slow link needs two seconds to its first frame (measured)."""
+RECONNECT_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture (height, width, 3; RGB) and the encoded bytes that came with it."""
+
+    pixels: Pixels
+    encoded_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A short film in memory: frames at `rate_per_s`, each with the encoded bytes since the frame before."""
+
+    frames: Sequence[Frame]
+    rate_per_s: float
+
+
+def load_clip(path: Path, *, rate_per_s: float, frames_max: int, size: tuple[int, int] | None = None) -> Clip:
+    """The film in `path`, thinned to about `rate_per_s`; the bytes of frames left out count with the next one kept.
+
+    `size` (width, height) scales while decoding. A folder is a film of its images. Raises InputError for what is no film.
+    """
+    if path.is_dir():
+        return Clip(frames=_images(path, frames_max, size), rate_per_s=rate_per_s)
+    kept: list[Frame] = []
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            own_rate = float(stream.average_rate or 25)
+            step = max(1.0, own_rate / rate_per_s)
+            waiting, seen, due = 0, 0, 0.0
+            for packet in container.demux(stream):
+                waiting += packet.size
+                for frame in packet.decode():
+                    if seen >= due:
+                        kept.append(Frame(_pixels(frame, size), waiting))
+                        waiting, due = 0, due + step
+                    seen += 1
+                    if len(kept) >= frames_max:
+                        return Clip(frames=kept, rate_per_s=own_rate / step)
+    except (av.error.FFmpegError, IndexError, OSError) as error:
+        raise InputError(
+            f"is no film that can be read ({error})", where=str(path), right="name a video file or a folder of images"
+        ) from error
+    if not kept:
+        raise InputError("has no pictures in it", where=str(path), right="name a video file or a folder of images")
+    return Clip(frames=kept, rate_per_s=own_rate / step)
+
+
+def load_sound(path: Path, *, rate_hz: int, seconds_max: float) -> Samples:
+    """The sound in `path` as mono float32 from -1 to 1 at `rate_hz`; a `.raw` file is 16-bit PCM at 8 kHz."""
+    if path.suffix == ".raw":
+        samples = np.frombuffer(path.read_bytes(), dtype="<i2").astype(np.float32) / 32768.0
+        return samples[: int(seconds_max * rate_hz)]
+    parts: list[Samples] = []
+    wanted = int(seconds_max * rate_hz)
+    have = 0
+    try:
+        with av.open(str(path)) as container:
+            resampler = av.AudioResampler(format="flt", layout="mono", rate=rate_hz)
+            for frame in container.decode(audio=0):
+                for piece in resampler.resample(frame):
+                    parts.append(piece.to_ndarray().reshape(-1).astype(np.float32))
+                    have += parts[-1].size
+                if have >= wanted:
+                    break
+    except (av.error.FFmpegError, IndexError, OSError) as error:
+        raise InputError(
+            f"has no sound that can be read ({error})", where=str(path), right="name a file with an audio track"
+        ) from error
+    if not parts:
+        raise InputError("has no sound in it", where=str(path), right="name a file with an audio track")
+    return np.concatenate(parts)[:wanted]
+
+
+def png_bytes(grey: npt.NDArray[Any]) -> int:
+    """The size of a grey picture (0 to 255) as PNG: what an inspection camera would have sent."""
+    buffer = io.BytesIO()
+    Image.fromarray(grey.astype(np.uint8)).save(buffer, format="PNG", optimize=True)
+    return buffer.tell()
+
+
+class LiveStream:
+    """A camera's stream, read in a thread of its own; `latest` is the newest picture with all bytes since the last call."""
+
+    def __init__(self, url: str, *, size: tuple[int, int] | None = None) -> None:
+        """Connects; raises InputError when nothing answers at the address the first time."""
+        self._url = url
+        self._size = size
+        self._lock = threading.Lock()
+        self._frame: Pixels | None = None
+        self._waiting = 0
+        self._ended = threading.Event()
+        self.lost = 0
+        """Times that the stream was lost and opened again."""
+        frames = self._frames()
+        try:
+            self._keep(next(frames))
+        except (TemporaryError, StopIteration) as error:
+            raise InputError(
+                f"no stream can be read ({error})", where=url, right="check the camera's address, name and password"
+            ) from error
+        self._thread = threading.Thread(target=self._read, args=(frames,), daemon=True, name="camera")
+        self._thread.start()
+
+    def latest(self) -> Frame | None:
+        """The newest picture; None when none came since the last call."""
+        with self._lock:
+            if self._frame is None:
+                return None
+            frame, self._frame = Frame(self._frame, self._waiting), None
+            self._waiting = 0
+            return frame
+
+    def close(self) -> None:
+        """Stops reading."""
+        self._ended.set()
+
+    def _read(self, frames: Iterator[tuple[Pixels, int]]) -> None:
+        while not self._ended.is_set():
+            try:
+                for frame in frames:
+                    self._keep(frame)
+                    if self._ended.is_set():
+                        return
+            except TemporaryError:
+                pass
+            self.lost += 1
+            self._ended.wait(RECONNECT_S)
+            frames = self._frames()
+
+    def _keep(self, frame: tuple[Pixels, int]) -> None:
+        with self._lock:
+            self._frame = frame[0]
+            self._waiting += frame[1]
+
+    def _frames(self) -> Iterator[tuple[Pixels, int]]:
+        try:
+            with av.open(self._url, options={"rtsp_transport": "tcp"}, timeout=CONNECT_S) as container:
+                stream = container.streams.video[0]
+                for packet in container.demux(stream):
+                    size = packet.size
+                    for frame in packet.decode():
+                        yield _pixels(frame, self._size), size
+                        size = 0
+        except (av.error.FFmpegError, IndexError, OSError) as error:
+            raise TemporaryError(str(error)) from error
+
+
+def _pixels(frame: Any, size: tuple[int, int] | None) -> Pixels:
+    width, height = size if size is not None else (frame.width, frame.height)
+    return frame.reformat(width=width, height=height, format="rgb24").to_ndarray()
+
+
+def _images(folder: Path, frames_max: int, size: tuple[int, int] | None) -> list[Frame]:
+    frames: list[Frame] = []
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in IMAGE_SUFFIXES or len(frames) >= frames_max:
+            continue
+        try:
+            with Image.open(path) as image:
+                rgb = image.convert("RGB")
+                pixels = np.asarray(rgb.resize(size) if size is not None else rgb)
+        except (UnidentifiedImageError, OSError) as error:
+            raise InputError(f"is no picture ({error})", where=str(path), right="take it out of the folder") from error
+        frames.append(Frame(pixels, path.stat().st_size))
+    if not frames:
+        raise InputError(
+            "has no pictures in it", where=str(folder), right=f"a folder of images ({', '.join(sorted(IMAGE_SUFFIXES))})"
+        )
+    return frames
