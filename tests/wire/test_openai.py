@@ -1,0 +1,125 @@
+"""OpenAI's chat, the part that is served: parsed with its limits, refused by name beyond them, never anything else raised."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nearhall.core.errors import Refusal
+from nearhall.core.reasons import Reason
+from nearhall.wire.openai import DONE, Answer, Usage, decode_chat, error_event, models_list, one_model
+
+GOOD = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+
+
+def decode(**more):
+    return decode_chat(json.dumps(GOOD | more).encode(), tokens_max=100)
+
+
+def test_defaults_and_everything_that_can_be_asked():
+    plain = decode()
+    assert (plain.stream, plain.include_usage, plain.stop, plain.max_tokens) == (False, False, (), 100)
+    assert (plain.temperature, plain.top_p, plain.seed) == (0.0, 1.0, None)
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    full = decode(
+        messages=[{"role": "developer", "content": "x"}, {"role": "user", "content": parts}],
+        stream=True,
+        stream_options={"include_usage": True},
+        stop="END",
+        max_tokens=5,
+        max_completion_tokens=7,
+        temperature=0.5,
+        top_p=0.9,
+        seed=3,
+    )
+    assert [(turn.role, turn.content) for turn in full.messages] == [("system", "x"), ("user", "ab")]
+    assert (full.stream, full.include_usage, full.stop, full.max_tokens) == (True, True, ("END",), 7)
+    assert (full.temperature, full.top_p, full.seed) == (0.5, 0.9, 3)
+    assert decode(stop=["a", "b"], max_tokens=5).stop == ("a", "b")
+    assert not decode(stream_options={"include_usage": True}).include_usage
+
+
+@pytest.mark.parametrize("name", ["n", "logprobs", "tools", "response_format", "store", "frequency_penalty", "tool_choice"])
+def test_neutral_values_pass_and_others_are_refused_by_name(name):
+    neutral = {"n": 1, "tools": [], "response_format": {"type": "text"}, "frequency_penalty": 0.0, "tool_choice": "none"}
+    decode(**{name: neutral.get(name, False)})
+    decode(**{name: None})
+    with pytest.raises(Refusal, match=f"'{name}'") as caught:
+        decode(**{name: 5})
+    assert caught.value.reason is Reason.UNSUPPORTED
+    assert decode(metadata={"a": "b"}, user="u").model == "m"
+
+
+def test_true_is_not_one():
+    with pytest.raises(Refusal, match="'n'"):
+        decode(n=True)
+
+
+WRONG = {
+    "not JSON": (b"{", "not a JSON object"),
+    "a list": (b"[]", "not a JSON object"),
+    "no model": (b'{"messages":[]}', "model"),
+    "no messages": (json.dumps(GOOD | {"messages": []}).encode(), "messages has 0"),
+    "a role": (json.dumps(GOOD | {"messages": [{"role": "king", "content": "x"}]}).encode(), "'king'"),
+    "no content": (json.dumps(GOOD | {"messages": [{"role": "user"}]}).encode(), "messages[0].content must be"),
+    "calls": (json.dumps(GOOD | {"messages": [{"role": "assistant", "content": "", "tool_calls": [1]}]}).encode(), "tool calls"),
+    "a part": (json.dumps(GOOD | {"messages": [{"role": "user", "content": ["x"]}]}).encode(), "content[0] must be"),
+    "a part's text": (json.dumps(GOOD | {"messages": [{"role": "user", "content": [{"type": "text"}]}]}).encode(), "must be"),
+    "a slip": (json.dumps(GOOD | {"temprature": 1}).encode(), "did you mean 'temperature'"),
+    "a stranger": (json.dumps(GOOD | {"zzzzzz": 1}).encode(), "known: "),
+    "an empty stop": (json.dumps(GOOD | {"stop": [""]}).encode(), "none of them empty"),
+    "no tokens": (json.dumps(GOOD | {"max_tokens": 0}).encode(), "max_tokens is 0"),
+    "a text for a number": (json.dumps(GOOD | {"seed": "x"}).encode(), "seed"),
+    "below zero": (json.dumps(GOOD | {"top_p": -1}).encode(), "top_p is -1"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG.values(), ids=WRONG)
+def test_mistakes_are_told(case):
+    body, says = case
+    with pytest.raises(Refusal) as caught:
+        decode_chat(body, tokens_max=100)
+    assert says in caught.value.message
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(
+    st.binary(max_size=40)
+    | st.dictionaries(st.sampled_from([*GOOD, "stop", "tools", "stream", "n"]), anything).map(lambda o: json.dumps(o).encode())
+)
+def test_nothing_but_a_refusal_is_ever_raised(body):
+    try:
+        decode_chat(body, tokens_max=100)
+    except Refusal:
+        return
+
+
+def test_answers_have_openais_shape():
+    answer = Answer(id="c1", model="m", created=5)
+    usage = Usage(prompt_tokens=1, completion_tokens=2, total_tokens=3)
+    whole = json.loads(answer.whole("hi", "stop", usage))
+    assert whole["choices"][0] == {
+        "index": 0,
+        "message": {"role": "assistant", "content": "hi"},
+        "logprobs": None,
+        "finish_reason": "stop",
+    }
+    assert whole["usage"]["total_tokens"] == 3
+    first = json.loads(answer.chunk("h", first=True, usage_comes=False).removeprefix(b"data: "))
+    assert first["choices"][0]["delta"] == {"role": "assistant", "content": "h"}
+    assert "usage" not in first
+    assert json.loads(answer.chunk("i", first=False, usage_comes=True).removeprefix(b"data: "))["usage"] is None
+    assert json.loads(answer.last("length", usage_comes=False).removeprefix(b"data: "))["choices"][0]["finish_reason"] == "length"
+    assert json.loads(answer.usage(usage).removeprefix(b"data: "))["choices"] == []
+    assert json.loads(error_event("gone", Reason.RUNTIME_FAILED).removeprefix(b"data: "))["error"]["code"] == "runtime_failed"
+    assert DONE == b"data: [DONE]\n\n"
+    assert json.loads(models_list([("m", 5)], "n"))["data"][0] == json.loads(one_model("m", 5, "n"))
