@@ -202,7 +202,7 @@ def default_pilot(*, light: bool = False) -> Up:
             "id": "plant-02",
             "class": "micro",
             "models": models,
-            "workloads": [*_tensor_workloads(clip="carphone_distorted", speech="speech_8k_raw"), *extra],
+            "workloads": [*_tensor_workloads(clip="bikes", speech="speech_8k_raw"), *extra],
         }
     )
     return Up(light=light, sites=[shop, plant])

@@ -11,13 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nearhall.cabinet.registers import serial
 from nearhall.documents.up import Meter, Site, Up, Workload
+from nearhall.drivers.meter_profiles import PROFILES
 
 Json = dict[str, Any]
 
 VIRTUAL_POSITIONS: tuple[tuple[int, str], ...] = ((1, "feed"), (2, "ups_in"), (3, "ups_out"), (4, "it"), (5, "cooling"))
 """Modbus unit and position of the virtual cabinet's meters (room `cabinet`)."""
 ENVIRONMENT_UNIT = 10
+VIRTUAL_UPS_RATING_W = 800.0
+"""About twice the default server's busy power: small UPS are sized so, and their fixed loss is felt."""
 PORTS_PER_SITE = 4
 PORTS_SHARED = 4
 
@@ -89,7 +93,7 @@ class Layout:
     host: Json
     """This machine, for the sites' self-descriptions."""
     catalogue: Mapping[str, Json]
-    """Catalogue entries by id: idle_w, busy_w, source."""
+    """Catalogue entries by id: idle_w, busy_w, power_factor, source."""
 
 
 def hub_api_settings(layout: Layout, started_s: float) -> Json:
@@ -189,6 +193,7 @@ def agent_settings(layout: Layout, site: Site, gateway_config: Path) -> Json:
         "gateway_command": [sys.executable, "-m", "nearhall.cli.roots.gateway", str(gateway_config)],
         "gateway_pid_file": str(places.gateway_pid),
         "gateway_control_socket": str(places.run / f"{site.id}.ctl"),
+        "agent_pid_file": str(places.agent_pid),
         "agent_socket": str(places.run / f"{site.id}.agt"),
         "results_socket": str(places.run / f"{site.id}.res"),
         "hub": {"url": _api_url(layout, places), "tls": places.tls.json()},
@@ -202,14 +207,16 @@ def agent_settings(layout: Layout, site: Site, gateway_config: Path) -> Json:
 def cabinet_settings(layout: Layout, site: Site, *, scale_error: Mapping[int, float]) -> Json:
     """Settings of a site's virtual cabinet, which follows the CPU use of the site's agent and gateway."""
     places = layout.sites[site.id]
+    hardware = site.hardware or layout.hardware
     return {
         "site": site.id,
         "host": "127.0.0.1",
         "port": places.cabinet_port,
         "follow": [str(places.agent_pid), str(places.gateway_pid)],
-        "hardware": site.hardware or layout.hardware,
+        "server": {"id": hardware, **layout.catalogue[hardware]},
+        "host_cores": layout.host["cores"],
+        "ups": {"rating_w": VIRTUAL_UPS_RATING_W},
         "state_file": str(places.folder / "cabinet.json"),
-        "seed": layout.up.seed,
         "scale_error": {str(unit): factor for unit, factor in scale_error.items()},
         "exit_with_stdin": True,
     }
@@ -284,12 +291,28 @@ def about(layout: Layout, site: Site) -> Json:
                 "protocol": "modbus",
                 "url": meter["url"],
                 "profile": meter["profile"],
+                "class_percent": PROFILES[meter["profile"]].class_percent if meter["profile"] in PROFILES else None,
                 "virtual": meter["url"].startswith(f"modbus://127.0.0.1:{layout.sites[site.id].cabinet_port}/"),
             }
             for meter in meters(layout, site)
         ],
         "catalogue": {"id": hardware, **entry},
+        "ups": {"rating_w": VIRTUAL_UPS_RATING_W},
     }
+
+
+def _class_percent(meter: Json) -> float | None:
+    """What the data sheet promises; a commissioning record may say otherwise, and its class comes with the readings."""
+    profile = PROFILES.get(meter["profile"])
+    return profile.class_percent if profile is not None else None
+
+
+def _virtual_identity(meter: Json, site: str, cabinet_port: int) -> Json:
+    start = f"modbus://127.0.0.1:{cabinet_port}/"
+    url = str(meter["url"])
+    if not url.startswith(start):
+        return {"virtual": False}
+    return {"virtual": True, "serial": serial(site, int(url.removeprefix(start)))}
 
 
 def _link_kind(layout: Layout) -> str:

@@ -125,7 +125,13 @@ def lay_out(up: Up, out: Path, *, repository: Path, clips: Mapping[str, Path]) -
         hardware=catalogue.default,
         host=describe(),
         catalogue={
-            entry.id: {"idle_w": entry.idle_w, "busy_w": entry.busy_w, "source": entry.source} for entry in catalogue.systems
+            entry.id: {
+                "idle_w": entry.idle_w,
+                "busy_w": entry.busy_w,
+                "power_factor": entry.power_factor,
+                "source": entry.source,
+            }
+            for entry in catalogue.systems
         },
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -50,6 +51,9 @@ class Running:
         self.last_line = b""
         """The last line it printed, for programs that close with a report."""
         self.starts = 0
+        # One pipe for the program's whole life, through its restarts: what it started (a gateway outlives its agent) inherits the
+        # reading end and ends when `up` does, not when the agent does.
+        self._lifeline = list(os.pipe())
 
     @property
     def pid(self) -> int | None:
@@ -70,12 +74,13 @@ class Running:
             raise PermanentError(message) from None
 
     async def stop(self) -> None:
-        """Asks it to stop (standard input closed, SIGTERM), waits, and kills it if it does not."""
+        """Asks it to stop (SIGTERM), waits, and kills it if it does not; then ends the pipe that its own children hold.
+
+        Safe to call twice.
+        """
         self._stopping = True
         process = self._process
         if process is not None and process.returncode is None:
-            if process.stdin is not None:
-                process.stdin.close()
             with suppress(ProcessLookupError):
                 process.send_signal(signal.SIGTERM)
             try:
@@ -86,6 +91,8 @@ class Running:
                 await process.wait()
         if self._task is not None:
             await self._task
+        while self._lifeline:
+            os.close(self._lifeline.pop())
 
     async def ended(self) -> None:
         """Returns when the program has ended for good."""
@@ -114,7 +121,7 @@ class Running:
         with self.program.log.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 *self.program.command,
-                stdin=asyncio.subprocess.PIPE,
+                stdin=self._lifeline[0],
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for `up`, which then stops the others in order
