@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from math import ceil
 
 from nearhall.cabinet.settings import Settings
 from nearhall.physics import electrical, heat, power
@@ -12,6 +13,9 @@ FEED, UPS_IN, UPS_OUT, IT, COOLING = 1, 2, 3, 4, 5
 UNITS = (FEED, UPS_IN, UPS_OUT, IT, COOLING)
 ENVIRONMENT = 10
 JOULES_PER_KWH = 3.6e6
+STEP_SECONDS_MAX = 10.0
+"""A fiftieth of the default room's time constant (thermal mass over the cooling's gain); a process that was stopped for
+hours would otherwise leap, and oscillate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +43,14 @@ def fresh(settings: Settings, energy_kwh: dict[int, float] | None = None) -> Pla
 
 
 def step(plant: Plant, settings: Settings, *, load: float, seconds: float) -> Plant:
-    """The plant after `seconds` at `load` (0 to 1 of the server)."""
+    """The plant after `seconds` at `load` (0 to 1 of the server), in steps short against the room's time constant."""
+    parts = max(1, ceil(seconds / STEP_SECONDS_MAX))
+    for _ in range(parts):
+        plant = _short_step(plant, settings, load=load, seconds=seconds / parts)
+    return plant
+
+
+def _short_step(plant: Plant, settings: Settings, *, load: float, seconds: float) -> Plant:
     server, ups, cooling, room = settings.server, settings.ups, settings.cooling, settings.room
     it_w = power.server_power_w(idle_w=server.idle_w, busy_w=server.busy_w, load=load)
     loss_w = electrical.ups_loss_w(rating_w=ups.rating_w, load_w=it_w)

@@ -7,6 +7,9 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import cast
+
+from pymodbus.server import ModbusTcpServer
 
 from nearhall.cabinet import registers
 from nearhall.cabinet.plant import UNITS, Plant, fresh, step
@@ -40,14 +43,14 @@ class Cabinet:
         return registers.encoded(registers.values(self._plant, self._settings, unit))
 
     async def run(self, stop: asyncio.Event, ready: Callable[[int], None]) -> None:
-        """Serves until `stop`; raises TemporaryError when the port is taken."""
+        """Serves until `stop`, having told `ready` the port; raises TemporaryError when the port is taken."""
         settings = self._settings
         server = make_server(site=settings.site, host=settings.host, port=settings.port, words=self.words)
         try:
             await server.serve_forever(background=True)
         except (OSError, RuntimeError) as error:
             raise TemporaryError(f"cannot listen on {settings.host}:{settings.port}: {error}") from error
-        ready(settings.port)
+        ready(_bound_port(server))
         try:
             await self._step_until(stop)
         finally:
@@ -74,6 +77,12 @@ class Cabinet:
         state = {"energy_kwh": {str(unit): kwh for unit, kwh in self._plant.energy_kwh.items()}}
         with suppress(OSError):  # a full disk costs a virtual meter its memory, not its service
             self._save(Path(self._settings.state_file), json.dumps(state).encode())
+
+
+def _bound_port(server: ModbusTcpServer) -> int:
+    """Where it listens, also when port 0 was asked for; pymodbus types its transport as a datagram's."""
+    listening = cast("asyncio.Server", server.transport)
+    return int(listening.sockets[0].getsockname()[1])
 
 
 def _remembered(path: Path) -> dict[int, float] | None:

@@ -23,7 +23,7 @@ Words = Callable[[int], Mapping[int, int]]
 def make_server(*, site: str, host: str, port: int, words: Words) -> ModbusTcpServer:
     """A server for all units; every read gets the plant's present state, every write is refused."""
 
-    def identify(sending: bool, pdu: ModbusPDU) -> ModbusPDU:  # noqa: FBT001 (pymodbus calls it so)
+    def identify(sending: bool, pdu: ModbusPDU) -> ModbusPDU:
         # pymodbus 3.16 keeps one identity for a whole server; each of our units has its own.
         if sending and isinstance(pdu, ReadDeviceInformationResponse):
             pdu.information = identity(site, pdu.dev_id)
