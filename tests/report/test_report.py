@@ -50,7 +50,7 @@ class _Page(HTMLParser):
 
 def first_screen_bare_numbers(html: str, names: list[str]) -> list[str]:
     """Texts of the first screen with a digit that is neither a marked figure, nor a name, nor a command, nor a round limit."""
-    allowed = re.compile("|".join([*map(re.escape, names), "within 10 ms", "1,000 local", "1,000 at the hub", "95 %"]))
+    allowed = re.compile("|".join([*map(re.escape, names), "within 10 ms"]))
     return [
         text
         for text, inside in _Page(html).texts

@@ -22,6 +22,8 @@ STALE_SECONDS = 5.0
 def render_page(events_url: str, snapshot: LiveState) -> str:
     """The page for `snapshot`, which then follows the server-sent events at `events_url` (each a `LiveState` as JSON).
 
+    At each start of the stream it fetches the whole state once, from the same address without `/events`.
+
     Names come from sites and are data here: the template escapes them, the script sets them as text only.
     """
     pictures: dict[str, Any] = {}

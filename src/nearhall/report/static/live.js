@@ -167,9 +167,13 @@ const nearhallLive = async () => {
       if (!models.length) place.textContent = "none reported yet";
     }
   };
-  const addEvents = (fresh) => {
+  const told = new Set();
+  const addEvents = (offered) => {
+    const fresh = offered.filter((pair) => !told.has(JSON.stringify(pair)));
     if (!fresh.length) return;
+    for (const pair of fresh) told.add(JSON.stringify(pair));
     events.push(...fresh);
+    events.sort((one, other) => one[1].at_s - other[1].at_s);
     events.splice(0, events.length - 100);
     byId("no-events").hidden = true;
     byId("events").replaceChildren(...events.slice().reverse().map(([where, event]) => {
@@ -238,9 +242,17 @@ const nearhallLive = async () => {
     if (stale) setText(byId("banner"), `The hub has not answered for ${ago(age)}. What you see is from ${clock(state.at_s)} UTC. Sites serve on without it.`);
   };
 
+  // Events say only what is new. What came between this page and its stream, or while the stream was broken, is fetched once.
+  const catchUp = async () => {
+    try {
+      const answer = await fetch(setup.events.replace(/\/events$/, ""), { credentials: "same-origin" });
+      if (answer.ok) take(await answer.text());
+    } catch { /* the stream's own errors tell the reader */ }
+  };
   let source;
   const follow = () => {
     source = new EventSource(setup.events);
+    source.addEventListener("open", catchUp);
     for (const name of ["message", "live", "state"]) source.addEventListener(name, (event) => take(event.data));
   };
   takePoints(false);
