@@ -42,6 +42,20 @@ class MemoryStore:
         ]
         yield from sorted(rows, key=lambda row: (row[0], row[1].start_s))
 
+    def span(self) -> tuple[float, float] | None:
+        """Start of the first record and end of the last; None without records."""
+        if not self._records:
+            return None
+        records = self._records.values()
+        return min(record.start_s for record in records), max(record.end_s for record in records)
+
+    def forget_before(self, moment_s: float) -> int:
+        """Deletes records that ended before a moment; gives how many."""
+        old = [key for key, record in self._records.items() if record.end_s < moment_s]
+        for key in old:
+            del self._records[key]
+        return len(old)
+
     def read(self, site: str, half: str) -> Versioned | None:
         """The half as it stands."""
         return self._documents.get((site, half))

@@ -5,9 +5,12 @@ What was acknowledged is on the disk: synchronous=FULL, one transaction a batch.
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import msgspec
@@ -16,14 +19,17 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import Connection
 from sqlalchemy.pool import StaticPool
 
-from nearhall.core.errors import TemporaryError
+from nearhall.core.errors import InputError, TemporaryError
 from nearhall.ports.store import Conflict, SiteRow, Versioned
 from nearhall.wire.telemetry import Record
 
 SCHEMA_VERSION = 1
 BUSY_S = 5.0
-PAGE = 1000
-"""Records decoded at once while reading a period."""
+PAGE = 500
+"""Records fetched at once while reading a period: a few megabytes, and the lock is held for milliseconds."""
+FORGET_ROWS = 5000
+"""Deleted in one transaction, so that a batch from a site waits for a fraction of a second at most."""
+MAGIC = b"SQLite format 3\0"
 
 _tables = sa.MetaData()
 _facts = sa.Table("facts", _tables, sa.Column("name", sa.Text, primary_key=True), sa.Column("value", sa.Text, nullable=False))
@@ -76,13 +82,12 @@ class SqliteStore:
         self._engine = sa.create_engine(
             f"sqlite:///{path}", poolclass=StaticPool, connect_args={"timeout": BUSY_S, "check_same_thread": False}
         )
+        sa.event.listen(self._engine, "connect", _prepare)
+        sa.event.listen(self._engine, "begin", _begin)
+        self._writing = self._engine.execution_options(nearhall_writes=True)
         try:
-            with self._engine.connect() as connection:
-                for pragma in ("journal_mode=WAL", "synchronous=FULL"):
-                    connection.exec_driver_sql(f"PRAGMA {pragma}")
-                connection.commit()
-            _tables.create_all(self._engine)
-            with self._engine.begin() as connection:
+            with self._writing.begin() as connection:
+                _tables.create_all(connection)
                 version = int(self._fact(connection, "schema_version", str(SCHEMA_VERSION)))
                 self.hub_id = self._fact(connection, "hub_id", uuid4().hex)
         except sa.exc.SQLAlchemyError as error:
@@ -92,9 +97,17 @@ class SqliteStore:
             self._engine.dispose()
             raise TemporaryError(f"the hub's store {path} has schema {version}; this program knows {SCHEMA_VERSION}")
 
+    @classmethod
+    def open_existing(cls, path: Path) -> SqliteStore:
+        """Opens a store that is there, for a report; raises InputError for a file that is none, which it leaves as it is."""
+        if not _is_store(path):
+            right = "the hub.db of a hub, for example pilot/state/hub/hub.db"
+            raise InputError("is no store of a hub", where=str(path), right=right)
+        return cls(path)
+
     def add(self, site: str, outbox_id: str, records: Sequence[tuple[int, Record]]) -> int:
         """Stores records by number in one transaction; gives how far the row is whole."""
-        with self._lock, self._begin() as connection:
+        with self._lock, self._transaction(writes=True) as connection:
             known = self._acknowledged(connection, site, outbox_id)
             rows: list[dict[str, object]] = []
             for number, record in sorted(records, key=lambda numbered: numbered[0]):
@@ -111,33 +124,53 @@ class SqliteStore:
 
     def acknowledged(self, site: str, outbox_id: str) -> int:
         """How far the row is whole; 0 for an unknown outbox."""
-        with self._lock, self._begin() as connection:
+        with self._lock, self._transaction() as connection:
             return self._acknowledged(connection, site, outbox_id)
 
     def records(self, start_s: float, end_s: float, *, site: str | None = None) -> Iterator[tuple[str, Record]]:
         """Records whose window overlaps the period, by site, then by time."""
-        query = sa.select(_records.c.site, _records.c.body).where(_records.c.start_s < end_s, _records.c.end_s > start_s)
+        key = (_records.c.site, _records.c.start_s, _records.c.outbox_id, _records.c.number)
+        query = sa.select(*key, _records.c.body).where(_records.c.start_s < end_s, _records.c.end_s > start_s)
         if site is not None:
             query = query.where(_records.c.site == site)
-        query = query.order_by(_records.c.site, _records.c.start_s, _records.c.number)
-        offset = 0
+        query = query.order_by(*key).limit(PAGE)
+        # By key, not by offset: what comes in while the period is read neither shifts nor repeats a page.
+        page = query
         while True:
-            with self._lock, self._begin() as connection:
-                rows = connection.execute(query.limit(PAGE).offset(offset)).all()
-            for name, body in rows:
-                yield str(name), _decoder.decode(body)
+            with self._lock, self._transaction() as connection:
+                rows = connection.execute(page).all()
+            for row in rows:
+                yield str(row.site), _decoder.decode(row.body)
             if len(rows) < PAGE:
                 return
-            offset += PAGE
+            page = query.where(sa.tuple_(*key) > sa.tuple_(*(sa.literal(value) for value in rows[-1][:-1])))
+
+    def span(self) -> tuple[float, float] | None:
+        """Start of the first record and end of the last; None without records."""
+        with self._lock, self._transaction() as connection:
+            first, last = connection.execute(sa.select(sa.func.min(_records.c.start_s), sa.func.max(_records.c.end_s))).one()
+        return None if first is None else (float(first), float(last))
+
+    def forget_before(self, moment_s: float) -> int:
+        """Deletes records that ended before a moment; gives how many. Numbers stay acknowledged."""
+        gone = 0
+        while True:
+            old = sa.select(sa.literal_column("rowid")).select_from(_records).where(_records.c.end_s < moment_s)
+            statement = sa.delete(_records).where(sa.literal_column("rowid").in_(old.limit(FORGET_ROWS)))
+            with self._lock, self._transaction(writes=True) as connection:
+                deleted = connection.execute(statement).rowcount
+            gone += deleted
+            if deleted < FORGET_ROWS:
+                return gone
 
     def read(self, site: str, half: str) -> Versioned | None:
         """The half as it stands."""
-        with self._lock, self._begin() as connection:
+        with self._lock, self._transaction() as connection:
             return self._read(connection, site, half)
 
     def write(self, site: str, half: str, document: bytes, *, expected: int | None, now_s: float) -> Versioned:
         """Replaces the half, or raises Conflict."""
-        with self._lock, self._begin() as connection:
+        with self._lock, self._transaction(writes=True) as connection:
             present = self._read(connection, site, half)
             version = 0 if present is None else present.version
             if expected is not None and expected != version:
@@ -150,13 +183,13 @@ class SqliteStore:
     def seen(self, row: SiteRow) -> None:
         """Inserts or updates a site."""
         fresh = {"last_seen_s": row.last_seen_s, "software": row.software, "boot_id": row.boot_id, "about": row.about}
-        with self._lock, self._begin() as connection:
+        with self._lock, self._transaction(writes=True) as connection:
             statement = insert(_sites).values(site=row.site, first_seen_s=row.first_seen_s, **fresh)
             connection.execute(statement.on_conflict_do_update(index_elements=["site"], set_=fresh))
 
     def sites(self) -> Sequence[SiteRow]:
         """All sites, by name."""
-        with self._lock, self._begin() as connection:
+        with self._lock, self._transaction() as connection:
             rows = connection.execute(sa.select(_sites).order_by(_sites.c.site)).mappings().all()
         return [SiteRow(**row) for row in rows]
 
@@ -164,8 +197,8 @@ class SqliteStore:
         """Closes the file."""
         self._engine.dispose()
 
-    def _begin(self) -> _Transaction:
-        return _Transaction(self._engine)
+    def _transaction(self, *, writes: bool = False) -> _Transaction:
+        return _Transaction(self._writing if writes else self._engine)
 
     @staticmethod
     def _acknowledged(connection: Connection, site: str, outbox_id: str) -> int:
@@ -205,6 +238,32 @@ class _Transaction:
             raise TemporaryError(f"the hub's store cannot keep this: {_plain(fault)}") from fault
         if isinstance(error, sa.exc.SQLAlchemyError):
             raise TemporaryError(f"the hub's store cannot keep this: {_plain(error)}") from error
+
+
+def _prepare(connection: Any, _: object) -> None:
+    """Durable on commit; transactions begin when we say so, not when the driver sees the first write."""
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=FULL"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: Connection) -> None:
+    """A writer takes its lock at once, so that it cannot find its snapshot outdated halfway."""
+    writes = connection.get_execution_options().get("nearhall_writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _is_store(path: Path) -> bool:
+    """Whether a file is a hub's store, without writing a byte."""
+    try:
+        with path.open("rb") as file:
+            if file.read(len(MAGIC)) != MAGIC:
+                return False
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=BUSY_S)) as database:
+            tables = {str(row[0]) for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except (OSError, sqlite3.Error):
+        return False
+    return set(_tables.tables) <= tables
 
 
 def _plain(error: Exception) -> str:

@@ -9,7 +9,9 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 from fastapi import FastAPI, HTTPException, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 
+from nearhall.core.errors import TemporaryError
 from nearhall.hub.service import Hub
 from nearhall.wire.session import BODY_BYTES_MAX, WAIT_S_MAX, Batch, Desired, Hello, HubError, Reported
 
@@ -22,8 +24,9 @@ def control_api(hub: Hub, *, identify: bool) -> FastAPI:
     app = FastAPI(title="nearhall hub", docs_url=None, redoc_url=None, openapi_url=None)
 
     def check(request: Request, site: str) -> None:
-        name = request.scope.get("extensions", {}).get("tls", {}).get("client_cert_name")
-        if identify and name != site:
+        tls = request.scope.get("extensions", {}).get("tls", {})
+        name = tls.get("client_cert_name")
+        if identify and (name != site or f"nearhall:site:{site}" not in tls.get("client_cert_uris", ())):
             raise _refused(403, f"the certificate is {name!r}'s, not {site!r}'s", "identity")
 
     @app.post("/api/v1/sites/{site}/hello")
@@ -61,6 +64,16 @@ def control_api(hub: Hub, *, identify: bool) -> FastAPI:
         detail: Any = error.detail
         body = detail if isinstance(detail, HubError) else HubError(error=str(detail))
         return Response(msgspec.json.encode(body), status_code=error.status_code, media_type="application/json")
+
+    @app.exception_handler(RequestValidationError)
+    async def refuse_query(request: Request, error: RequestValidationError) -> Response:
+        body = HubError(error=f"the query is not understood: {error.errors()[0]['msg']}", reason="bad_request")
+        return Response(msgspec.json.encode(body), status_code=400, media_type="application/json")
+
+    @app.exception_handler(TemporaryError)
+    async def unavailable(request: Request, error: TemporaryError) -> Response:
+        body = HubError(error=str(error), reason="store")
+        return Response(msgspec.json.encode(body), status_code=503, media_type="application/json", headers={"retry-after": "5"})
 
     return app
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from nearhall.core.evidence import Kind, weakest
 from nearhall.core.histogram import Histogram
 from nearhall.hub.about import About, MeterAbout, WorkloadAbout
-from nearhall.hub.tally import Tally
+from nearhall.hub.tally import PATHS, Tally
 from nearhall.physics.pue import pue
 from nearhall.wire.live import LiveMeter, LivePoint, LiveSite, LiveState, LiveWorkload
 from nearhall.wire.telemetry import Event, MeterWindow, Record
@@ -40,7 +40,9 @@ class SiteBoard:
     energy: dict[str, _Energy] = field(default_factory=dict[str, _Energy])
     meters: dict[str, MeterWindow] = field(default_factory=dict[str, MeterWindow])
     points: deque[LivePoint] = field(default_factory=lambda: deque(maxlen=POINTS_KEPT))
-    recent: deque[dict[str, Histogram]] = field(default_factory=lambda: deque(maxlen=MINUTE_WINDOWS))
+    recent: deque[dict[str, Histogram]] = field(default_factory=deque[dict[str, Histogram]])
+    minute: dict[str, Histogram] = field(default_factory=lambda: {path: Histogram() for path in PATHS})
+    """The windows of `recent`, added up; kept by adding one and taking one away, so that a long backlog is shown quickly."""
     rates: dict[str, float] = field(default_factory=dict[str, float])
     last: Record | None = None
     agent_bytes: int = 0
@@ -59,16 +61,25 @@ class SiteBoard:
             if window.polls:
                 self.meters[name] = window
             if len(window.register_kwh) == 2:
-                self.energy.setdefault(name, _Energy()).kwh += window.register_kwh[1] - window.register_kwh[0]
+                self.energy.setdefault(name, _Energy()).kwh += max(0.0, window.register_kwh[1] - window.register_kwh[0])
         self.rates = {
             name: (stats.local + stats.hub + sum(stats.rejected.values()) + stats.failed) / lasted
             for name, stats in record.workloads.items()
         }
         self.agent_bytes += record.link.sent_bytes + record.link.received_bytes
         self.rtt_ms = record.link.rtt_ms if record.link.rtt_ms is not None else self.rtt_ms
-        self.last = record
-        self.recent.append(self._window_histograms(record))
+        if self.last is None or record.end_s >= self.last.end_s:
+            self.last = record
+        self._roll(self._window_histograms(record))
         self.points.append(self._point(record, lasted))
+
+    def _roll(self, window: dict[str, Histogram]) -> None:
+        self.recent.append(window)
+        oldest = self.recent.popleft() if len(self.recent) > MINUTE_WINDOWS else None
+        for path, added in self.minute.items():
+            added.merge(window[path])
+            if oldest is not None:
+                self.minute[path] = added.minus(oldest[path])
 
     def _chats(self) -> set[str]:
         return {workload.id for workload in self.about.workloads if workload.chat}
@@ -87,10 +98,7 @@ class SiteBoard:
         return found
 
     def _point(self, record: Record, lasted: float) -> LivePoint:
-        minute = {"local": Histogram(), "hub": Histogram()}
-        for window in self.recent:
-            for path, histogram in window.items():
-                minute[path].merge(histogram)
+        minute = self.minute
         stats = record.workloads.values()
         raw = sum(s.raw_bytes for s in stats)
         sent = sum(s.sent_bytes for s in stats) + record.link.sent_bytes + record.link.received_bytes
@@ -140,9 +148,6 @@ class SiteBoard:
     def _workload(self, about: WorkloadAbout) -> LiveWorkload:
         tally = self.tallies.get(about.id, Tally())
         local, hub = ((path.ttft if about.chat else path.latency) for path in (tally.paths["local"], tally.paths["hub"]))
-        probes = Histogram()
-        for probe in tally.probes:
-            probes.add(probe.hub_ms)
         return LiveWorkload(
             id=about.id,
             model=about.model,
@@ -152,7 +157,7 @@ class SiteBoard:
             requests_per_s=self.rates.get(about.id, 0.0),
             local=tally.local,
             hub=tally.hub,
-            rejected=tally.rejected,
+            rejected=dict(tally.rejected),
             failed=tally.failed,
             late=tally.late,
             within_10_ms=tally.within_10_ms,
@@ -160,11 +165,11 @@ class SiteBoard:
             local_p99_ms=local.reported(0.99),
             hub_p50_ms=hub.quantile(0.5),
             hub_p99_ms=hub.reported(0.99),
-            probe_p50_ms=probes.quantile(0.5),
-            probes=len(tally.probes),
+            probe_p50_ms=tally.probe_hub.quantile(0.5),
+            probes=tally.probe_hub.n,
             raw_bytes=tally.raw_bytes,
             sent_bytes=tally.sent_bytes,
-            outcomes=tally.outcomes,
+            outcomes=dict(tally.outcomes),
         )
 
     def _pue(self) -> float | None:

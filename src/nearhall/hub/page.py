@@ -27,6 +27,8 @@ EVENTS_PATH = "/api/v1/live/events"
 SUBSCRIBERS_MAX = 32
 """Open pages at once; each costs a connection and an encoding a second."""
 HEARTBEAT_S = 2.0
+APART_S = 0.7
+"""Between two events: several sites' windows share one."""
 NO_STORE = {"cache-control": "no-store", "x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
 Render = Callable[[str, LiveState], str]
 """(address of the events, live state) to the page; `report` gives it."""
@@ -50,7 +52,9 @@ def page_app(hub: Hub, *, token: str, hosts: frozenset[str], render: Render) -> 
             answer = RedirectResponse("/", status_code=303)
             answer.set_cookie(COOKIE, token, httponly=True, samesite="strict")
             return answer
-        return Response(render(EVENTS_PATH, hub.live()), media_type="text/html")
+        # Drawing takes up to a second; telemetry must not wait for it.
+        html = await asyncio.to_thread(render, EVENTS_PATH, hub.live())
+        return Response(html, media_type="text/html", headers={"x-frame-options": "DENY"})
 
     @app.get("/api/v1/live")
     async def live() -> Response:
@@ -60,11 +64,11 @@ def page_app(hub: Hub, *, token: str, hosts: frozenset[str], render: Render) -> 
     async def events() -> Response:
         nonlocal subscribers
         if subscribers >= SUBSCRIBERS_MAX:
-            return Response("too many pages are open", status_code=503)
-        subscribers += 1
+            return Response("too many pages are open", status_code=503, headers={"retry-after": "10"})
 
         async def stream() -> AsyncIterator[bytes]:
             nonlocal subscribers
+            subscribers += 1  # here, not before: a client that leaves at once never starts the stream, nor ends it
             try:
                 async for event in _events(hub):
                     yield event
@@ -87,11 +91,8 @@ def page_app(hub: Hub, *, token: str, hosts: frozenset[str], render: Render) -> 
 
     @app.put("/api/v1/sites/{site}/desired")
     async def wish(request: Request, site: str, expected: Annotated[int | None, Query(ge=0)] = None) -> Response:
-        body = await request.body()
         try:
-            if len(body) > DESIRED_BYTES_MAX:
-                message = f"the document has more than {DESIRED_BYTES_MAX} bytes"
-                raise ValueError(message)
+            body = await _limited(request)
             parse_desired(json.loads(body))
             written = await hub.wish(site, body, expected=expected)
         except ValueError as error:
@@ -120,8 +121,21 @@ def _refusal(request: Request, token: str, hosts: frozenset[str]) -> Response | 
     return None
 
 
+async def _limited(request: Request) -> bytes:
+    """The body; raises ValueError as soon as it is larger than a desired document may be."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > DESIRED_BYTES_MAX:
+            message = f"the document has more than {DESIRED_BYTES_MAX} bytes"
+            raise ValueError(message)
+        parts.append(part)
+    return b"".join(parts)
+
+
 async def _events(hub: Hub) -> AsyncIterator[bytes]:
-    """Server-sent events: what is new, as soon as telemetry comes, and at least every two seconds."""
+    """Server-sent events: what is new, as soon as telemetry comes but about once a second, and at least every two seconds."""
     points: dict[str, float] = {}
     told = 0
     first = hub.live()
@@ -136,7 +150,7 @@ async def _events(hub: Hub) -> AsyncIterator[bytes]:
                 points[site.id] = site.points[-1].at_s
             points.setdefault(site.id, 0.0)
         yield b"data: " + msgspec.json.encode(state) + b"\n\n"
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(APART_S)
 
 
 def _json(message: object, *, status: int = 200) -> Response:

@@ -23,7 +23,7 @@ EVENTS_MAX = 500
 Json = dict[str, Any]
 
 
-def build_pilot(store: Store, *, start_s: float, end_s: float, seed: int) -> Json:
+def build_pilot(store: Store, *, start_s: float, end_s: float, seed: int | None) -> Json:
     """The document for [start_s, end_s); raises InputError when no site reported in that period."""
     abouts = {row.site: parse_about(row.about) for row in store.sites()}
     periods = by_site(store.records(start_s, end_s), abouts, start_s=start_s, end_s=end_s)

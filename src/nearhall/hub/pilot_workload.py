@@ -14,7 +14,7 @@ from nearhall.hub.evidence import Ledger
 from nearhall.hub.period import SitePeriod
 from nearhall.hub.pilot_energy import energy_kind, joules
 from nearhall.hub.tally import PathTally, Tally
-from nearhall.physics.network import break_even_rtt_ms
+from nearhall.physics.network import break_even_rtt_ms, serialisation_ms
 
 USD_PER_KWH = 0.30
 """Assumed: a commercial tariff in Germany, 2025, rounded; the user's own belongs here."""
@@ -57,7 +57,7 @@ def workload(about: WorkloadAbout, period: SitePeriod, shares: Shares, pointer: 
     """The workload's object, with its evidence written to the ledger."""
     tally = period.tallies.get(about.id, Tally())
     _evidence(about, period, pointer, ledger)
-    gain = _gain(tally)
+    gain = _gain(about, tally, period)
     rtt = period.about.link.rtt_ms
     local, hub = tally.paths["local"], _hub_seen(about, tally)
     break_even = None if gain is None or rtt is None else round(break_even_rtt_ms(rtt_ms=rtt, gain_ms=gain["value"]), 3)
@@ -136,13 +136,27 @@ def _quantile(histogram: Histogram, q: float) -> float | None:
     return None if value is None else round(value, 4)
 
 
-def _gain(tally: Tally) -> dict[str, Any] | None:
-    """The median of what the hub took longer, over paired probes, with its exact 95 % interval."""
-    found = median_interval([probe.hub_ms - probe.local_ms for probe in tally.probes])
+def _gain(about: WorkloadAbout, tally: Tally, period: SitePeriod) -> dict[str, Any] | None:
+    """The median of what the hub took longer, over paired probes, with its exact 95 % interval.
+
+    A probe carries what the model takes, a decoded tensor; a sensible central design would send the encoded bytes. What the
+    difference takes on the link is not the site's merit, so it is taken off each pair (`payload_ms`).
+    """
+    payload_ms = _payload_ms(about, tally, period)
+    found = median_interval([probe.hub_ms - probe.local_ms - payload_ms for probe in tally.probes])
     if found is None:
         return None
     low, high = (None if end is None else round(end, 4) for end in (found.low, found.high))
-    return {"value": round(found.value, 4), "low": low, "high": high, "n": found.n}
+    return {"value": round(found.value, 4), "low": low, "high": high, "n": found.n, "payload_ms": round(payload_ms, 4)}
+
+
+def _payload_ms(about: WorkloadAbout, tally: Tally, period: SitePeriod) -> float:
+    """What a probe's bytes beyond the encoded ones take on the link; 0 where either is unknown or the link is unlimited."""
+    mbps = period.about.link.mbps
+    if about.chat or not mbps or not tally.probes or not tally.raw_known:
+        return 0.0
+    carried = tally.probe_bytes / len(tally.probes)
+    return serialisation_ms(size_bytes=max(0.0, carried - tally.raw_bytes / tally.raw_known), mbps=mbps)
 
 
 def _bytes(about: WorkloadAbout, tally: Tally, shares: Shares) -> dict[str, Any]:
@@ -215,7 +229,11 @@ def _evidence(about: WorkloadAbout, period: SitePeriod, pointer: str, ledger: Le
     ledger.say(
         f"{pointer}/latency_ms/hub", through, f"clock of the gateway, over the link ({period.about.link.source or link.value})"
     )
-    ledger.say(f"{pointer}/latency_ms/gain_p50", through, "paired probes on warm connections, median with exact 95 % interval")
+    ledger.say(
+        f"{pointer}/latency_ms/gain_p50",
+        through,
+        "paired probes on warm connections, less what decoded tensors take on the link beyond encoded bytes; exact 95 % interval",
+    )
     ledger.say(f"{pointer}/ttft_ms/local", Kind.MEASURED, f"clock of the gateway, on {host}")
     ledger.say(f"{pointer}/ttft_ms/hub", through, "clock of the gateway, over the link")
     ledger.say(f"{pointer}/break_even_rtt_ms", through, "link round trip less the paired gain")

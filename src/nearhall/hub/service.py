@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from itertools import islice
 from typing import Any
 
 import msgspec
 
 from nearhall.hub.about import parse_about
+from nearhall.hub.doubt import checked
 from nearhall.hub.live import Board
 from nearhall.ports.clock import Clock
 from nearhall.ports.store import SiteRow, Store, Versioned
 from nearhall.wire.live import LiveState
 from nearhall.wire.session import PROTOCOL, Ack, Batch, Hello, HubError, Reported, Welcome
 
+RECALL_CHUNK = 500
+"""Records held at once while the live state is built again after a restart."""
+FORGET_EVERY_S = 3600.0
 OffLoop = Callable[..., Coroutine[Any, Any, Any]]
 RECORDS_MAX = 5000
 """In one batch: the wire's bound in bytes is reached before."""
@@ -40,9 +45,10 @@ class Hub:
         """Builds the live state from the store, after a restart."""
         for row in await self._off_loop(self._store.sites):
             self._board.introduce(row.site, parse_about(row.about), row.last_seen_s)
-        rows = await self._off_loop(lambda: list(self._store.records(started_s, self._clock.utc() + 1.0)))
-        for site, record in rows:
-            self._board.add(site, record, None)
+        rows = self._store.records(started_s, self._clock.utc() + 1.0)
+        while chunk := await self._off_loop(lambda: list(islice(rows, RECALL_CHUNK))):
+            for site, record in chunk:
+                self._board.add(site, record, None)
 
     async def hello(self, site: str, hello: Hello) -> Welcome | HubError:
         """Greets a site; HubError when no version of the session is spoken by both."""
@@ -61,7 +67,7 @@ class Hub:
     async def telemetry(self, site: str, batch: Batch) -> Ack:
         """Keeps a batch durably, then shows it."""
         began = self._clock.monotonic()
-        numbered = [(item.number, item.record) for item in batch.records[:RECORDS_MAX]]
+        numbered = [(item.number, checked(item.record, item.number)) for item in batch.records[:RECORDS_MAX]]
         before = await self._off_loop(self._store.acknowledged, site, batch.outbox_id)
         acknowledged = await self._off_loop(self._store.add, site, batch.outbox_id, numbered)
         now = self._clock.utc()
@@ -101,14 +107,17 @@ class Hub:
 
     async def reported(self, site: str, reported: Reported) -> Versioned:
         """Keeps the reported half, unless a later one of the same boot is there already."""
-        last = self._reported.get(site)
-        if last is not None and last[0] == reported.boot_id and last[1] >= reported.sequence:
-            present = await self._off_loop(self._store.read, site, "reported")
-            if present is not None:
+        present: Versioned | None = await self._off_loop(self._store.read, site, "reported")
+        if present is not None:
+            last = self._reported.get(site) or _order(present.document)
+            if last[0] == reported.boot_id and last[1] >= reported.sequence:
                 return present
-        self._reported[site] = (reported.boot_id, reported.sequence)
         body = msgspec.json.encode(reported)
-        return await self._off_loop(lambda: self._store.write(site, "reported", body, expected=None, now_s=self._clock.utc()))
+        written: Versioned = await self._off_loop(
+            lambda: self._store.write(site, "reported", body, expected=None, now_s=self._clock.utc())
+        )
+        self._reported[site] = (reported.boot_id, reported.sequence)
+        return written
 
     async def shadow(self, site: str, half: str) -> Versioned | None:
         """One half of a site's shadow."""
@@ -117,6 +126,12 @@ class Hub:
     async def sites(self) -> list[SiteRow]:
         """All sites that have said hello."""
         return list(await self._off_loop(self._store.sites))
+
+    async def forget(self, retention_s: float) -> None:
+        """Forgets telemetry that is older than `retention_s`, now and every hour, for ever."""
+        while True:
+            await self._off_loop(self._store.forget_before, self._clock.utc() - retention_s)
+            await asyncio.sleep(FORGET_EVERY_S)
 
     def live(self) -> LiveState:
         """The live state, whole."""
@@ -132,3 +147,12 @@ class Hub:
             await asyncio.wait_for(self._news.wait(), seconds_max)
         except TimeoutError:
             return
+
+
+def _order(document: bytes) -> tuple[str, int]:
+    """(boot, sequence) of a reported half as it lies in the store."""
+    try:
+        reported = msgspec.json.decode(document, type=Reported)
+    except msgspec.DecodeError:
+        return "", 0
+    return reported.boot_id, reported.sequence

@@ -11,6 +11,7 @@ from nearhall.wire.telemetry import PathStats, ProbePair, WorkloadStats
 PATHS = ("local", "hub")
 PARTS = ("latency", "queue", "service", "network", "ttft")
 PROBES_MAX = 100_000
+"""Pairs of one workload: two a second for half a day. What comes after them no longer moves the median; the histogram has it."""
 
 
 @dataclass(slots=True)
@@ -48,6 +49,8 @@ class Tally:
     decisions: dict[str, int] = field(default_factory=dict[str, int])
     paths: dict[str, PathTally] = field(default_factory=lambda: {path: PathTally() for path in PATHS})
     probes: list[ProbePair] = field(default_factory=list[ProbePair])
+    probe_hub: Histogram = field(default_factory=Histogram)
+    """What the hub took for the probes; for chat to its first token."""
     outcomes: dict[str, float] = field(default_factory=dict[str, float])
 
     def add(self, stats: WorkloadStats) -> None:
@@ -69,6 +72,8 @@ class Tally:
         _sum(self.decisions, stats.decisions)
         for name, path in stats.paths.items():
             self.paths.setdefault(name, PathTally()).add(path)
+        for probe in stats.probes:
+            self.probe_hub.add(probe.hub_ms)
         self.probes.extend(stats.probes[: max(0, PROBES_MAX - len(self.probes))])
 
     @property
