@@ -1,0 +1,135 @@
+"""A lane serves the most urgent first, spares work for clients that have gone, and survives whatever its runtime does."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+
+import pytest
+
+from gateway.plane_rig import Doubler
+from nearhall.core.tensor import Tensor
+from nearhall.drivers.clock import SystemClock
+from nearhall.gateway.exchange import ClientGoneError
+from nearhall.gateway.lanes import Job, Lane, RuntimeBrokenError
+from nearhall.policy.admit import Estimate
+from waiting import until_async
+
+CLOCK = SystemClock()
+
+
+def tensor(value=1.0):
+    return Tensor("x", "FP32", (1, 4), memoryview(struct.pack("<4f", *[value] * 4)))
+
+
+def job(value=1.0, *, gone=lambda: False, **more):
+    return Job(inputs=[tensor(value)], outputs=[], gone=gone, arrived_s=CLOCK.monotonic(), **more)
+
+
+class Noting(Doubler):
+    """Notes the order in which it was asked."""
+
+    def __init__(self):
+        super().__init__()
+        self.order = []
+
+    def run(self, inputs, outputs):
+        self.go.wait(10)
+        self.order.append(inputs[0].data.cast("f")[0])
+        return super().run(inputs, outputs)
+
+
+def with_lane(story):
+    async def tell():
+        runtime = Noting()
+        broken = []
+        lane = Lane(runtime, sample=[tensor()], first=Estimate(1.0), limit=8, clock=CLOCK, broken=broken.append, name="t")
+        try:
+            await story(lane, runtime, broken)
+        finally:
+            runtime.go.set()
+            await asyncio.to_thread(lane.close)
+
+    asyncio.run(tell())
+
+
+def test_earliest_deadline_first_then_priority_then_arrival():
+    async def story(lane, runtime, _):
+        runtime.go.clear()
+        first = lane.submit(job(0))
+        await until_async(lambda: lane._running_since is not None)
+        waiting = [
+            lane.submit(job(5)),
+            lane.submit(job(4, priority=-1)),
+            lane.submit(job(3, due_s=CLOCK.monotonic() + 60)),
+            lane.submit(job(2, due_s=CLOCK.monotonic() + 30)),
+            lane.submit(job(6)),
+        ]
+        assert lane.waiting == 5
+        assert lane.expected_ms(float("inf"), 0) >= 6.0
+        assert lane.expected_ms(CLOCK.monotonic(), 0) < 3.0
+        runtime.go.set()
+        await asyncio.gather(first, *waiting)
+        assert runtime.order == [0, 2, 3, 4, 5, 6]
+
+    with_lane(story)
+
+
+def test_work_of_clients_that_have_gone_is_dropped():
+    async def story(lane, runtime, _):
+        runtime.go.clear()
+        running = lane.submit(job(0))
+        await until_async(lambda: lane._running_since is not None)
+        left = lane.submit(job(1, gone=lambda: True))
+        stayed = lane.submit(job(2))
+        runtime.go.set()
+        await asyncio.gather(running, stayed)
+        with pytest.raises(ClientGoneError):
+            await left
+        assert runtime.order == [0, 2]
+
+    with_lane(story)
+
+
+def test_a_fault_of_the_runtime_is_told_once_and_a_fault_of_the_input_is_not():
+    async def story(lane, runtime, broken):
+        with pytest.raises(Exception, match="cannot compute with these values"):
+            await lane.submit(job(666))
+        assert broken == []
+        runtime.broken = True
+        with pytest.raises(RuntimeBrokenError):
+            await lane.submit(job(1))
+        await until_async(lambda: broken == ["the session is gone"])
+
+    with_lane(story)
+
+
+def test_closing_fails_what_waits_and_takes_nothing_more():
+    async def story(lane, runtime, _):
+        runtime.go.clear()
+        running = lane.submit(job(0))
+        await until_async(lambda: lane._running_since is not None)
+        waiting = lane.submit(job(1))
+        closing = asyncio.create_task(asyncio.to_thread(lane.close))
+        with pytest.raises(RuntimeBrokenError):
+            await waiting
+        runtime.go.set()
+        await closing
+        assert (await running).service_ms > 0
+        assert runtime.closed
+        with pytest.raises(RuntimeBrokenError):
+            await lane.submit(job(2))
+
+    with_lane(story)
+
+
+def test_times_add_up_and_the_estimate_follows():
+    async def story(lane, runtime, _):
+        done = await lane.submit(job(1))
+        assert done.queue_ms >= 0
+        assert done.service_ms > 0
+        assert done.cpu_ms >= 0
+        assert lane.estimate != Estimate(1.0)
+        assert runtime.order == [1]
+
+    with_lane(story)
