@@ -35,6 +35,12 @@ def _rtt_nought(pilot: Pilot) -> None:
         site["link"]["rtt_ms"] = 0.1
 
 
+def _rtt_nought_hops(pilot: Pilot) -> None:
+    _gains(pilot, 3.4, 1.0)
+    for site in pilot["sites"]:
+        site["link"]["rtt_ms"] = 0.0
+
+
 def _hub_sooner(pilot: Pilot) -> None:
     _gains(pilot, -6.0, 1.0)
 
@@ -62,10 +68,11 @@ def _chat_slower(pilot: Pilot) -> None:
 
 CASES: dict[str, tuple[Callable[[Pilot], None], Verdict, str]] = {
     "gain clear": (_as_it_is, Verdict.LOCAL, "Answering on site pays"),
-    "round trip nought": (_rtt_nought, Verdict.EVEN, "the hub answers as fast"),
+    "round trip nought": (_rtt_nought, Verdict.EVEN, "the hub answers about as fast"),
+    "round trip nought, the hub's own hops seen": (_rtt_nought_hops, Verdict.EVEN, "At this round trip, 0 ms"),
     "local slower": (_hub_sooner, Verdict.HUB, "the hub answers sooner"),
-    "sure but too small to matter": (_sure_but_tiny, Verdict.EVEN, "the hub answers as fast"),
-    "interval spans nought": (_unsure, Verdict.EVEN, "the hub answers as fast"),
+    "sure but too small to matter": (_sure_but_tiny, Verdict.EVEN, "the hub answers about as fast"),
+    "interval spans nought": (_unsure, Verdict.EVEN, "the hub answers about as fast"),
     "no probes": (_no_pairs, Verdict.UNKNOWN, "No verdict yet"),
     "only chat": (_only_chat, Verdict.LOCAL, "Answering on site pays"),
     "chat slower, the rest sooner": (_chat_slower, Verdict.MIXED, "pays for video, speech and inspection"),
@@ -92,8 +99,8 @@ def test_gain_at_no_round_trip_at_all_is_not_called_a_bound_of_nought(pilot: Pil
     for site in pilot["sites"]:
         for workload in site["workloads"]:
             workload["break_even_rtt_ms"] = 0.0
-    assert any("It pays at any round trip" in in_text(reason) for reason in decide(pilot).reasons)
     _rtt_nought(pilot)
+    assert any("differ by 0.10 ms" in in_text(reason) for reason in decide(pilot).reasons)
     assert any("only at a longer round trip than this, or for residency" in in_text(reason) for reason in decide(pilot).reasons)
 
 

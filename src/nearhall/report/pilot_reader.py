@@ -101,6 +101,11 @@ class WorkloadView:
     """Compared by its times to first token."""
 
     @property
+    def link_rtt_ms(self) -> float | None:
+        """The round trip between its site and the hub."""
+        return self.reader.number(f"{self.pointer.rpartition('/workloads/')[0]}/link/rtt_ms")
+
+    @property
     def label(self) -> str:
         """Workload and site, for tables and pictures over several sites."""
         return f"{self.id} · {self.site}"

@@ -51,7 +51,7 @@ REFUSED_BECAUSE: dict[str, str] = {
 
 SO: dict[Finding, tuple[str, str]] = {
     Finding.LOCAL: ("local sooner", "yes"),
-    Finding.EVEN: ("as fast", "even"),
+    Finding.EVEN: ("about even", "even"),
     Finding.HUB: ("hub sooner", "no"),
     Finding.UNKNOWN: ("too few pairs", "even"),
 }
@@ -93,15 +93,11 @@ def where_it_pays(reader: PilotReader) -> list[Row]:
         Row(
             label=workload.id,
             site=workload.site,
-            figures=[workload.figure("break_even_rtt_ms", _round_trip, missing=missing)],
+            figures=[workload.figure("break_even_rtt_ms", ms, missing=missing)],
             pairs=[_per_thousand(workload, place) for place in ("local", "hub")],
         )
         for workload in reader.workloads
     ]
-
-
-def _round_trip(value: float) -> str:
-    return "any" if value == 0 else ms(value)
 
 
 def link_round_trips(reader: PilotReader) -> list[Figure]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from nearhall.core.evidence import STRENGTH, Kind
 from nearhall.report.evidence_marks import Figure, Words, joined, said
-from nearhall.report.formats import listed, ms
+from nearhall.report.formats import listed, ms, signed_ms
 from nearhall.report.pilot_reader import PilotReader, SiteView, WorkloadView, elements
 
 GAIN_MS_MIN = 1.0
@@ -58,12 +58,16 @@ class Decision:
 
 
 def find(workload: WorkloadView) -> Finding:
-    """How a workload compares, from the paired gain and its interval (hub's time less local time, milliseconds)."""
+    """How a workload compares, from the paired gain and its interval (hub's time less local time, milliseconds).
+
+    Where there is next to no round trip, no gain is the place's: what is left is the hub's second gateway and encryption.
+    """
     value, low, high = (workload.number(f"latency_ms/gain_p50/{key}") for key in ("value", "low", "high"))
     if value is None or low is None or high is None:
         return Finding.UNKNOWN
     if low >= GAIN_MS_MIN:
-        return Finding.LOCAL
+        trip = workload.link_rtt_ms
+        return Finding.LOCAL if trip is None or trip >= GAIN_MS_MIN else Finding.EVEN
     return Finding.HUB if high <= -GAIN_MS_MIN else Finding.EVEN
 
 
@@ -103,7 +107,9 @@ def _sentence(verdict: Verdict, reader: PilotReader, known: list[tuple[WorkloadV
         local, rest = (listed(_names(known, wanted)) for wanted in (True, False))
         return said(f"Answering on site pays for {local}; the hub is as fast for {rest}, at a round trip of {{trip}}.", trip=trip)
     if verdict is Verdict.EVEN:
-        return said("At this round trip, {trip}, the hub answers as fast: speed alone does not pay for a small site.", trip=trip)
+        return said(
+            "At this round trip, {trip}, the hub answers about as fast: speed alone does not pay for a small site.", trip=trip
+        )
     return said("At this round trip, {trip}, the hub answers sooner: speed is no reason for a small site.", trip=trip)
 
 
@@ -111,6 +117,8 @@ def _reasons(verdict: Verdict, reader: PilotReader, compared: list[tuple[Workloa
     if verdict is Verdict.UNKNOWN:
         return [said("Requests were served, but a claim of gain needs pairs: the same request asked of both. Run longer.")]
     lines = _above_which(verdict, reader)
+    if verdict is Verdict.EVEN:
+        lines.insert(0, _left_over(compared))
     if any(w.chat and f is not Finding.UNKNOWN for w, f in compared):
         lines.append(said("Chat is compared by its time to the first token, in pairs."))
     missing = [w.label for w, f in compared if f is Finding.UNKNOWN and w.number("requests/local")]
@@ -127,6 +135,14 @@ def _reasons(verdict: Verdict, reader: PilotReader, compared: list[tuple[Workloa
     return lines
 
 
+def _left_over(compared: list[tuple[WorkloadView, Finding]]) -> Words:
+    """By how much the answers differ where that is next to nothing, and what it comes from where there is no round trip."""
+    even = [(w, f) for w, f in compared if f is Finding.EVEN]
+    near = all(w.link_rtt_ms is not None and w.link_rtt_ms < GAIN_MS_MIN for w, _ in even)
+    cause = ": what the hub's second gateway and encryption take, not distance" if near else ""
+    return said(f"In pairs the answers differ by {{gain}}{cause}.", gain=_span(even))
+
+
 def _above_which(verdict: Verdict, reader: PilotReader) -> list[Words]:
     """From which round trip local pays, and what else may speak for a site when speed does not."""
     bounds = _break_even(reader)
@@ -135,9 +151,8 @@ def _above_which(verdict: Verdict, reader: PilotReader) -> list[Words]:
     if not bounds:
         return [said(f"No round trip above which a site pays could be told from this run{why}.")] if slower else []
     (low_name, low), (high_name, high) = bounds[0], bounds[-1]
-    if high.text == NOUGHT:
-        here = "A small site pays only at a longer round trip than this" if slower else "It pays at any round trip"
-        return [said(f"{here}{why}.")]
+    if slower and high.text == NOUGHT:
+        return [said(f"A small site pays only at a longer round trip than this{why}.")]
     first = "A small site pays only above" if slower else "It pays above"
     if len(bounds) == 1:
         return [said(f"{first} a round trip of {{low}}{why}.", low=low)]
@@ -201,7 +216,9 @@ def balance_warnings(site: SiteView) -> list[str]:
 
 def _span(known: list[tuple[WorkloadView, Finding]]) -> Figure:
     """The least and the greatest gain, as the document holds them."""
-    return _range([(w.number("latency_ms/gain_p50/value") or 0.0, w.figure("latency_ms/gain_p50/value", ms)) for w, _ in known])
+    below = "latency_ms/gain_p50/value"
+    form = ms if all((w.number(below) or 0.0) >= 0 for w, _ in known) else signed_ms
+    return _range([(w.number(below) or 0.0, w.figure(below, form)) for w, _ in known])
 
 
 def _trips(reader: PilotReader) -> Figure:
