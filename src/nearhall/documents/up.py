@@ -35,8 +35,9 @@ class Link(_Strict):
 class Probe(_Strict):
     """How much of what is answered here is asked of the hub too."""
 
-    share: float = Field(default=0.2, ge=0, le=1)
-    per_second_max: float = Field(default=2.0, gt=0, le=100)
+    share: float = Field(default=0.3, ge=0, le=1)
+    per_second_max: float = Field(default=0.5, gt=0, le=100)
+    """Of each workload of each site."""
 
 
 class Meter(_Strict):

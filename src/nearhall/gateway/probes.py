@@ -23,7 +23,7 @@ from nearhall.gateway.settings import Probe
 from nearhall.gateway.stats import Stats
 from nearhall.gateway.workloads import Rules
 from nearhall.policy.probe import Probe as Chosen
-from nearhall.policy.probe import choose, fresh, payload_may_leave
+from nearhall.policy.probe import Budget, choose, fresh, payload_may_leave
 from nearhall.ports.clock import Clock
 from nearhall.ports.runtime import ForwardRequest
 from nearhall.wire import headers as names
@@ -78,7 +78,7 @@ class Probes:
         self._stats = stats
         self._clock = clock
         self._draw = random.Random(settings.seed)  # noqa: S311 (a fair sample, no secret)
-        self._budget = fresh(settings.per_second_max, clock.monotonic())
+        self._budgets: dict[str, Budget] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def consider(self, exchange: Exchange, rules: Rules, local_ms: float, ask: TensorAsk | ChatProbeAsk) -> None:
@@ -86,13 +86,14 @@ class Probes:
         hub = self._hub
         if hub is None or not self._settings.share or not hub.reachable or len(self._tasks) >= IN_FLIGHT_MAX:
             return
-        chosen, self._budget = choose(
-            self._budget,
+        now_s = self._clock.monotonic()
+        chosen, self._budgets[rules.workload] = choose(
+            self._budgets.get(rules.workload, fresh(self._settings.per_second_max, now_s)),
             draw=self._draw.random(),
             wait_draw=self._draw.random(),
-            share=self._settings.share,
+            share=self._settings.chat_share if isinstance(ask, ChatProbeAsk) else self._settings.share,
             may_leave=payload_may_leave(rules.residency, hub.jurisdiction),
-            now_s=self._clock.monotonic(),
+            now_s=now_s,
         )
         if chosen is None:
             return

@@ -64,7 +64,10 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Which locally answered requests are asked of the hub too."""
 
     share: float = 0.0
+    chat_share: float = 1.0
+    """Chats are few and long: all of them, within the budget, or a short pilot has no pairs. Nothing is probed at a share of 0."""
     per_second_max: float = 2.0
+    """Of each workload, so that a busy one does not use up what a rare one needs."""
     seed: int = 0
 
 
