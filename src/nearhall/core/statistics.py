@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import comb
+from statistics import NormalDist
 
 CONFIDENCE = 0.95
 EXACT_MAX = 200
-"""Beyond this the binomial's tail is summed no further: the 200 values nearest the middle rank decide anyway."""
+"""Beyond this the binomial's tail is not summed but approximated: the rank is the exact one, or its neighbour at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +42,10 @@ def median_interval(values: Sequence[float], *, confidence: float = CONFIDENCE) 
 
 def _lower_rank(n: int, confidence: float) -> int:
     """The largest r with P(Binomial(n, 1/2) < r) <= (1 - confidence) / 2; 0 when there is none."""
-    if n > EXACT_MAX:
-        # Normal approximation with continuity correction; off by at most one rank here.
-        return max(1, int((n - 1.959964 * n**0.5 - 1) / 2.0))
     tail = (1.0 - confidence) / 2.0
+    if n > EXACT_MAX:
+        # Normal approximation with continuity correction: P(Binomial < r) = Phi((2 r - 1 - n) / sqrt(n)).
+        return max(1, int((n + 1 - NormalDist().inv_cdf(1.0 - tail) * n**0.5) / 2.0))
     total, rank = 0, 0
     limit = tail * 2**n
     while rank < n // 2:
