@@ -25,6 +25,7 @@ from nearhall.wire.telemetry import Record
 
 SCHEMA_VERSION = 1
 BUSY_S = 5.0
+"""How long a call waits for another process (a report) to finish; then the caller is told and tries again."""
 PAGE = 500
 """Records fetched at once while reading a period: a few megabytes, and the lock is held for milliseconds."""
 FORGET_ROWS = 5000
@@ -76,11 +77,11 @@ _decoder = msgspec.json.Decoder(Record)
 class SqliteStore:
     """One file, one connection, one call at a time; the caller runs it beside its event loop."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, busy_s: float = BUSY_S) -> None:
         """Opens or makes the file; raises TemporaryError when it cannot be opened or is of a newer schema."""
         self._lock = threading.Lock()
         self._engine = sa.create_engine(
-            f"sqlite:///{path}", poolclass=StaticPool, connect_args={"timeout": BUSY_S, "check_same_thread": False}
+            f"sqlite:///{path}", poolclass=StaticPool, connect_args={"timeout": busy_s, "check_same_thread": False}
         )
         sa.event.listen(self._engine, "connect", _prepare)
         sa.event.listen(self._engine, "begin", _begin)

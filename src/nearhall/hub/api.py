@@ -59,6 +59,13 @@ def control_api(hub: Hub, *, identify: bool) -> FastAPI:
         written = await hub.reported(site, await _body(request, Reported))
         return _answer({"version": written.version}, request)
 
+    _tell_errors(app)
+    return app
+
+
+def _tell_errors(app: FastAPI) -> None:
+    """Every error of the control API is a `HubError`."""
+
     @app.exception_handler(HTTPException)
     async def refuse(request: Request, error: HTTPException) -> Response:
         detail: Any = error.detail
@@ -74,8 +81,6 @@ def control_api(hub: Hub, *, identify: bool) -> FastAPI:
     async def unavailable(request: Request, error: TemporaryError) -> Response:
         body = HubError(error=str(error), reason="store")
         return Response(msgspec.json.encode(body), status_code=503, media_type="application/json", headers={"retry-after": "5"})
-
-    return app
 
 
 def _refused(status: int, text: str, reason: str) -> HTTPException:

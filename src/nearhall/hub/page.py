@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from hashlib import sha256
 from hmac import compare_digest
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -22,7 +23,6 @@ from nearhall.ports.store import Conflict
 from nearhall.wire.live import LiveState
 from nearhall.wire.shadow import DESIRED_BYTES_MAX, parse_desired
 
-COOKIE = "nearhall"
 EVENTS_PATH = "/api/v1/live/events"
 SUBSCRIBERS_MAX = 32
 """Open pages at once; each costs a connection and an encoding a second."""
@@ -37,11 +37,12 @@ Render = Callable[[str, LiveState], str]
 def page_app(hub: Hub, *, token: str, hosts: frozenset[str], render: Render) -> FastAPI:  # noqa: C901 (one function a route)
     """The application. `hosts` are the values of the Host header that are ours, with their ports."""
     app = FastAPI(title="nearhall hub page", docs_url=None, redoc_url=None, openapi_url=None)
+    cookie = f"nearhall_{sha256(token.encode()).hexdigest()[:8]}"  # cookies ignore ports: two hubs of one machine must differ
     subscribers = 0
 
     @app.middleware("http")
     async def guard(request: Request, go_on: Callable[[Request], AsyncIterator[Response]]) -> Response:
-        refusal = _refusal(request, token, hosts)
+        refusal = _refusal(request, token, hosts, cookie)
         response = refusal if refusal is not None else await go_on(request)  # type: ignore[misc]
         response.headers.update(NO_STORE)
         return response
@@ -50,7 +51,7 @@ def page_app(hub: Hub, *, token: str, hosts: frozenset[str], render: Render) -> 
     async def page(request: Request) -> Response:
         if "token" in request.query_params:
             answer = RedirectResponse("/", status_code=303)
-            answer.set_cookie(COOKIE, token, httponly=True, samesite="strict")
+            answer.set_cookie(cookie, token, httponly=True, samesite="strict")
             return answer
         # Drawing takes up to a second; telemetry must not wait for it.
         html = await asyncio.to_thread(render, EVENTS_PATH, hub.live())
@@ -104,7 +105,7 @@ def page_app(hub: Hub, *, token: str, hosts: frozenset[str], render: Render) -> 
     return app
 
 
-def _refusal(request: Request, token: str, hosts: frozenset[str]) -> Response | None:
+def _refusal(request: Request, token: str, hosts: frozenset[str], cookie: str) -> Response | None:
     """403 for a request that is not from our own page or from somebody who knows the token."""
     if request.headers.get("host", "") not in hosts:
         return Response("this address is not served here", status_code=403)
@@ -113,7 +114,7 @@ def _refusal(request: Request, token: str, hosts: frozenset[str]) -> Response | 
         return Response("pages of other sites may not ask here", status_code=403)
     given = [
         request.query_params.get("token", "") if request.url.path == "/" else "",
-        request.cookies.get(COOKIE, ""),
+        request.cookies.get(cookie, ""),
         request.headers.get("authorization", "").removeprefix("Bearer "),
     ]
     if not any(compare_digest(value.encode(), token.encode()) for value in given):

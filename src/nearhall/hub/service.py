@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
 import msgspec
 
+from nearhall.core.errors import TemporaryError
 from nearhall.hub.about import parse_about
 from nearhall.hub.doubt import checked
 from nearhall.hub.live import Board
@@ -130,7 +132,8 @@ class Hub:
     async def forget(self, retention_s: float) -> None:
         """Forgets telemetry that is older than `retention_s`, now and every hour, for ever."""
         while True:
-            await self._off_loop(self._store.forget_before, self._clock.utc() - retention_s)
+            with suppress(TemporaryError):
+                await self._off_loop(self._store.forget_before, self._clock.utc() - retention_s)
             await asyncio.sleep(FORGET_EVERY_S)
 
     def live(self) -> LiveState:

@@ -40,6 +40,14 @@ class TelemetryStore(Protocol):
         """(site, record) for records whose window overlaps [start_s, end_s), by site, then by time."""
         ...
 
+    def span(self) -> tuple[float, float] | None:
+        """Start of the first record and end of the last; None without records."""
+        ...
+
+    def forget_before(self, moment_s: float) -> int:
+        """Deletes records that ended before a moment and gives how many; their numbers stay acknowledged."""
+        ...
+
 
 class ShadowStore(Protocol):
     """The two halves of each site's shadow document: `desired` (the hub's) and `reported` (the site's)."""

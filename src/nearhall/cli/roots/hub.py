@@ -15,14 +15,14 @@ import uvicorn
 from nearhall import __version__
 from nearhall.cli.roots.program import read_settings, run_program, say_ready, stop_event
 from nearhall.cli.roots.tls_protocol import TlsProtocol
-from nearhall.core.errors import TemporaryError
+from nearhall.core.errors import InputError
 from nearhall.drivers.clock import SystemClock
 from nearhall.drivers.store_sqlite import SqliteStore
 from nearhall.hub.api import control_api
 from nearhall.hub.live import Board
 from nearhall.hub.page import page_app
 from nearhall.hub.service import Hub
-from nearhall.hub.settings import Api, Settings
+from nearhall.hub.settings import Api, Page, Settings, check_settings
 from nearhall.report.page import render_page
 
 BACKLOG = 512
@@ -31,11 +31,13 @@ CONNECTIONS_MAX = 2048
 KEEP_ALIVE_S = 75
 """Longer than a long poll, so that a site's connection is reused."""
 STOP_S = 2
+DAY_S = 86_400.0
 
 
 async def main(path: str) -> None:
     """Runs until told to stop."""
     settings = read_settings(path, Settings)
+    check_settings(settings, where=path)
     stop = stop_event(with_stdin=settings.exit_with_stdin)
     clock = SystemClock()
     executor = ThreadPoolExecutor(1, thread_name_prefix="store")
@@ -48,24 +50,36 @@ async def main(path: str) -> None:
     hub = Hub(hub_id=store.hub_id, store=store, board=board, clock=clock, off_loop=off_loop)
     await hub.recall(settings.run_started_s)
     page = settings.page
-    hosts = frozenset(f"{name}:{page.port}" for name in (page.host, "localhost", "127.0.0.1"))
-    api_server = _server(control_api(hub, identify=settings.api.tls is not None), settings.api)
-    page_server = _server(page_app(hub, token=page.token, hosts=hosts, render=render_page), None)
+    api_socket = _listen(settings.api.host, settings.api.port)
+    page_socket = _listen(page.host, page.port)
+    api_port, page_port = api_socket.getsockname()[1], page_socket.getsockname()[1]
     serving = [
-        asyncio.create_task(api_server.serve(sockets=[_listen(settings.api.host, settings.api.port)])),
-        asyncio.create_task(page_server.serve(sockets=[_listen(page.host, page.port)])),
+        (_server(control_api(hub, identify=settings.api.tls is not None), settings.api), api_socket),
+        (_server(page_app(hub, token=page.token, hosts=_hosts(page, page_port), render=render_page), None), page_socket),
     ]
-    say_ready(api_port=settings.api.port, page_port=page.port)
+    tasks = [asyncio.create_task(server.serve(sockets=[listening])) for server, listening in serving]
+    tasks.append(asyncio.create_task(hub.forget(settings.retention_days * DAY_S)))
+    say_ready(api_port=api_port, page_port=page_port)
     halt = asyncio.create_task(stop.wait())
     try:
-        await asyncio.wait({halt, *serving}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({halt, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            if task.done():
+                task.result()  # nothing here ends by itself: what does, failed, and the program with it
     finally:
         halt.cancel()
-        api_server.should_exit = page_server.should_exit = True
-        api_server.force_exit = page_server.force_exit = True
-        await asyncio.gather(*serving, return_exceptions=True)
+        tasks[-1].cancel()
+        for server, _ in serving:
+            server.should_exit = server.force_exit = True
+        await asyncio.gather(*tasks, return_exceptions=True)
         executor.shutdown()
         store.close()
+
+
+def _hosts(page: Page, port: int) -> frozenset[str]:
+    """What the Host header may say."""
+    names = (page.host, "localhost", "127.0.0.1", *page.names)
+    return frozenset(f"[{name}]:{port}" if ":" in name else f"{name}:{port}" for name in names)
 
 
 class _Server(uvicorn.Server):
@@ -99,6 +113,11 @@ def _server(app: Any, api: Api | None) -> uvicorn.Server:
         limit_concurrency=CONNECTIONS_MAX,
         **secure,
     )
+    try:
+        config.load()
+    except (OSError, ssl.SSLError) as error:
+        right = "name a CA, a certificate and its key"
+        raise InputError(f"the files cannot be used ({error})", where="api.tls", right=right) from error
     return _Server(config)
 
 
@@ -107,9 +126,11 @@ def _listen(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         listening.close()
-        raise TemporaryError(f"port {port} on {host} is taken ({error.strerror}); choose another") from error
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        right = "choose another port, or end what listens there"
+        raise InputError(f"cannot listen ({reason})", where=f"{host}:{port}", right=right) from error
     listening.listen(BACKLOG)
     return listening
 
