@@ -15,7 +15,7 @@ def test_it_fits_a_screen_and_begins_with_the_verdict(pilot: dict[str, Any]) -> 
     text = words(pilot)
     lines = text.splitlines()
     assert len(lines) <= LINES_MAX
-    assert lines[0].startswith("REHEARSED  Answering on site pays")
+    assert lines[0].startswith("REHEARSED  Answering on site pays in speed")
     assert max(map(len, lines)) <= WIDTH + 10
     assert "\x1b" not in text
 
@@ -35,7 +35,7 @@ def test_the_two_commands_are_there(pilot: dict[str, Any]) -> None:
 def test_a_broken_balance_is_told(pilot: dict[str, Any]) -> None:
     assert "Energy balance" not in words(pilot)
     pilot["sites"][0]["energy"] |= {"closure_percent": 9.6, "closes": False, "findings": [TOLD]}
-    assert "! Energy balance: shop-01: the meters do not agree" in words(pilot)
+    assert "! Energy balance: shop-01: the meters do not agree, by" in words(pilot)
 
 
 @pytest.mark.parametrize("pilot", [{}, {"sites": []}, {"sites": [{"id": "a", "workloads": [{"id": "w"}]}]}])

@@ -75,7 +75,7 @@ CASES: dict[str, tuple[Callable[[Pilot], None], Verdict, str]] = {
     "interval spans nought": (_unsure, Verdict.EVEN, "the hub answers about as fast"),
     "no probes": (_no_pairs, Verdict.UNKNOWN, "No verdict yet"),
     "only chat": (_only_chat, Verdict.LOCAL, "Answering on site pays"),
-    "chat slower, the rest sooner": (_chat_slower, Verdict.MIXED, "pays for video, speech and inspection"),
+    "chat slower, the rest sooner": (_chat_slower, Verdict.MIXED, "pays in speed for video, speech and inspection"),
 }
 
 
@@ -108,7 +108,10 @@ def test_books_that_close_are_believed_over_their_difference(pilot: Pilot) -> No
     pilot["sites"][0]["energy"] |= {"closure_percent": 9.0, "closes": True}
     assert decide(pilot).warnings == ()
     pilot["sites"][0]["energy"] |= {"closes": False}
-    assert decide(pilot).warnings == ("shop-01: the meters do not agree: feed and the sum below it differ by 9.0 %",)
+    assert (
+        in_text(decide(pilot).warnings[0])
+        == "shop-01: the meters do not agree, by its registers [S]: feed and the sum below it differ by 9.0 %"
+    )
     del pilot["sites"][0]["energy"]["closes"]
     assert len(decide(pilot).warnings) == 1
 
@@ -118,6 +121,22 @@ def test_a_value_without_interval_is_no_verdict(pilot: Pilot) -> None:
         for workload in site["workloads"]:
             workload["latency_ms"]["gain_p50"] = {"value": 40.0, "low": None, "high": None, "n": 4}
     assert decide(pilot).verdict is Verdict.UNKNOWN
+
+
+def test_names_may_hold_braces(pilot: Pilot) -> None:
+    pilot["sites"][0]["id"] = "{0} {x} {"
+    pilot["sites"][0]["energy"]["closes"] = False
+    for site in pilot["sites"]:
+        for workload in site["workloads"]:
+            workload["id"] += "{y!r:>9}"
+    decision = decide(pilot)
+    assert "{0} {x} {: the meters" in in_text(decision.warnings[0])
+    assert any("{y!r:>9}" in in_text(reason) for reason in decision.reasons)
+
+
+def test_energy_is_told_beside_speed(pilot: Pilot) -> None:
+    told = " ".join(map(in_text, decide(pilot).reasons))
+    assert "take 2.58 Wh [S] on site, its idle time too, and 0.041 Wh [A] at a hub" in told
 
 
 def test_chat_is_compared_by_its_first_token(pilot: Pilot) -> None:
@@ -160,7 +179,7 @@ def test_a_balance_that_does_not_close_is_the_first_thing_to_measure(pilot: Pilo
     pilot["sites"][0]["energy"] |= {"closure_percent": 9.6, "closes": False, "findings": [TOLD]}
     decision = decide(pilot)
     assert len(decision.warnings) == 1
-    assert "shop-01" in decision.warnings[0]
+    assert "shop-01" in in_text(decision.warnings[0])
     assert "the energy balance does not close" in decision.unsupported
     assert "disagrees" in next_steps(pilot)[0].what
 
@@ -169,7 +188,7 @@ def test_the_hubs_own_finding_names_the_meter(pilot: Pilot) -> None:
     told = "the meter at ups_in does not agree with ups_out by +10 %"
     pilot["sites"][1]["energy"] |= {"closes": None}
     pilot["events"].append({"at_s": 1.0, "site": "plant-02", "kind": "balance", "text": told, "level": "warning"})
-    assert decide(pilot).warnings == (f"plant-02: the meters do not agree: {told}",)
+    assert [in_text(w) for w in decide(pilot).warnings] == [f"plant-02: the meters do not agree, by its registers [S]: {told}"]
 
 
 def test_next_steps_are_three_and_lead_with_the_link_and_the_meter(pilot: Pilot) -> None:

@@ -68,7 +68,7 @@ Words = tuple["str | Figure", ...]
 
 
 def said(template: str, **parts: str | Figure) -> Words:
-    """Fills `{name}` in a sentence with figures that keep their evidence."""
+    """Fills `{name}` in a sentence with figures that keep their evidence, and with names from outside, which may hold braces."""
     words: list[str | Figure] = []
     for text, name, _, _ in Formatter().parse(template):
         words += [text] if text else []

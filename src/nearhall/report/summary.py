@@ -26,7 +26,7 @@ def words(pilot: Mapping[str, Any]) -> str:
     lines = _verdict(decision)
     lines += ["", *_workloads(reader)]
     lines += ["", *_totals(reader)]
-    lines += [f"! {line}" for warning in decision.warnings for line in wrap(f"Energy balance: {warning}", WIDTH - 2)]
+    lines += [f"! {line}" for warning in decision.warnings for line in wrap(f"Energy balance: {in_text(warning)}", WIDTH - 2)]
     lines += ["", "Worth measuring next:"]
     lines += [f" {number}. {step.what}" for number, step in enumerate(next_steps(pilot), 1)]
     lines += [f"Your link:  {LINK_COMMAND}", *_meter_lines()]

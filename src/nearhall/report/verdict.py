@@ -9,7 +9,7 @@ from typing import Any
 
 from nearhall.core.evidence import STRENGTH, Kind
 from nearhall.report.evidence_marks import Figure, Words, joined, said
-from nearhall.report.formats import listed, ms, signed_ms
+from nearhall.report.formats import energy, listed, ms, signed_ms
 from nearhall.report.pilot_reader import PilotReader, SiteView, WorkloadView, elements
 
 GAIN_MS_MIN = 1.0
@@ -53,7 +53,7 @@ class Decision:
     """Some figure the verdict rests on was not measured: stamped REHEARSED."""
     unsupported: tuple[str, ...]
     """Why it cannot support a purchase; empty when it can."""
-    warnings: tuple[str, ...]
+    warnings: tuple[Words, ...]
     """What casts doubt on the figures themselves, such as an energy balance that does not close."""
 
 
@@ -102,10 +102,13 @@ def _sentence(verdict: Verdict, reader: PilotReader, known: list[tuple[WorkloadV
     if verdict is Verdict.UNKNOWN:
         return said("No verdict yet: too few answers were compared with the hub's.")
     if verdict is Verdict.LOCAL:
-        return said("Answering on site pays: {gain} sooner than the hub at a round trip of {trip}.", gain=_span(known), trip=trip)
+        return said(
+            "Answering on site pays in speed: {gain} sooner than the hub at a round trip of {trip}.", gain=_span(known), trip=trip
+        )
     if verdict is Verdict.MIXED:
         local, rest = (listed(_names(known, wanted)) for wanted in (True, False))
-        return said(f"Answering on site pays for {local}; the hub is as fast for {rest}, at a round trip of {{trip}}.", trip=trip)
+        words = "Answering on site pays in speed for {local}; the hub is as fast for {rest}, at a round trip of {trip}."
+        return said(words, local=local, rest=rest, trip=trip)
     if verdict is Verdict.EVEN:
         return said(
             "At this round trip, {trip}, the hub answers about as fast: speed alone does not pay for a small site.", trip=trip
@@ -123,15 +126,18 @@ def _reasons(verdict: Verdict, reader: PilotReader, compared: list[tuple[Workloa
         lines.append(said("Chat is compared by its time to the first token, in pairs."))
     missing = [w.label for w, f in compared if f is Finding.UNKNOWN and w.number("requests/local")]
     if missing:
-        lines.append(said(f"Not compared, for want of pairs: {listed(missing)}."))
+        lines.append(said("Not compared, for want of pairs: {names}.", names=listed(missing)))
     absent = [
         w.label for w, f in compared if f is Finding.UNKNOWN and not w.number("requests/local") and w.number("requests/hub")
     ]
     if absent:
-        lines.append(said(f"The hub answered all of {listed(absent)}, so there is nothing to compare there."))
+        lines.append(said("The hub answered all of {names}, so there is nothing to compare there.", names=listed(absent)))
+    lines += _energy(reader)
     kept = sorted({w.id for w, _ in compared if w.residency == "site"})
     if kept:
-        lines.append(said(f"Only counts leave the site for {listed(kept)}: residency may decide where speed does not."))
+        lines.append(
+            said("Only counts leave the site for {names}: residency may decide where speed does not.", names=listed(kept))
+        )
     return lines
 
 
@@ -156,7 +162,22 @@ def _above_which(verdict: Verdict, reader: PilotReader) -> list[Words]:
     first = "A small site pays only above" if slower else "It pays above"
     if len(bounds) == 1:
         return [said(f"{first} a round trip of {{low}}{why}.", low=low)]
-    return [said(f"{first} a round trip of {{low}} ({low_name}) to {{high}} ({high_name}){why}.", low=low, high=high)]
+    words = f"{first} a round trip of {{low}} ({{low_name}}) to {{high}} ({{high_name}}){why}."
+    return [said(words, low=low, low_name=low_name, high=high, high_name=high_name)]
+
+
+def _energy(reader: PilotReader) -> list[Words]:
+    """What a thousand requests take here and at a hub: speed is not the whole of a decision."""
+    found: dict[str, Figure] = {}
+    for place in ("local", "hub"):
+        below = f"per_thousand/{place}/energy_kwh"
+        values = [(value, w.figure(below, energy)) for w in reader.workloads if (value := w.number(below)) is not None]
+        if values:
+            found[place] = _range(values)
+    if len(found) < 2:
+        return []
+    words = "A thousand requests take {local} on site, its idle time too, and {hub} at a hub shared by many."
+    return [said(words, local=found["local"], hub=found["hub"])]
 
 
 def _unsupported(reader: PilotReader) -> list[str]:
@@ -189,11 +210,11 @@ def _kind(reader: PilotReader, pointer: str) -> Kind:
     return reader.evidence.find(pointer)[0]
 
 
-def _warnings(reader: PilotReader) -> list[str]:
+def _warnings(reader: PilotReader) -> list[Words]:
     return [warning for site in reader.sites for warning in balance_warnings(site)]
 
 
-def balance_warnings(site: SiteView) -> list[str]:
+def balance_warnings(site: SiteView) -> list[Words]:
     """Which meters do not agree, in words; empty while the energy balance closes, or where nothing could be compared.
 
     The hub's findings name the meter, in the document or as an event of kind `balance`; without them the closure is judged.
@@ -206,11 +227,11 @@ def balance_warnings(site: SiteView) -> list[str]:
         for _, item in reader.items("/events")
         if item.get("kind") == "balance" and item.get("level") != "info" and item.get("site") == site.id
     ]
-    if closes is not True and told:
-        return [f"{site.id}: the meters do not agree: {'; '.join(dict.fromkeys(told))}"]
     closure = reader.number(f"{books}/closure_percent")
-    if closes is False or (closes is None and closure is not None and abs(closure) > CLOSURE_PERCENT_MAX):
-        return [f"{site.id}: the meters do not agree: feed and the sum below it differ by {abs(closure or 0.0):.1f} %"]
+    if closes is False or (closes is None and (told or (closure is not None and abs(closure) > CLOSURE_PERCENT_MAX))):
+        why = "; ".join(dict.fromkeys(told)) or f"feed and the sum below it differ by {abs(closure or 0.0):.1f} %"
+        by = reader.texts(f"{books}/closure_percent", "by its registers")
+        return [said("{site}: the meters do not agree, {by}: {why}", site=site.id, why=why, by=by)]
     return []
 
 
@@ -231,7 +252,8 @@ def _trips(reader: PilotReader) -> Figure:
 def _range(found: list[tuple[float, Figure]]) -> Figure:
     ordered = sorted(found, key=lambda pair: pair[0])
     low, high = ordered[0][1], ordered[-1][1]
-    text = low.text if low.text == high.text else f"{low.text.removesuffix(' ms')} to {high.text}"
+    unit = high.text.rpartition(" ")[2]
+    text = low.text if low.text == high.text else f"{low.text.removesuffix(f' {unit}')} to {high.text}"
     return joined(text, [figure for _, figure in ordered])
 
 
