@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from nearhall.cabinet.plant import COOLING, FEED, IT, UNITS, UPS_IN, UPS_OUT, Plant, fresh, step
 from nearhall.cabinet.settings import Room, Server, Settings, Ups
+from nearhall.core.errors import InputError
 from nearhall.documents.hardware import load_catalogue
 
 DEFAULT = load_catalogue().system(load_catalogue().default)
@@ -87,3 +88,23 @@ def test_meters_agree_and_never_count_backwards(loads: list[tuple[float, float]]
         assert books[FEED] == pytest.approx(books[UPS_IN] + books[COOLING], rel=1e-9, abs=1e-12)
         assert books[UPS_IN] >= books[UPS_OUT] >= books[IT] >= 0
     assert watts[UPS_IN] - watts[UPS_OUT] == pytest.approx(0.04 * rating + 0.05 * watts[UPS_OUT])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"port": -1}, "port is -1"),
+        ({"host_cores": 0}, "host_cores is 0"),
+        ({"step_s": 0.0}, "step_s is 0"),
+        ({"step_s": 60.0}, "at most 10"),
+        ({"server": replace(SERVER, busy_w=10.0)}, "busy_w above idle_w"),
+        ({"ups": Ups(power_factor=0.0)}, "power factor"),
+        ({"scale_error": {"10": 1.1}}, "unit '10'"),
+        ({"scale_error": {"4": 0.0}}, "unit 4 is 0"),
+        ({"scale_error": {"4": float("nan")}}, "unit 4 is nan"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(change: dict[str, object], said: str):
+    with pytest.raises(InputError, match=said):
+        replace(SETTINGS, **change)  # type: ignore[arg-type]
+    assert replace(SETTINGS, scale_error={"4": 1.1}).scale_error == {"4": 1.1}
