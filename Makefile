@@ -94,7 +94,7 @@ covered: $(VENV)/.installed-dev
 
 .PHONY: docs
 docs: $(VENV)/.installed-dev ## Generate the reference and build docs into build/docs
-	@echo '== docs'; $(BIN)/python docs/generate.py && $(BIN)/zensical build --clean
+	@echo '== docs'; $(BIN)/python docs/generate.py && $(BIN)/zensical build --clean --strict
 
 # ---- keeping --------------------------------------------------------------------------------------------------
 
