@@ -70,7 +70,7 @@ def view(state: LiveState, events: list[tuple[str, Event]], *, lines: int) -> Re
         used += 2 + len(site.workloads) + 1
     room = lines - used - 1
     if room >= 1:
-        recent = events[-room:]
+        recent = sorted(events, key=lambda pair: pair[1].at_s)[-room:]
         parts += [_event_line(site, event) for site, event in recent] or [Text("no events yet", style="dim")]
     parts.append(Text("M measured  S simulated  A assumed  ·  p50/p99 in ms, chat to the first token", style="dim", no_wrap=True))
     return Group(*parts)

@@ -166,12 +166,12 @@ def latencies(reader: PilotReader) -> list[Row]:
     return rows
 
 
-def first_token(workload: WorkloadView, place: str) -> Figure:
+def first_token(workload: WorkloadView, place: str, form: Callable[[float], str] = ms) -> Figure:
     """Median time to the first token; the document may hold it plain or as an object with its quantiles."""
     if not workload.chat:
         return Figure(text="", missing="not a chat")
     below = f"ttft_ms/{place}"
-    return workload.figure(below if workload.number(below) is not None else f"{below}/p50", ms, missing="too few answers")
+    return workload.figure(below if workload.number(below) is not None else f"{below}/p50", form, missing="too few answers")
 
 
 def _too_few(share: float) -> str:
