@@ -23,5 +23,5 @@ def until(condition: Callable[[], object], seconds: float = 10.0, *, what: str =
 async def until_async(condition: Callable[[], object], seconds: float = 10.0, *, what: str = "the condition") -> None:
     """The same inside an event loop."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 (conditions are of processes and files; nobody sets an event)
             await asyncio.sleep(_POLL_S)

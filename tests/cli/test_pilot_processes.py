@@ -58,7 +58,7 @@ def test_killed_it_is_started_again_and_told(tmp_path: Path):
         os.kill(first, signal.SIGKILL)
         await asyncio.wait_for(back.wait(), 10)
         async with asyncio.timeout(10):
-            while running.pid in {None, first}:
+            while running.pid in {None, first}:  # noqa: ASYNC110 (a process that comes back sets no event)
                 await asyncio.sleep(0.01)
         assert "SIGKILL" in told[0]
         assert running.starts == 2
@@ -71,7 +71,7 @@ def test_a_program_that_never_serves_is_a_fault_with_the_end_of_its_log(tmp_path
     async def story() -> None:
         running = Running(_program(tmp_path, BREAKS, restart=False), print)
         running.start()
-        with pytest.raises(PermanentError, match="exit code 3.*no such thing"):
+        with pytest.raises(PermanentError, match=r"exit code 3.*no such thing"):
             await running.until_ready()
         await running.stop()
 

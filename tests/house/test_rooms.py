@@ -88,7 +88,7 @@ FRAGMENT = re.compile(r"^[a-z0-9-]+\.(?:added|changed|fixed)\.md$")
 
 def test_news_fragments_are_one_line_each():
     for path in sorted((ROOT / "changelog.d").iterdir()):
-        if path.name == ".gitkeep":
+        if path.name == "template.md":
             continue
         assert FRAGMENT.match(path.name), f"{path.name}: name it <slug>.added.md, .changed.md or .fixed.md"
         lines = path.read_text().strip().splitlines()

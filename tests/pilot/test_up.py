@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
+
 from nearhall.cli.roots.models import cache_folder
 from nearhall.drivers.clock import SystemClock
-
 from pilot.contract import missing
 from pilot.pilot_process import PilotProcess, answers, left_behind, request_counts
 from waiting import until
