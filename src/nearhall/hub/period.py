@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from nearhall.core.evidence import Kind, weakest
 from nearhall.core.histogram import Histogram
 from nearhall.hub.about import About
 from nearhall.hub.tally import Tally
@@ -15,6 +16,23 @@ BLOCK_S = 900.0
 SERIES_MAX = 300
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of time, seconds since 1970 UTC."""
+
+    start_s: float
+    end_s: float
+
+    @property
+    def seconds(self) -> float:
+        """How long it is; never zero, so that it can be divided by."""
+        return max(self.end_s - self.start_s, 1e-9)
+
+    def overlap_s(self, other: Span) -> float:
+        """How much of it lies in another."""
+        return max(0.0, min(self.end_s, other.end_s) - max(self.start_s, other.start_s))
+
+
 @dataclass(slots=True)
 class MeterSum:
     """One instrument over the period."""
@@ -22,21 +40,32 @@ class MeterSum:
     first_kwh: float | None = None
     last_kwh: float | None = None
     energy_kwh: float = 0.0
-    """By the register, over the windows that had it at both ends."""
+    """By the register: what it grew by, also over windows that nobody recorded; a register that went back begins anew."""
     covered_s: float = 0.0
-    kind: str = "assumed"
+    """The time over which that is known."""
+    kind: Kind | None = None
     virtual: bool = False
+    _read_s: float = 0.0
 
-    def add(self, window: MeterWindow, share: float, lasted_s: float) -> None:
+    def add(self, window: MeterWindow, record: Span, period: Span) -> None:
         """Adds the part of a window that lies in the period."""
-        if window.polls:
-            self.kind, self.virtual = window.kind, window.virtual
-        if len(window.register_kwh) == 2:
-            first, last = window.register_kwh
-            self.first_kwh = first if self.first_kwh is None else self.first_kwh
-            self.last_kwh = last
-            self.energy_kwh += (last - first) * share
-            self.covered_s += lasted_s * share
+        if window.polls or window.register_kwh:
+            kind = Kind(window.kind)
+            self.kind = kind if self.kind is None else weakest([self.kind, kind])
+            self.virtual = self.virtual or window.virtual
+        if len(window.register_kwh) != 2:
+            return
+        first, last = window.register_kwh
+        lasted = record
+        if self.last_kwh is not None and self.last_kwh <= first and self._read_s <= record.start_s:
+            # The register ran on while no record was cut (the agent was away): it still knows.
+            first, lasted = self.last_kwh, Span(self._read_s, record.end_s)
+        if last >= first:
+            inside = lasted.overlap_s(period)
+            self.energy_kwh += (last - first) * inside / lasted.seconds
+            self.covered_s += inside
+        self.first_kwh = first if self.first_kwh is None else self.first_kwh
+        self.last_kwh, self._read_s = last, record.end_s
 
 
 @dataclass(slots=True)
@@ -73,11 +102,9 @@ class SitePeriod:
 
     def add(self, record: Record) -> None:
         """Adds one record, of which at least a part lies in the period."""
-        lasted = max(record.end_s - record.start_s, 1e-9)
-        inside = max(0.0, min(record.end_s, self.end_s) - max(record.start_s, self.start_s))
-        share = min(1.0, inside / lasted)
+        window_span = Span(record.start_s, record.end_s)
         if record.gateway_up:
-            self.covered_s += inside
+            self.covered_s += window_span.overlap_s(self.span)
         for name, stats in record.workloads.items():
             self.tallies.setdefault(name, Tally()).add(stats)
         for name, found in record.outcomes.items():
@@ -85,7 +112,7 @@ class SitePeriod:
             for outcome in found:
                 outcomes[outcome.name] = outcomes.get(outcome.name, 0.0) + (outcome.total or outcome.count)
         for name, window in record.meters.items():
-            self.meters.setdefault(name, MeterSum()).add(window, share, lasted)
+            self.meters.setdefault(name, MeterSum()).add(window, window_span, self.span)
         self.agent_bytes += record.link.sent_bytes + record.link.received_bytes
         if record.link.rtt_ms is not None:
             self.round_trips.append(record.link.rtt_ms)
@@ -93,28 +120,34 @@ class SitePeriod:
             self.clock_errors.append(record.clock_error_ms)
         self.events.extend(record.events)
         self.records.append(record)
-        self._block(record, share, lasted)
+        self._block(record, window_span)
+
+    @property
+    def span(self) -> Span:
+        """The period."""
+        return Span(self.start_s, self.end_s)
 
     @property
     def coverage(self) -> float:
         """The share of the period that records with a living gateway cover."""
-        return min(1.0, self.covered_s / max(self.end_s - self.start_s, 1e-9))
+        return min(1.0, self.covered_s / self.span.seconds)
 
     @property
     def energy_coverage(self) -> float:
         """The least share of the period that an instrument's register covers; 0 without instruments."""
-        lasted = max(self.end_s - self.start_s, 1e-9)
-        covered = [meter.covered_s / lasted for meter in self.meters.values() if meter.covered_s]
+        covered = [meter.covered_s / self.span.seconds for meter in self.meters.values() if meter.covered_s]
         return min(1.0, *covered) if covered else 0.0
 
-    def _block(self, record: Record, share: float, lasted: float) -> None:
-        index = int(max(0.0, record.start_s - self.start_s) // BLOCK_S)
+    def _block(self, record: Record, window_span: Span) -> None:
+        """A window belongs to the block that it ends in."""
+        last = max(0.0, self.end_s - self.start_s - 1e-6)
+        index = int(min(max(0.0, record.end_s - self.start_s - 1e-6), last) // BLOCK_S)
         while len(self.blocks) <= index:
             start = self.start_s + len(self.blocks) * BLOCK_S
             self.blocks.append(Block(start_s=start, end_s=min(start + BLOCK_S, self.end_s)))
         block = self.blocks[index]
         for name, window in record.meters.items():
-            block.meters.setdefault(name, MeterSum()).add(window, share, lasted)
+            block.meters.setdefault(name, MeterSum()).add(window, window_span, self.span)
             if "outdoor_c" in window.values:
                 block.outdoor.append(window.values["outdoor_c"])
         if record.cpu_share is not None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from statistics import median
 from typing import Any
 
 from nearhall import __version__
 from nearhall.core.errors import InputError
-from nearhall.core.evidence import Kind
-from nearhall.hub.about import About, MeterAbout, parse_about
+from nearhall.core.evidence import Kind, weakest
+from nearhall.hub.about import MeterAbout, parse_about
 from nearhall.hub.evidence import Ledger
 from nearhall.hub.period import Block, MeterSum, SitePeriod, by_site
-from nearhall.hub.pilot_energy import energy, energy_kind
+from nearhall.hub.pilot_energy import Books, energy, say_energy
 from nearhall.hub.pilot_workload import Shares, link_kind, workload
 from nearhall.physics.pue import CATEGORY_BY_POSITION, category, is_interim, pue
 from nearhall.ports.store import Store
@@ -54,22 +55,11 @@ def iso(seconds: float) -> str:
 def _site(name: str, period: SitePeriod, pointer: str, ledger: Ledger) -> Json:
     about = period.about
     shares = Shares.of(period)
-    ledger.say(f"{pointer}/coverage", Kind.MEASURED, "records that reached the hub, over the period")
-    ledger.say(f"{pointer}/clock_error_ms", Kind.MEASURED, "the exchange with the shortest round trip between site and hub")
-    kind = link_kind(about)
-    ledger.say(f"{pointer}/link", kind, about.link.source or "as the site was set up")
+    books = shares.books
+    _evidence(period, shares, pointer, ledger)
     workloads = [
         workload(item, period, shares, f"{pointer}/workloads/{index}", ledger) for index, item in enumerate(shares.workloads)
     ]
-    power = energy_kind(period)
-    books = energy(period)
-    source = "registers of the virtual cabinet (simulated)" if power is Kind.SIMULATED else "registers of the site's meters"
-    for part in ("energy", "pue", "blocks", "series"):
-        ledger.say(f"{pointer}/{part}", power, source)
-    ledger.say(f"{pointer}/series/local_p50_ms", Kind.MEASURED, "clock of the gateway")
-    ledger.say(f"{pointer}/series/local_per_s", Kind.MEASURED, "counters of the gateway")
-    ledger.say(f"{pointer}/series/hub_per_s", Kind.MEASURED, "counters of the gateway")
-    ledger.say(f"{pointer}/series/hub_p50_ms", kind, "clock of the gateway, over the link as it was")
     return {
         "id": name,
         "class": about.site_class,
@@ -78,11 +68,16 @@ def _site(name: str, period: SitePeriod, pointer: str, ledger: Ledger) -> Json:
         "coverage": round(period.coverage, 4),
         "clock_error_ms": _middle(period.clock_errors),
         "host": {**about.host, "hardware": about.catalogue.id},
-        "link": {"rtt_ms": about.link.rtt_ms, "mbps": about.link.mbps, "observed_rtt_ms": _middle(period.round_trips)},
+        "link": {
+            "rtt_ms": shares.rtt_ms,
+            "mbps": about.link.mbps,
+            "observed_rtt_ms": _middle(period.round_trips),
+            "agent_bytes": period.agent_bytes,
+        },
         "meters": [_meter(meter, period.meters.get(meter.id), name) for meter in about.meters if meter.position != "other"],
         "workloads": workloads,
-        "energy": books,
-        "pue": _pue(about, period, books),
+        "energy": energy(period, books),
+        "pue": _pue(period, books),
         "blocks": [_block(block) for block in period.blocks],
         "series": period.series(),
     }
@@ -98,21 +93,50 @@ def _meter(about: MeterAbout, seen: MeterSum | None, site: str) -> Json:
         "class_percent": about.class_percent,
         "ct_ratio": about.ct_ratio,
         "virtual": virtual,
-        "kind": seen.kind if seen is not None else Kind.ASSUMED.value,
+        "kind": (seen.kind if seen is not None and seen.kind is not None else Kind.ASSUMED).value,
     }
 
 
-def _pue(about: About, period: SitePeriod, books: Mapping[str, Any]) -> Json:
-    found = category(
-        {meter.position for meter in about.meters if meter.id in period.meters and meter.position in CATEGORY_BY_POSITION}
-    )
-    value = None
-    if found is not None and books["facility_kwh"] is not None:
-        it_kwh = books.get("it_kwh") if found[1] == "it" else books.get("ups_out_kwh")
-        value = pue(facility_kwh=books["facility_kwh"], it_kwh=it_kwh) if it_kwh else None
+def _evidence(period: SitePeriod, shares: Shares, pointer: str, ledger: Ledger) -> None:
+    """What vouches for a site's figures, except its workloads'."""
+    books, link = shares.books, period.about.link
+    kind = link_kind(period.about)
+    ledger.say(f"{pointer}/coverage", Kind.MEASURED, "records that reached the hub, over the period")
+    ledger.say(f"{pointer}/clock_error_ms", Kind.MEASURED, "the exchange with the shortest round trip between site and hub")
+    ledger.say(f"{pointer}/host", Kind.MEASURED, "as the site's operating system says")
+    ledger.say(f"{pointer}/meters", Kind.VENDOR, "data sheet of the instrument, or its commissioning record")
+    through = "the link as it was" if kind is Kind.MEASURED else (link.source or "as the site was set up")
+    ledger.say(f"{pointer}/link", kind, through)
+    ledger.say(f"{pointer}/link/mbps", Kind.ASSUMED if kind is Kind.MEASURED else kind, link.source or "as the site was set up")
+    ledger.say(f"{pointer}/link/observed_rtt_ms", kind, "median of the agent's exchanges, the hub's own time taken off")
+    ledger.say(f"{pointer}/link/agent_bytes", Kind.MEASURED, "TCP payload with TLS, counted by the kernel (TCP_INFO)")
+    say_energy(ledger, f"{pointer}/energy", books)
+    it = _it_position(books)
+    ledger.say(f"{pointer}/pue", books.kind("feed", it or "it"), f"energy registers: feed over {it or 'it'}, the same period")
+    instrument = "the virtual cabinet" if books.whole_kind is Kind.SIMULATED else "the site's instruments"
+    for part in ("blocks", "series"):
+        ledger.say(f"{pointer}/{part}", books.whole_kind, f"registers and readings of {instrument}")
+    for index in range(len(period.blocks)):
+        for part in ("slo", "bytes", "it_load"):
+            ledger.say(f"{pointer}/blocks/{index}/{part}", Kind.MEASURED, "counters of the gateway and of the kernel")
+    for part in ("t_s", "local_p50_ms", "local_per_s", "hub_per_s"):
+        ledger.say(f"{pointer}/series/{part}", Kind.MEASURED, "clock and counters of the gateway")
+    ledger.say(f"{pointer}/series/hub_p50_ms", weakest([Kind.MEASURED, kind]), "clock of the gateway, over the link as it was")
+
+
+def _it_position(books: Books) -> str | None:
+    """Where the IT energy is metered: the best of IT input, PDU output and UPS output."""
+    found = category({position for position in books.energy if position in CATEGORY_BY_POSITION})
+    return None if found is None else found[1]
+
+
+def _pue(period: SitePeriod, books: Books) -> Json:
+    position = _it_position(books)
+    facility, it = books.kwh("feed"), (None if position is None else books.kwh(position))
+    value = None if facility is None or it is None else pue(facility_kwh=facility, it_kwh=it)
     return {
         "value": None if value is None else round(value, 4),
-        "category": None if found is None else found[0],
+        "category": None if position is None else CATEGORY_BY_POSITION[position],
         "interim": is_interim(period.end_s - period.start_s),
     }
 
@@ -145,6 +169,7 @@ def _totals(sites: list[Json]) -> Json:
     sent = probe = raw = 0
     sent_where_raw = 0
     for site in sites:
+        sent += site["link"]["agent_bytes"]  # once, and also where no workload could take its share
         for item in site["workloads"]:
             for name in requests:
                 if name == "rejected":
@@ -153,7 +178,7 @@ def _totals(sites: list[Json]) -> Json:
                 else:
                     requests[name] += item["requests"][name]
             moved = item["upstream_bytes"]
-            sent += moved["sent"]
+            sent += moved["sent"] - moved["sent_telemetry"]
             probe += moved["probe"]
             if moved["raw"] is not None:
                 raw += moved["raw"]
@@ -172,4 +197,4 @@ def _events(periods: Mapping[str, SitePeriod]) -> list[Json]:
 
 
 def _middle(values: list[float]) -> float | None:
-    return round(sorted(values)[len(values) // 2], 3) if values else None
+    return round(median(values), 3) if values else None

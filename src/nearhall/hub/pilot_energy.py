@@ -2,52 +2,70 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from nearhall.core.evidence import Kind, weakest
+from nearhall.hub.evidence import Ledger
 from nearhall.hub.period import SitePeriod
 from nearhall.physics.balance import MeteredEnergy, energy_balance
 from nearhall.physics.electrical import ups_loss_w
 from nearhall.physics.power import dynamic_power_w
 
-POSITIONS = ("feed", "ups_in", "ups_out", "it", "cooling", "other")
+POSITIONS = ("feed", "ups_in", "ups_out", "pdu", "it", "cooling", "other")
+NAMED = {"ups_in_kwh": "ups_in", "ups_out_kwh": "ups_out", "it_kwh": "it", "cooling_kwh": "cooling"}
+"""Figures of `energy` that are one position's own."""
 JOULES_PER_KWH = 3.6e6
-FULL_COVERAGE = 0.999
 
 
-def metered(period: SitePeriod) -> dict[str, MeteredEnergy]:
-    """Energy by position, scaled to the whole period where a register covers only a part of it."""
-    lasted = max(period.end_s - period.start_s, 1e-9)
-    found: dict[str, MeteredEnergy] = {}
-    for about in period.about.meters:
-        seen = period.meters.get(about.id)
-        if seen is not None and seen.covered_s > 0 and about.position in POSITIONS:
-            whole = seen.energy_kwh * lasted / seen.covered_s
-            found[about.position] = MeteredEnergy(kwh=whole, class_percent=about.class_percent)
-    return found
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Books:
+    """Energy by position over the period, scaled to the whole of it where a register covers only a part."""
+
+    energy: Mapping[str, MeteredEnergy]
+    kinds: Mapping[str, Kind]
+    seconds: float
+
+    @classmethod
+    def of(cls, period: SitePeriod) -> Books:
+        """From a site's records; several instruments at one position add up."""
+        energy: dict[str, MeteredEnergy] = {}
+        kinds: dict[str, Kind] = {}
+        for about in period.about.meters:
+            seen = period.meters.get(about.id)
+            if seen is None or seen.covered_s <= 0 or about.position not in POSITIONS:
+                continue
+            kwh = seen.energy_kwh * period.span.seconds / seen.covered_s
+            metered = MeteredEnergy(kwh=kwh, class_percent=about.class_percent)
+            before = energy.get(about.position)
+            energy[about.position] = metered if before is None else _both(before, metered)
+            kind = seen.kind or Kind.ASSUMED
+            kinds[about.position] = weakest([kind, kinds.get(about.position, kind)])
+        return cls(energy=energy, kinds=kinds, seconds=period.span.seconds)
+
+    def kwh(self, position: str) -> float | None:
+        """The energy at a position; None without an instrument there."""
+        found = self.energy.get(position)
+        return None if found is None else found.kwh
+
+    def kind(self, *positions: str) -> Kind:
+        """The kind of a figure derived from the instruments at these positions; assumed while one is missing."""
+        return weakest(self.kinds.get(position, Kind.ASSUMED) for position in positions)
+
+    @property
+    def whole_kind(self) -> Kind:
+        """The weakest kind of all instruments; assumed where there is none."""
+        return weakest(self.kinds.values())
 
 
-def energy_kind(period: SitePeriod) -> Kind:
-    """The kind of everything derived from this site's meters; assumed where there is none."""
-    positions = {meter.id for meter in period.about.meters if meter.position in POSITIONS}
-    return weakest(Kind(meter.kind) for name, meter in period.meters.items() if name in positions)
-
-
-def energy(period: SitePeriod) -> dict[str, Any]:
+def energy(period: SitePeriod, books: Books) -> dict[str, Any]:
     """The `energy` object: kilowatt-hours by position, how well the books close, and what does not agree."""
-    books = metered(period)
-    balance = energy_balance(books, expected_ups_loss_kwh=_expected_loss_kwh(period, books))
-    facility = books.get("feed")
-    others = [books[position].kwh for position in ("ups_in", "cooling") if position in books]
-    other = (
-        books["other"].kwh
-        if "other" in books
-        else (max(0.0, facility.kwh - sum(others)) if facility and len(others) == 2 else None)
-    )
+    balance = energy_balance(books.energy, expected_ups_loss_kwh=_expected_loss_kwh(period, books))
     return {
-        "facility_kwh": _round(facility.kwh if facility else None),
-        **{f"{position}_kwh": _round(books[position].kwh if position in books else None) for position in POSITIONS[1:5]},
-        "other_kwh": _round(other),
+        "facility_kwh": _round(books.kwh("feed")),
+        **{name: _round(books.kwh(position)) for name, position in NAMED.items()},
+        "other_kwh": _round(_other(books)),
         "closure_percent": None if balance.closure_percent is None else round(balance.closure_percent, 3),
         "tolerance_percent": None if balance.tolerance_percent is None else round(balance.tolerance_percent, 3),
         "closes": balance.closes,
@@ -56,25 +74,58 @@ def energy(period: SitePeriod) -> dict[str, Any]:
     }
 
 
-def joules(period: SitePeriod) -> tuple[float | None, float | None]:
-    """(facility energy, the part of the IT energy that the work itself caused) over the period, in joules."""
-    books = metered(period)
-    facility = books["feed"].kwh * JOULES_PER_KWH if "feed" in books else None
-    idle_w = period.about.catalogue.idle_w
-    if "it" not in books or idle_w is None:
-        return facility, None
-    lasted = max(period.end_s - period.start_s, 1e-9)
-    mean_w = books["it"].kwh * JOULES_PER_KWH / lasted
-    return facility, dynamic_power_w(idle_w=idle_w, power_w=mean_w) * lasted
+def say_energy(ledger: Ledger, pointer: str, books: Books) -> None:
+    """The evidence of `energy`: each figure is what the instruments are that it comes from."""
+
+    def say(name: str, kind: Kind, more: str = "") -> None:
+        instrument = "the virtual cabinet" if kind is Kind.SIMULATED else "the site's meters"
+        ledger.say(f"{pointer}/{name}" if name else pointer, kind, f"energy registers of {instrument}{more}")
+
+    say("", books.whole_kind)
+    say("facility_kwh", books.kind("feed"))
+    for name, position in NAMED.items():
+        if position in books.kinds:
+            say(name, books.kind(position))
+    if "other" not in books.kinds:
+        say("other_kwh", books.kind("feed", "ups_in", "cooling"), ": feed less ups_in and cooling")
+    ledger.say(f"{pointer}/register_coverage", Kind.MEASURED, "records that reached the hub, over the period")
 
 
-def _expected_loss_kwh(period: SitePeriod, books: dict[str, MeteredEnergy]) -> float | None:
-    rating = period.about.ups.rating_w
-    if rating is None or "ups_out" not in books:
+def _other(books: Books) -> float | None:
+    """What a meter at `other` says; without one, what the feed has beyond UPS input and cooling."""
+    metered, feed, into, cooling = (books.kwh(position) for position in ("other", "feed", "ups_in", "cooling"))
+    if metered is not None or feed is None or into is None or cooling is None:
+        return metered
+    return max(0.0, feed - into - cooling)
+
+
+def facility_joules(books: Books) -> float | None:
+    """What the site drew over the period."""
+    kwh = books.kwh("feed")
+    return None if kwh is None else kwh * JOULES_PER_KWH
+
+
+def dynamic_joules(period: SitePeriod, books: Books) -> float | None:
+    """The part of the IT energy that the work itself caused: what is above the catalogue server's idle power."""
+    idle_w, kwh = period.about.catalogue.idle_w, books.kwh("it")
+    if kwh is None or idle_w is None:
         return None
-    lasted = max(period.end_s - period.start_s, 1e-9)
-    load_w = books["ups_out"].kwh * JOULES_PER_KWH / lasted
-    return ups_loss_w(rating_w=rating, load_w=load_w) * lasted / JOULES_PER_KWH
+    return dynamic_power_w(idle_w=idle_w, power_w=kwh * JOULES_PER_KWH / books.seconds) * books.seconds
+
+
+def _both(one: MeteredEnergy, other: MeteredEnergy) -> MeteredEnergy:
+    classes = (one.class_percent, other.class_percent)
+    known = [percent for percent in classes if percent is not None]
+    return MeteredEnergy(kwh=one.kwh + other.kwh, class_percent=max(known) if len(known) == len(classes) else None)
+
+
+def _expected_loss_kwh(period: SitePeriod, books: Books) -> float | None:
+    rating = period.about.ups.rating_w
+    out = books.kwh("ups_out")
+    if rating is None or out is None:
+        return None
+    load_w = out * JOULES_PER_KWH / books.seconds
+    return ups_loss_w(rating_w=rating, load_w=load_w) * books.seconds / JOULES_PER_KWH
 
 
 def _round(value: float | None) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from nearhall.core.evidence import Kind, weakest
@@ -12,7 +13,7 @@ from nearhall.core.statistics import median_interval
 from nearhall.hub.about import About, WorkloadAbout
 from nearhall.hub.evidence import Ledger
 from nearhall.hub.period import SitePeriod
-from nearhall.hub.pilot_energy import energy_kind, joules
+from nearhall.hub.pilot_energy import Books, dynamic_joules, facility_joules
 from nearhall.hub.tally import PathTally, Tally
 from nearhall.physics.network import break_even_rtt_ms, serialisation_ms
 
@@ -20,6 +21,10 @@ USD_PER_KWH = 0.30
 """Assumed: a commercial tariff in Germany, 2025, rounded; the user's own belongs here."""
 HUB_PUE = 1.2
 """Assumed: a large, modern hall."""
+_GAIN_SOURCE = (
+    "paired probes on warm connections, less what their bytes beyond the encoded ones take on the link; "
+    "median with exact 95 % interval"
+)
 CHAT_BASELINE = "none: chat claims no saving"
 
 
@@ -32,6 +37,9 @@ class Shares:
     service_ms: float
     """Service time of all locally answered requests."""
     agent_bytes: int
+    books: Books
+    rtt_ms: float | None
+    """Of the link: as it is set where it is simulated, as it was seen where it is real."""
 
     @classmethod
     def of(cls, period: SitePeriod) -> Shares:
@@ -45,6 +53,8 @@ class Shares:
             answered=sum(tally.answered for tally in period.tallies.values()),
             service_ms=sum(tally.paths["local"].service.total for tally in period.tallies.values()),
             agent_bytes=period.agent_bytes,
+            books=Books.of(period),
+            rtt_ms=link_rtt_ms(period),
         )
 
 
@@ -53,12 +63,20 @@ def link_kind(about: About) -> Kind:
     return Kind(about.link.kind) if about.link.kind in {kind.value for kind in Kind} else Kind.ASSUMED
 
 
+def link_rtt_ms(period: SitePeriod) -> float | None:
+    """The link's round trip: where the link is real, the median of the agent's own exchanges; else as the link was set."""
+    seen = median(period.round_trips) if period.round_trips else None
+    if link_kind(period.about) is Kind.MEASURED:
+        return seen
+    return period.about.link.rtt_ms if period.about.link.rtt_ms is not None else seen
+
+
 def workload(about: WorkloadAbout, period: SitePeriod, shares: Shares, pointer: str, ledger: Ledger) -> dict[str, Any]:
     """The workload's object, with its evidence written to the ledger."""
     tally = period.tallies.get(about.id, Tally())
-    _evidence(about, period, pointer, ledger)
+    _evidence(about, period, shares, pointer, ledger)
     gain = _gain(about, tally, period)
-    rtt = period.about.link.rtt_ms
+    rtt = shares.rtt_ms
     local, hub = tally.paths["local"], _hub_seen(about, tally)
     break_even = None if gain is None or rtt is None else round(break_even_rtt_ms(rtt_ms=rtt, gain_ms=gain["value"]), 3)
     return {
@@ -77,7 +95,7 @@ def workload(about: WorkloadAbout, period: SitePeriod, shares: Shares, pointer: 
         "break_even_rtt_ms": break_even,
         "upstream_bytes": _bytes(about, tally, shares),
         "energy_j_per_request": _energy(tally, period, shares),
-        "per_thousand": _per_thousand(tally, period, shares),
+        "per_thousand": _per_thousand(about, tally, period, shares),
         "outcomes": {name: round(value, 3) for name, value in tally.outcomes.items()},
         "decisions": tally.decisions,
     }
@@ -105,7 +123,7 @@ def _hub_seen(about: WorkloadAbout, tally: Tally) -> PathTally:
     for probe in tally.probes:
         times = seen.ttft if about.chat else seen.latency
         times.add(probe.hub_ms)
-        if not about.chat:
+        if not about.chat and probe.hub_service_ms > 0:
             seen.queue.add(probe.hub_queue_ms)
             seen.service.add(probe.hub_service_ms)
             seen.network.add(max(0.0, probe.hub_ms - probe.hub_queue_ms - probe.hub_service_ms))
@@ -179,10 +197,10 @@ def _bytes(about: WorkloadAbout, tally: Tally, shares: Shares) -> dict[str, Any]
 
 def _energy(tally: Tally, period: SitePeriod, shares: Shares) -> dict[str, float | None]:
     """Joules of one locally answered request: its share of service time in what the site drew."""
-    facility, dynamic = joules(period)
     part = _part(tally, shares)
     if part is None or not tally.local:
         return {"marginal": None, "full": None}
+    facility, dynamic = facility_joules(shares.books), dynamic_joules(period, shares.books)
     return {
         "marginal": None if dynamic is None else round(dynamic * part / tally.local, 6),
         "full": None if facility is None else round(facility * part / tally.local, 6),
@@ -193,14 +211,14 @@ def _part(tally: Tally, shares: Shares) -> float | None:
     return tally.paths["local"].service.total / shares.service_ms if shares.service_ms > 0 else None
 
 
-def _per_thousand(tally: Tally, period: SitePeriod, shares: Shares) -> dict[str, Any]:
+def _per_thousand(about: WorkloadAbout, tally: Tally, period: SitePeriod, shares: Shares) -> dict[str, Any]:
     """Energy and its price for a thousand requests: here as metered, at the hub from its service time on the same server.
 
     The hub is shared by many, so a request is charged its dynamic energy and the hall's overhead; here the whole site is charged.
     """
     full = _energy(tally, period, shares)["full"]
     catalogue = period.about.catalogue
-    service = _hub_seen(WorkloadAbout(id="", model=""), tally).service
+    service = _hub_seen(about, tally).service
     there: float | None = None
     if service.n and catalogue.idle_w is not None and catalogue.busy_w is not None:
         cores = float(period.about.host.get("cores") or 1)
@@ -216,10 +234,11 @@ def _priced(joules_each: float | None) -> dict[str, float | None]:
     return {"energy_kwh": round(kwh, 9), "cost_usd": round(kwh * USD_PER_KWH, 9)}
 
 
-def _evidence(about: WorkloadAbout, period: SitePeriod, pointer: str, ledger: Ledger) -> None:
+def _evidence(about: WorkloadAbout, period: SitePeriod, shares: Shares, pointer: str, ledger: Ledger) -> None:
     link = link_kind(period.about)
     through = weakest([Kind.MEASURED, link])
-    power = energy_kind(period)
+    facility = shares.books.kind("feed")
+    marginal = weakest([shares.books.kind("it"), Kind.VENDOR if period.about.catalogue.source else Kind.ASSUMED])
     host = str(period.about.host.get("cpu", "this host"))
     ledger.say(f"{pointer}/requests", Kind.MEASURED, "counters of the site's gateway")
     ledger.say(f"{pointer}/decisions", Kind.MEASURED, "counters of the site's gateway")
@@ -241,8 +260,10 @@ def _evidence(about: WorkloadAbout, period: SitePeriod, pointer: str, ledger: Le
         f"{pointer}/upstream_bytes", Kind.MEASURED, "TCP payload with TLS, counted by the kernel (TCP_INFO), without IP headers"
     )
     ledger.say(f"{pointer}/upstream_bytes/raw", Kind.MEASURED, about.raw_baseline or "as the requests said")
-    ledger.say(f"{pointer}/energy_j_per_request", power, "share of service time in the site's metered energy")
-    ledger.say(f"{pointer}/per_thousand/local/energy_kwh", power, "share of service time in the site's metered energy")
+    ledger.say(f"{pointer}/energy_j_per_request", facility, "share of service time in the feed's metered energy")
+    idle = f"IT energy above {period.about.catalogue.id or 'an unknown server'}'s idle power, by share of service time"
+    ledger.say(f"{pointer}/energy_j_per_request/marginal", marginal, idle)
+    ledger.say(f"{pointer}/per_thousand/local/energy_kwh", facility, "share of service time in the feed's metered energy")
     ledger.say(f"{pointer}/per_thousand/local/cost_usd", Kind.ASSUMED, f"{USD_PER_KWH} USD/kWh")
     ledger.say(
         f"{pointer}/per_thousand/hub",
