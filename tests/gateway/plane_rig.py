@@ -97,7 +97,9 @@ class Rig:
     composed: Composed
     runtimes: dict[str, Any] = field(default_factory=dict)
 
-    async def ask(self, method: str, path: str, body: bytes | Any = b"", headers: dict[str, str] | None = None) -> Answer:
+    async def ask(
+        self, method: str, path: str, body: bytes | Any = b"", headers: dict[str, str] | None = None, connection: Any = None
+    ) -> Answer:
         """One whole exchange."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         sent: list[dict[str, Any]] = []
@@ -113,13 +115,18 @@ class Rig:
             sent.append(message)
 
         pairs = [(k.encode(), v.encode()) for k, v in (headers or {}).items()]
-        await self.composed.app({"type": "http", "method": method, "path": path, "headers": pairs}, receive, send)
+        scope = {"type": "http", "method": method, "path": path, "headers": pairs}
+        if connection is not None:
+            scope["extensions"] = {"nearhall": {"connection": connection}}
+        await self.composed.app(scope, receive, send)
         return Answer(sent)
 
-    async def infer(self, model: str, values: Sequence[float], headers: dict[str, str] | None = None) -> Answer:
+    async def infer(
+        self, model: str, values: Sequence[float], headers: dict[str, str] | None = None, *, connection: Any = None
+    ) -> Answer:
         data = list(values)
         body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [len(data) // 4, 4], "data": data}]}
-        return await self.ask("POST", f"/v2/models/{model}/infer", body, headers)
+        return await self.ask("POST", f"/v2/models/{model}/infer", body, headers, connection=connection)
 
     async def chat(self, model: str, text: str, headers: dict[str, str] | None = None, **more: Any) -> Answer:
         body = {"model": model, "messages": [{"role": "user", "content": text}], **more}
@@ -177,6 +184,7 @@ async def rig(
     chats: Sequence[str] = (),
     fallback: Any = None,
     stateful: bool = False,
+    upstream: Any = None,
     **more: Any,
 ) -> AsyncIterator[Rig]:
     """A gateway whose models are loaded."""
@@ -191,6 +199,8 @@ async def rig(
     runtimes: dict[str, Any] = {}
 
     def opener(file: ModelFile) -> Any:
+        if file.runtime == "upstream":
+            return upstream
         runtime = Parrot() if file.runtime == "genai" else Doubler()
         runtimes[file.model] = runtime
         return runtime

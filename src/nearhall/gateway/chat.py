@@ -53,7 +53,8 @@ async def _unless_gone(exchange: Exchange, work: Awaitable[None]) -> None:
     watching = asyncio.ensure_future(_disconnected(exchange))
     try:
         await asyncio.wait((answering, watching), return_when=asyncio.FIRST_COMPLETED)
-        if not answering.done() and exchange.gone():
+        # A server reports the end of an answer as a disconnect, too: then what follows it, the accounting, goes on.
+        if not answering.done() and not exchange.ended:
             raise ClientGoneError
         await answering
     finally:
@@ -132,7 +133,6 @@ def _account(call: Call, served: Chat, told: _Told) -> None:
     if told.first_ms is not None:
         served.slots.first_token = served.slots.first_token.seen(told.first_ms - told.begun_ms)
     if call.exchange.ask.probe:
-        call.plane.stats.probes_served += 1
         return
     call.plane.stats.answered(
         call.rules.workload,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from math import inf
 from typing import Any, Protocol, cast
 
 from nearhall.core.errors import Refusal
@@ -21,7 +22,8 @@ _LOOK_S = 0.0005
 _LOOKS_MAX = 2000
 """A client that takes longer than a second to read its answer is slow on its own account."""
 EXTENSION = "nearhall"
-"""The key in ASGI's `extensions` under which the server's protocol class leaves `first_byte_s` and `transport`."""
+"""The key in ASGI's `extensions` under which the server's protocol class leaves `first_byte_s`, `transport` and `connection`,
+notes that live as long as the connection."""
 
 
 class Closing(Protocol):
@@ -53,10 +55,12 @@ class Exchange:
 
     __slots__ = (
         "_clock",
+        "_connection",
         "_receive",
         "_send",
         "_transport",
         "ask",
+        "ended",
         "first_byte_s",
         "method",
         "path",
@@ -74,6 +78,7 @@ class Exchange:
         self.first_byte_s: float = own.get("first_byte_s") or clock.monotonic()
         """When the request's first byte reached this process, by the monotonic clock."""
         self._transport: Closing | None = own.get("transport")
+        self._connection: dict[str, float] = own.get("connection", {})
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.ask = AskHeaders()
@@ -82,6 +87,8 @@ class Exchange:
         """The workload that this request is counted under; empty while unknown, and then it is not counted."""
         self.started = False
         """Whether the head of the answer has been sent."""
+        self.ended = False
+        """Whether all of it has been sent."""
 
     def read_headers(self) -> None:
         """Fills `ask`; raises Refusal(BAD_REQUEST)."""
@@ -105,6 +112,13 @@ class Exchange:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.abort()
 
+    def refused_again(self) -> bool:
+        """Notes a refusal for want of room; whether this connection was refused so within the last second already."""
+        now = self._clock.monotonic()
+        before = self._connection.get("refused_s", -inf)
+        self._connection["refused_s"] = now
+        return now - before < 1.0
+
     async def receive(self) -> Message:
         """The next part of the request, or `http.disconnect`."""
         return await self._receive()
@@ -118,6 +132,7 @@ class Exchange:
         """Sends a piece of the body; raises ClientGoneError when nobody listens."""
         if self.gone():
             raise ClientGoneError
+        self.ended = not more
         await self._send({"type": "http.response.body", "body": body, "more_body": more})
 
     async def reply(self, status: int, headers: Sequence[Header], body: bytes) -> None:

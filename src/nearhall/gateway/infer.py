@@ -24,14 +24,16 @@ _BINARY = (b"content-type", b"application/octet-stream")
 
 async def infer(plane: Plane, exchange: Exchange, name: str, version: str | None) -> None:
     """Answers POST /v2/models/{name}[/versions/{version}]/infer; raises Refusal or ClientGoneError."""
-    exchange.workload = plane.workloads.rules(exchange.ask, name).workload
+    rules = plane.workloads.rules(exchange.ask, name)
+    exchange.workload = rules.workload
     model = plane.models.find(name, version)
     if model is not None and model.entry.chat:
         raise Refusal(Reason.UNSUPPORTED, f"model {name!r} is a language model; ask it at /v1/chat/completions")
     body = await read_body(exchange, plane.limits)
     request = decode_request(body.plain, exchange.ask.head_bytes)
-    stated = None if not request.timeout_us else request.timeout_us / 1e3
-    call = Call(plane, exchange, plane.workloads.rules(exchange.ask, name, deadline_ms=stated), name, model, body)
+    if request.timeout_us:
+        rules = rules.within(request.timeout_us / 1e3)
+    call = Call(plane, exchange, rules, name, model, body)
     lost = Lost()
     while True:
         decision = place(call, lost)
@@ -92,7 +94,6 @@ def _headers(call: Call, model: Model, reason: Reason, done: Done) -> list[tuple
 def _account(call: Call, done: Done, request: InferRequest) -> None:
     latency_ms = call.spent_ms()
     if call.exchange.ask.probe:
-        call.plane.stats.probes_served += 1
         return
     call.plane.stats.answered(
         call.rules.workload,

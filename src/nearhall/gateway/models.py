@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import cast
 
-from nearhall.core.errors import NearhallError, Refusal
+from nearhall.core.errors import NearhallError, Refusal, TemporaryError
 from nearhall.core.reasons import Reason
 from nearhall.core.tensor import Tensor, TensorSpec
+from nearhall.gateway.forward import close_body
 from nearhall.gateway.lanes import Lane
 from nearhall.gateway.repository import Entry, read_entry, scan
 from nearhall.gateway.samples import warm_up_samples
 from nearhall.gateway.slots import Slots
 from nearhall.policy.admit import Estimate
 from nearhall.ports.clock import Clock
-from nearhall.ports.runtime import ChatAsk, ChatMessage, ChatRuntime, ModelFile, TensorRuntime, UpstreamRuntime
+from nearhall.ports.runtime import ChatAsk, ChatMessage, ChatRuntime, ForwardRequest, ModelFile, TensorRuntime, UpstreamRuntime
 from nearhall.wire.telemetry import Event, ModelState
 
 log = logging.getLogger("nearhall.gateway")
@@ -30,6 +32,8 @@ Opener = Callable[[ModelFile], Runtime]
 
 WARM_UPS = 3
 """The first run allocates, the second settles; the last one is the estimate."""
+LOOK_S = 1.0
+"""Between looks for an upstream server that is away: it is only asked while nobody else may ask it."""
 CHAT_WARM_UP_S_MAX = 120.0
 REOPEN_S = (0.5, 1.0, 2.0, 5.0, 15.0, 30.0)
 """Waits before a broken runtime is opened again; the last one repeats. A broken file must not keep a core busy."""
@@ -236,7 +240,9 @@ class Models:
         runtime = await asyncio.to_thread(self._opener, entry.file)
         if entry.file.runtime == "upstream":
             slots = Slots(count=UPSTREAM_SLOTS, limit=self._queue_length, clock=self._clock)
-            return Upstream(cast("UpstreamRuntime", runtime), slots)
+            upstream = cast("UpstreamRuntime", runtime)
+            _ignore(self._spawn(_look_for(upstream)))
+            return Upstream(upstream, slots)
         if entry.chat:
             return await self._open_chat(cast("ChatRuntime", runtime))
         return await self._open_tensors(entry, cast("TensorRuntime", runtime))
@@ -308,6 +314,17 @@ class Models:
     def _say(self, kind: str, text: str, level: str) -> None:
         log.log(logging.ERROR if level == "error" else logging.INFO, "%s", text)
         self._tell(Event(at_s=self._clock.utc(), kind=kind, text=text, level=level))
+
+
+async def _look_for(upstream: UpstreamRuntime) -> None:
+    """Asks a server that is away every `LOOK_S` whether it is back; any answer at all means yes."""
+    ask = ForwardRequest(method="GET", path="/v2/health/live", headers=(), body=b"", timeout_s=LOOK_S)
+    while True:
+        await asyncio.sleep(LOOK_S)
+        if upstream.alive:
+            continue
+        with suppress(TemporaryError, TimeoutError):
+            await close_body((await upstream.forward(ask)).body)
 
 
 def _ignore(_: object) -> None:

@@ -114,7 +114,8 @@ def place(call: Call, lost: Lost) -> Decision:
     decision = route(ask, _local(call, lost), hub)
     if isinstance(decision, Refuse):
         raise _refused(call, decision)
-    plane.stats.decided(rules.workload, decision.reason)
+    if not call.exchange.ask.probe:
+        plane.stats.decided(rules.workload, decision.reason)
     return decision
 
 
@@ -134,7 +135,8 @@ def _local(call: Call, lost: Lost) -> LocalState:
 
 
 def _refused(call: Call, refuse: Refuse) -> Refusal:
-    call.plane.stats.decided(call.rules.workload, refuse.reason)
+    if not call.exchange.ask.probe:
+        call.plane.stats.decided(call.rules.workload, refuse.reason)
     text = _SAYS[refuse.reason].format(model=call.name[:64], residency=call.rules.residency)
     after = refuse.retry_after_ms
     return Refusal(refuse.reason, text, retry_after_ms=None if after is None else max(RETRY_MS_MIN, after))

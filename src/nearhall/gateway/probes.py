@@ -22,8 +22,8 @@ from nearhall.gateway.samples import random_like, random_words
 from nearhall.gateway.settings import Probe
 from nearhall.gateway.stats import Stats
 from nearhall.gateway.workloads import Rules
-from nearhall.policy.probe import Probe as Chosen
 from nearhall.policy.probe import Budget, choose, fresh, payload_may_leave
+from nearhall.policy.probe import Probe as Chosen
 from nearhall.ports.clock import Clock
 from nearhall.ports.runtime import ForwardRequest
 from nearhall.wire import headers as names

@@ -65,7 +65,8 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     share: float = 0.0
     chat_share: float = 1.0
-    """Chats are few and long: all of them, within the budget, or a short pilot has no pairs. Nothing is probed at a share of 0."""
+    """Chats are few and long: all of them, within the budget, or a short pilot has no pairs. At a `share` of 0 nothing is
+    probed."""
     per_second_max: float = 2.0
     """Of each workload, so that a busy one does not use up what a rare one needs."""
     seed: int = 0

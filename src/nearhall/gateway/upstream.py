@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator
 from nearhall.core.errors import TemporaryError
 from nearhall.core.reasons import Reason
 from nearhall.gateway.exchange import Exchange, Header
-from nearhall.gateway.forward import close_body
+from nearhall.gateway.forward import close_body, header
 from nearhall.gateway.lanes import RuntimeBrokenError
 from nearhall.gateway.models import Model, Upstream
 from nearhall.gateway.plane import Call, Plane
 from nearhall.gateway.stats import Answered
 from nearhall.ports.runtime import ForwardRequest, ForwardResponse
 from nearhall.wire import headers as names
+from nearhall.wire.openai import error_event
 
 _NOT_SENT = frozenset(
     {b"host", b"connection", b"keep-alive", b"te", b"trailer", b"upgrade", b"transfer-encoding", b"content-length", b"expect"}
@@ -40,7 +41,11 @@ async def pass_through(call: Call, model: Model, served: Upstream, reason: Reaso
             response = await served.runtime.forward(ask)
         except (TemporaryError, TimeoutError) as error:
             raise RuntimeBrokenError(str(error)) from error
-        first_ms = await _send(plane, exchange, model, response, reason)
+        try:
+            first_ms = await _send(plane, exchange, model, response, reason)
+        except (TemporaryError, TimeoutError) as error:
+            await _broken_off(call, response, str(error))
+            return
         ended = plane.clock.monotonic()
     served.slots.total = served.slots.total.seen((ended - begun) * 1e3)
     started_ms = (begun - exchange.first_byte_s) * 1e3
@@ -62,6 +67,16 @@ async def pass_through(call: Call, model: Model, served: Upstream, reason: Reaso
                 raw_bytes=exchange.ask.raw_bytes,
             ),
         )
+
+
+async def _broken_off(call: Call, response: ForwardResponse, why: str) -> None:
+    """Ends an answer that the upstream server broke off: a stream says so, anything else must not look whole."""
+    call.plane.stats.of(call.rules.workload).failed += 1
+    kind = header(response.headers, b"content-type") or b""
+    if kind.startswith(b"text/event-stream"):
+        await call.exchange.part(error_event(f"the upstream server broke off: {why}", Reason.RUNTIME_FAILED), more=False)
+    else:
+        call.exchange.abort()
 
 
 async def _send(plane: Plane, exchange: Exchange, model: Model, response: ForwardResponse, reason: Reason) -> float:

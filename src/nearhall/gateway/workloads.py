@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nearhall.core.errors import Refusal
 from nearhall.core.reasons import Reason
@@ -27,6 +27,10 @@ class Rules:
     deadline_ms: float | None
     """Stated by the client, from the first byte on."""
 
+    def within(self, ms: float) -> Rules:
+        """The same with one more deadline: the earliest counts."""
+        return replace(self, deadline_ms=ms if self.deadline_ms is None else min(ms, self.deadline_ms))
+
 
 class Workloads:
     """The workloads of this gateway."""
@@ -39,13 +43,12 @@ class Workloads:
         self._residency = {workload.id: Residency.parse(workload.residency) for workload in workloads}
         self._others: set[str] = set()
 
-    def rules(self, ask: AskHeaders, model: str, *, deadline_ms: float | None = None) -> Rules:
+    def rules(self, ask: AskHeaders, model: str) -> Rules:
         """The rules for a request to `model`; a header may tighten the residency, never loosen it."""
         workload = self._workload(ask.workload, model)
         residency = Residency(Reach.ANY) if workload is None else self._residency[workload.id]
         if ask.residency is not None:
             residency = residency.stricter(ask.residency)
-        stated = [ms for ms in (ask.deadline_ms, deadline_ms) if ms is not None]
         priority = ask.priority if ask.priority is not None else (workload.priority if workload is not None else 0)
         return Rules(
             workload=self.name(workload, model),
@@ -54,7 +57,7 @@ class Workloads:
             target_ms=None
             if workload is None
             else (workload.slo_ttft_ms if workload.slo_ttft_ms is not None else workload.slo_ms),
-            deadline_ms=min(stated) if stated else None,
+            deadline_ms=ask.deadline_ms,
         )
 
     def name(self, workload: Workload | None, model: str) -> str:

@@ -300,6 +300,7 @@ def announce_ready(port: int, plane: Plane) -> None:
 
 async def main(path: str) -> None:
     """Runs the gateway on the settings in the file at `path`."""
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     settings = read_settings(path, Settings)
     check_settings(settings, where=path)
     await serve(settings, announce=announce_ready)

@@ -15,19 +15,22 @@ Extension = dict[str, Any]
 
 
 class TlsProtocol(HttpToolsProtocol):
-    """Fills `scope["extensions"]`: `tls` (ASGI TLS extension) and `nearhall` (`first_byte_s`, `transport`)."""
+    """Fills `scope["extensions"]`: `tls` (ASGI TLS extension) and `nearhall` (`first_byte_s`, `transport`, `connection`)."""
 
     _tls: Extension | None = None
+    _notes: Extension
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Remembers the client's certificate; it was verified by OpenSSL during the handshake."""
         super().connection_made(transport)
         self._tls = tls_extension(transport)
+        self._notes = {}
 
     def on_message_begin(self) -> None:
         """Called by the parser with the first byte of each request."""
         super().on_message_begin()
-        extensions: dict[str, Extension] = {"nearhall": {"first_byte_s": time.monotonic(), "transport": self.transport}}
+        ours: Extension = {"first_byte_s": time.monotonic(), "transport": self.transport, "connection": self._notes}
+        extensions: dict[str, Extension] = {"nearhall": ours}
         if self._tls is not None:
             extensions["tls"] = self._tls
         self.scope["extensions"] = extensions  # type: ignore[typeddict-item]  # pyright: ignore[reportGeneralTypeIssues]

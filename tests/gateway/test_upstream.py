@@ -1,0 +1,73 @@
+"""Another server as a model: passed through under our admission, residency and metering."""
+
+from __future__ import annotations
+
+import asyncio
+
+from gateway.plane_rig import rig
+from nearhall.drivers.fallback_memory import MemoryFallback
+from waiting import until_async
+
+
+class Upstream(MemoryFallback):
+    """The other server: a gateway of this process, reached as `ports.runtime.UpstreamRuntime`."""
+
+    @property
+    def alive(self):
+        return self.reachable
+
+
+def write_upstream(folder, name, task):
+    (folder / name).mkdir(parents=True)
+    (folder / name / "model.yaml").write_text(
+        f"schema: nearhall/model/v1\nname: {name}\ntask: {task}\nlicence: x\nsource: x\n"
+        "versions: {'1': {variants: {there: {runtime: upstream, file: 'http://127.0.0.1:1'}}}}\n"
+        "default_version: '1'\ndefault_variant: there\n"
+    )
+
+
+def test_tensors_and_chats_pass_through_and_are_counted(tmp_path):
+    async def tell():
+        async with rig(tmp_path / "other", models=["double"], chats=["parrot"]) as other:
+            server = Upstream(other.composed.app)
+            write_upstream(tmp_path / "site", "double", "tensors")
+            write_upstream(tmp_path / "site", "parrot", "chat")
+            async with rig(tmp_path / "site", upstream=server, workloads=[{"id": "w", "model": "double"}]) as site:
+                answer = await site.infer("double", [1, 2, 3, 4], {"authorization": "Bearer k", "x-nearhall-priority": "1"})
+                assert answer.json["outputs"][0]["data"] == [2, 4, 6, 8]
+                assert answer.headers["x-nearhall-variant"] == "there"
+                sent = dict(server.seen[-1][0].headers)
+                assert sent[b"authorization"] == b"Bearer k"
+                assert not any(name.startswith(b"x-nearhall") for name in sent)
+                assert site.counted("w").answered["local"] == 1
+                streamed = await site.chat("parrot", "a b", stream=True)
+                assert streamed.events[-1] == "[DONE]"
+                assert site.counted("model:parrot").paths["local"].ttft.n == 1
+                bad = await site.chat("parrot", "a b", stop=["", ""])
+                assert bad.status == 400
+
+    asyncio.run(tell())
+
+
+def test_a_server_that_is_gone_or_breaks_off(tmp_path):
+    async def tell():
+        async with rig(tmp_path / "other", chats=["parrot"]) as other, rig(tmp_path / "hub", node="hub", chats=["parrot"]) as hub:
+            server = Upstream(other.composed.app)
+            link = MemoryFallback(hub.composed.app)
+            write_upstream(tmp_path / "site", "parrot", "chat")
+            async with rig(tmp_path / "site", upstream=server, fallback=link) as site:
+                server.break_after(1)
+                broken = await site.chat("parrot", "a b c", stream=True)
+                assert broken.events[-1]["error"]["code"] == "runtime_failed"
+                assert "[DONE]" not in broken.events
+                server.break_after(None)
+                server.cut()
+                moved = await site.chat("parrot", "a b c", stream=True)
+                assert (moved.status, moved.reason) == (200, "hub_runtime_down")
+                assert moved.headers["x-nearhall-served-by"] == "hub"
+                assert not site.composed.plane.models.find("parrot").ready
+                server._up = True
+                await until_async(lambda: site.composed.plane.models.find("parrot").ready, what="it is found again")
+                assert (await site.chat("parrot", "a b")).reason == "local_first"
+
+    asyncio.run(tell())
