@@ -9,7 +9,9 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from contextlib import suppress
+from pathlib import Path
 
 import httpcore
 import pytest
@@ -174,3 +176,54 @@ def test_a_clock_outside_agrees_with_the_gateways(tmp_path, models):
             pytest.fail(f"inside over outside in {ROUNDS} rounds: {ratios}")
         parts = sum(path()[part]["total"] for part in ("queue", "service", "network"))
         assert parts == pytest.approx(path()["latency"]["total"], rel=0.01)
+
+
+def ask_raw(port, parts):
+    """One request sent as it is; the answer's head, read while the request may still be going out."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as raw:
+        with suppress(ConnectionError):
+            for part in parts:
+                raw.sendall(part)
+        answer = b""
+        with suppress(ConnectionError):
+            while b"\r\n\r\n" not in answer and (piece := raw.recv(65536)):
+                answer += piece
+        return answer.partition(b"\r\n\r\n")[0].decode().lower()
+
+
+def resident_mib(pid):
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * 4096 / 2**20
+
+
+def test_too_large_bodies_are_refused_in_bounded_memory(tmp_path, models):
+    start = b"POST /v2/models/double/infer HTTP/1.1\r\nhost: x\r\n"
+    mib = bytes(1 << 20)
+    bomb = zlib.compress(bytes(1 << 29), 9)
+    cases = {
+        "stated": [start + b"content-length: 900000000\r\n\r\n"],
+        "in chunks": [start + b"transfer-encoding: chunked\r\n\r\n", *([b"100000\r\n" + mib + b"\r\n"] * 24), b"0\r\n\r\n"],
+        "a bomb": [start + b"content-encoding: deflate\r\ncontent-length: %d\r\n\r\n" % len(bomb), bomb],
+    }
+    limits = {"body_mib": 8, "inflated_mib": 16}
+    with gateway(tmp_path, models, limits=limits) as running, httpcore.ConnectionPool() as pool:
+        assert infer(pool, running.address)[0] == 200
+        before = resident_mib(running.process.pid)
+        for name, parts in cases.items():
+            head = ask_raw(running.port, parts)
+            assert head.startswith("http/1.1 413"), (name, head)
+            assert "x-nearhall-reason: too_large" in head
+            assert infer(pool, running.address)[0] == 200
+        assert resident_mib(running.process.pid) - before < 64
+        assert "Traceback" not in running.log.read_text()
+
+
+@pytest.mark.parametrize(
+    "rubbish", [b"\0\0\0\0\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"POST /v2 HTTP/1.1\r\ncontent-length: -1\r\n\r\n"]
+)
+def test_what_is_no_http_is_answered_and_forgotten(tmp_path, models, rubbish):
+    with gateway(tmp_path, models) as running, httpcore.ConnectionPool() as pool:
+        head = ask_raw(running.port, [rubbish])
+        assert head == "" or head.startswith(("http/1.1 400", "http/1.1 4"))
+        assert infer(pool, running.address)[0] == 200
+        assert "Traceback" not in running.log.read_text()

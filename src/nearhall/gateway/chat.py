@@ -238,6 +238,7 @@ async def _at_hub(call: Call, request: ChatRequest, reason: Reason) -> None:
         residency=call.rules.residency,
         deadline_ms=call.left_ms,
         total_ms=None if total is None else total - sent_ms,
+        whole_ms=None if total is None else total - sent_ms,
     )
     counts = plane.stats.of(call.rules.workload)
     try:

@@ -82,12 +82,22 @@ class HubLink:
             await close_body(response.body)
 
     def request(
-        self, exchange: Exchange, body: bytes, *, residency: Residency, deadline_ms: float | None, total_ms: float | None
+        self,
+        exchange: Exchange,
+        body: bytes,
+        *,
+        residency: Residency,
+        deadline_ms: float | None,
+        total_ms: float | None,
+        whole_ms: float | None,
     ) -> ForwardRequest:
-        """The client's request as it goes on; deadlines are what is left of them."""
+        """The client's request as it goes on; deadlines are what is left of them.
+
+        A deadline to the first token must not bound the pauses of a stream, so only `whole_ms` bounds the exchange here;
+        the hub keeps the others.
+        """
         kept = [(name, value) for name, value in exchange.headers if name in _SENT]
         kept.append((names.RESIDENCY, str(residency).encode()))
-        lefts = [ms for ms in (deadline_ms, total_ms) if ms is not None]
         if deadline_ms is not None:
             kept.append((names.DEADLINE, b"%.3f" % max(deadline_ms, 1.0)))
         if total_ms is not None:
@@ -97,7 +107,7 @@ class HubLink:
             path=exchange.path,
             headers=kept,
             body=body,
-            timeout_s=min([self._timeout_s, *(max(ms, 1.0) / 1e3 for ms in lefts)]),
+            timeout_s=self._timeout_s if whole_ms is None else min(self._timeout_s, max(whole_ms, 1.0) / 1e3),
         )
 
     async def close(self) -> None:

@@ -115,7 +115,8 @@ async def _at_hub(call: Call, reason: Reason) -> None:
     plane, hub = call.plane, call.plane.hub
     if hub is None:
         raise TemporaryError("there is no hub")
-    ask = hub.request(call.exchange, call.body.raw, residency=call.rules.residency, deadline_ms=call.left_ms, total_ms=None)
+    left_ms, residency = call.left_ms, call.rules.residency
+    ask = hub.request(call.exchange, call.body.raw, residency=residency, deadline_ms=left_ms, total_ms=None, whole_ms=left_ms)
     begun = plane.clock.monotonic()
     counts = plane.stats.of(call.rules.workload)
     try:

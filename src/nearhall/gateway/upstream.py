@@ -35,7 +35,8 @@ async def pass_through(call: Call, model: Model, served: Upstream, reason: Reaso
             path=exchange.path,
             headers=[(k, v) for k, v in exchange.headers if k not in _NOT_SENT and not k.startswith(b"x-nearhall-")],
             body=call.body.raw,
-            timeout_s=most_s if left_ms is None else max(0.001, min(most_s, left_ms / 1e3)),
+            # A chat's deadline is to its first token and must not bound the pauses of its stream.
+            timeout_s=most_s if left_ms is None or model.entry.chat else max(0.001, min(most_s, left_ms / 1e3)),
         )
         try:
             response = await served.runtime.forward(ask)
