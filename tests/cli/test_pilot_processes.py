@@ -14,11 +14,14 @@ from nearhall.cli.pilot.processes import Program, Running
 from nearhall.core.errors import PermanentError
 
 SERVES = """
-import sys
+import signal, sys
+def stop(*_):
+    print('{"done": true}', flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, stop)
 print('READY {"port": 7}', flush=True)
 print('one', flush=True)
 sys.stdin.read()
-print('{"done": true}', flush=True)
 """
 BREAKS = "import sys; print('no such thing', file=sys.stderr); sys.exit(3)"
 
@@ -29,9 +32,7 @@ def _program(tmp_path: Path, code: str, *, restart: bool = True) -> Program:
 
 def test_ready_is_what_it_said_and_the_last_line_is_kept(tmp_path: Path):
     async def story() -> None:
-        running = Running(
-            _program(tmp_path, SERVES.replace("import sys", "import sys, signal; signal.signal(15, signal.SIG_IGN)")), print
-        )
+        running = Running(_program(tmp_path, SERVES), print)
         running.start()
         assert await running.until_ready() == {"port": 7}
         await running.stop()
