@@ -53,6 +53,14 @@ def _unsure(pilot: Pilot) -> None:
     _gains(pilot, 5.0, 9.0)
 
 
+def _close(pilot: Pilot) -> None:
+    _gains(pilot, 0.5, 3.0)
+
+
+def _chat_unsure(pilot: Pilot) -> None:
+    _gains(pilot, 34.9, 50.0, chat=True)
+
+
 def _no_pairs(pilot: Pilot) -> None:
     _gains(pilot, None, 0)
 
@@ -72,9 +80,11 @@ CASES: dict[str, tuple[Callable[[Pilot], None], Verdict, str]] = {
     "round trip nought, the hub's own hops seen": (_rtt_nought_hops, Verdict.EVEN, "At this round trip, 0 ms"),
     "local slower": (_hub_sooner, Verdict.HUB, "the hub answers sooner"),
     "sure but too small to matter": (_sure_but_tiny, Verdict.EVEN, "the hub answers about as fast"),
-    "interval spans nought": (_unsure, Verdict.EVEN, "the hub answers about as fast"),
+    "interval spans nought, widely": (_unsure, Verdict.UNKNOWN, "No verdict yet"),
+    "interval spans nought, closely": (_close, Verdict.EVEN, "the hub answers about as fast"),
     "no probes": (_no_pairs, Verdict.UNKNOWN, "No verdict yet"),
     "only chat": (_only_chat, Verdict.LOCAL, "Answering on site pays"),
+    "chat unsure, the rest sooner": (_chat_unsure, Verdict.LOCAL, "pays in speed for video, speech and inspection: 40.8 ms"),
     "chat slower, the rest sooner": (_chat_slower, Verdict.MIXED, "pays in speed for video, speech and inspection"),
 }
 
@@ -121,6 +131,12 @@ def test_a_value_without_interval_is_no_verdict(pilot: Pilot) -> None:
         for workload in site["workloads"]:
             workload["latency_ms"]["gain_p50"] = {"value": 40.0, "low": None, "high": None, "n": 4}
     assert decide(pilot).verdict is Verdict.UNKNOWN
+
+
+def test_the_unsure_are_named(pilot: Pilot) -> None:
+    _chat_unsure(pilot)
+    assert any("For chat · shop-01 and chat · plant-02 the pairs differ too much" in in_text(r) for r in decide(pilot).reasons)
+    assert next_steps(pilot)[0].what.startswith("Run longer")
 
 
 def test_names_may_hold_braces(pilot: Pilot) -> None:

@@ -35,6 +35,9 @@ def next_steps(pilot: Mapping[str, Any]) -> list[Step]:
     return steps[:STEPS_SHOWN]
 
 
+_OPEN = frozenset({Finding.UNKNOWN, Finding.UNSURE})
+
+
 def _balance(reader: PilotReader) -> Step | None:
     if not any(balance_warnings(site) for site in reader.sites):
         return None
@@ -46,12 +49,12 @@ def _balance(reader: PilotReader) -> Step | None:
 
 
 def _pairs(reader: PilotReader) -> Step | None:
-    missing = [w.label for w in reader.workloads if find(w) is Finding.UNKNOWN and w.number("requests/local")]
+    missing = [w.label for w in reader.workloads if find(w) in _OPEN and w.number("requests/local")]
     if not missing:
         return None
     return Step(
         what="Run longer, so that every workload is compared",
-        why=f"no paired comparison with the hub yet for {', '.join(missing)}",
+        why=f"too few pairs yet to compare with the hub for {', '.join(missing)}",
         command="nearhall up --seconds 600",
     )
 

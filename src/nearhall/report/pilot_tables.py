@@ -53,6 +53,7 @@ SO: dict[Finding, tuple[str, str]] = {
     Finding.LOCAL: ("local sooner", "yes"),
     Finding.EVEN: ("about even", "even"),
     Finding.HUB: ("hub sooner", "no"),
+    Finding.UNSURE: ("not sure yet", "even"),
     Finding.UNKNOWN: ("too few pairs", "even"),
 }
 

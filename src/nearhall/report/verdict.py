@@ -14,6 +14,8 @@ from nearhall.report.pilot_reader import PilotReader, SiteView, WorkloadView, el
 
 GAIN_MS_MIN = 1.0
 """Sooner by less than this is no reason to buy anything: no person notices it and the run's own noise is near it."""
+EVEN_MS_MAX = 5.0
+"""An interval around nought that stays within this says that there is little between them; a wider one says nothing yet."""
 CLOSURE_PERCENT_MAX = 5.0
 """Only for documents that do not say whether the books close: meters of class 1 can disagree by about 3 %, not by this."""
 
@@ -27,8 +29,10 @@ class Finding(Enum):
     """The whole interval says local is sooner, by something that matters."""
     EVEN = "even"
     HUB = "hub"
+    UNSURE = "unsure"
+    """The pairs differ too much among themselves."""
     UNKNOWN = "unknown"
-    """No pairs were compared."""
+    """Too few pairs, or none."""
 
 
 class Verdict(Enum):
@@ -65,22 +69,26 @@ def find(workload: WorkloadView) -> Finding:
     value, low, high = (workload.number(f"latency_ms/gain_p50/{key}") for key in ("value", "low", "high"))
     if value is None or low is None or high is None:
         return Finding.UNKNOWN
+    if high <= -GAIN_MS_MIN:
+        return Finding.HUB
+    trip = workload.link_rtt_ms
+    if trip is not None and trip < GAIN_MS_MIN:
+        return Finding.EVEN
     if low >= GAIN_MS_MIN:
-        trip = workload.link_rtt_ms
-        return Finding.LOCAL if trip is None or trip >= GAIN_MS_MIN else Finding.EVEN
-    return Finding.HUB if high <= -GAIN_MS_MIN else Finding.EVEN
+        return Finding.LOCAL
+    return Finding.EVEN if max(-low, high) <= EVEN_MS_MAX else Finding.UNSURE
 
 
 def decide(pilot: Mapping[str, Any]) -> Decision:
     """The verdict on a whole pilot."""
     reader = PilotReader(pilot)
     compared = [(workload, find(workload)) for workload in reader.workloads]
-    known = [(w, f) for w, f in compared if f is not Finding.UNKNOWN]
+    known = [(w, f) for w, f in compared if f not in {Finding.UNKNOWN, Finding.UNSURE}]
     verdict = _overall([finding for _, finding in known])
     unsupported = tuple(_unsupported(reader))
     return Decision(
         verdict=verdict,
-        sentence=_sentence(verdict, reader, known),
+        sentence=_sentence(verdict, reader, compared),
         reasons=tuple(_reasons(verdict, reader, compared)),
         rehearsed=_rehearsed(reader),
         unsupported=unsupported,
@@ -97,22 +105,27 @@ def _overall(findings: list[Finding]) -> Verdict:
     return Verdict.MIXED if Finding.LOCAL in kinds else Verdict.EVEN
 
 
-def _sentence(verdict: Verdict, reader: PilotReader, known: list[tuple[WorkloadView, Finding]]) -> Words:
+def _sentence(verdict: Verdict, reader: PilotReader, compared: list[tuple[WorkloadView, Finding]]) -> Words:
     trip = _trips(reader)
+    local = [(w, f) for w, f in compared if f is Finding.LOCAL]
     if verdict is Verdict.UNKNOWN:
         return said("No verdict yet: too few answers were compared with the hub's.")
     if verdict is Verdict.LOCAL:
-        return said(
-            "Answering on site pays in speed: {gain} sooner than the hub at a round trip of {trip}.", gain=_span(known), trip=trip
-        )
+        open_ = any(f is not Finding.LOCAL and w.number("requests/local") for w, f in compared)
+        whom = f" for {listed(_names(compared, {Finding.LOCAL}))}" if open_ else ""
+        words = "Answering on site pays in speed{whom}: {gain} sooner than the hub at a round trip of {trip}."
+        return said(words, whom=whom, gain=_span(local), trip=trip)
     if verdict is Verdict.MIXED:
-        local, rest = (listed(_names(known, wanted)) for wanted in (True, False))
-        words = "Answering on site pays in speed for {local}; the hub is as fast for {rest}, at a round trip of {trip}."
-        return said(words, local=local, rest=rest, trip=trip)
+        rest = [
+            f"the hub {how} for {listed(names)}"
+            for finding, how in ((Finding.EVEN, "is about as fast"), (Finding.HUB, "is sooner"))
+            if (names := _names(compared, {finding}))
+        ]
+        words = "Answering on site pays in speed for {local}; {rest}, at a round trip of {trip}."
+        return said(words, local=listed(_names(compared, {Finding.LOCAL})), rest=listed(rest), trip=trip)
     if verdict is Verdict.EVEN:
-        return said(
-            "At this round trip, {trip}, the hub answers about as fast: speed alone does not pay for a small site.", trip=trip
-        )
+        words = "At this round trip, {trip}, the hub answers about as fast: speed alone does not pay for a small site."
+        return said(words, trip=trip)
     return said("At this round trip, {trip}, the hub answers sooner: speed is no reason for a small site.", trip=trip)
 
 
@@ -124,6 +137,9 @@ def _reasons(verdict: Verdict, reader: PilotReader, compared: list[tuple[Workloa
         lines.insert(0, _left_over(compared))
     if any(w.chat and f is not Finding.UNKNOWN for w, f in compared):
         lines.append(said("Chat is compared by its time to the first token, in pairs."))
+    unsure = [w.label for w, f in compared if f is Finding.UNSURE]
+    if unsure:
+        lines.append(said("For {names} the pairs differ too much among themselves to tell yet.", names=listed(unsure)))
     missing = [w.label for w, f in compared if f is Finding.UNKNOWN and w.number("requests/local")]
     if missing:
         lines.append(said("Not compared, for want of pairs: {names}.", names=listed(missing)))
@@ -263,7 +279,7 @@ def _break_even(reader: PilotReader) -> list[tuple[str, Figure]]:
         (
             (value, w.label, w.figure("break_even_rtt_ms", ms))
             for w in reader.workloads
-            if (value := w.number("break_even_rtt_ms")) is not None
+            if find(w) not in {Finding.UNKNOWN, Finding.UNSURE} and (value := w.number("break_even_rtt_ms")) is not None
         ),
         key=lambda item: item[0],
     )
@@ -273,8 +289,8 @@ def _break_even(reader: PilotReader) -> list[tuple[str, Figure]]:
     return ends[:1] if ends[0][1].text == ends[1][1].text else ends
 
 
-def _names(known: list[tuple[WorkloadView, Finding]], local: bool) -> list[str]:
-    """Workloads that are sooner on site, or the others; with their site's name where the sites differ."""
-    hits = [w for w, f in known if (f is Finding.LOCAL) is local]
-    others = {w.id for w, f in known if (f is Finding.LOCAL) is not local}
+def _names(compared: list[tuple[WorkloadView, Finding]], wanted: set[Finding]) -> list[str]:
+    """Workloads with these findings; with their site's name where another site's differs."""
+    hits = [w for w, f in compared if f in wanted]
+    others = {w.id for w, f in compared if f not in wanted and f is not Finding.UNKNOWN}
     return list(dict.fromkeys(w.label if w.id in others else w.id for w in hits))
