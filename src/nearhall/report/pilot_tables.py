@@ -285,7 +285,7 @@ def energy(site: SiteView) -> list[tuple[str, Figure]]:
     ]
     category = site.reader.at(f"{site.pointer}/pue/category")
     interim = ", interim" if site.reader.at(f"{site.pointer}/pue/interim") else ""
-    label = f"PUE ({category}{interim})" if category else f"PUE{interim}"
+    label = f"PUE (category {category}{interim})" if category else f"PUE{interim}"
     return [*rows, (label, site.figure("pue/value", ratio, missing="too little energy to divide"))]
 
 
