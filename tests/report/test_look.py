@@ -41,6 +41,13 @@ def test_both_schemes_have_the_same_colours() -> None:
     assert DARK["paper"] in theme_script()
 
 
+def test_long_lists_end_in_a_count() -> None:
+    assert formats.listed([]) == ""
+    assert formats.listed(["a"]) == "a"
+    assert formats.listed(["a", "b", "c"]) == "a, b and c"
+    assert formats.listed(list("abcdefghij")) == "a, b, c, d, e and 5 more"
+
+
 @pytest.mark.parametrize(
     ("form", "value", "text"),
     [

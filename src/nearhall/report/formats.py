@@ -123,6 +123,12 @@ def plain(name: str) -> str:
     return name.replace("_", " ")
 
 
+LISTED_MAX = 6
+"""More names than this nobody reads in a sentence."""
+
+
 def listed(names: list[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""
+    """`a`, `a and b`, `a, b and c`, or the first few `and 5 more`."""
+    if len(names) > LISTED_MAX:
+        names = [*names[: LISTED_MAX - 1], f"{len(names) - LISTED_MAX + 1} more"]
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)

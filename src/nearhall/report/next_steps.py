@@ -8,6 +8,7 @@ from typing import Any
 
 from nearhall.core.evidence import Kind
 from nearhall.core.histogram import SAMPLES_NEEDED
+from nearhall.report.formats import listed
 from nearhall.report.pilot_reader import PilotReader
 from nearhall.report.verdict import Finding, balance_warnings, find
 
@@ -54,7 +55,7 @@ def _pairs(reader: PilotReader) -> Step | None:
         return None
     return Step(
         what="Run longer, so that every workload is compared",
-        why=f"too few pairs yet to compare with the hub for {', '.join(missing)}",
+        why=f"too few pairs yet to compare with the hub for {listed(missing)}",
         command="nearhall up --seconds 600",
     )
 
@@ -64,7 +65,7 @@ def _link(reader: PilotReader) -> Step | None:
         return None
     return Step(
         what="The round trip from your site to your hub or cloud region",
-        why="every hub latency, the gain and whether a site pays follow from it, and here it was simulated",
+        why="every hub latency, the gain and whether a site pays follow from it, and here it was not measured",
         command=LINK_COMMAND,
     )
 
@@ -74,7 +75,7 @@ def _power(reader: PilotReader) -> Step | None:
         return None
     return Step(
         what="Power at the feed, with a commissioned meter",
-        why="energy, PUE and cost rest on a virtual cabinet's model of a server, not on your equipment",
+        why="energy, PUE and cost rest on no commissioned instrument here, and not on your equipment",
         command=METER_COMMAND,
     )
 
@@ -97,7 +98,7 @@ def _tails(reader: PilotReader) -> Step | None:
         return None
     return Step(
         what="A longer run, for the slowest answers",
-        why=f"a p99 needs {SAMPLES_NEEDED[0.99]:,} answers; there are fewer for {', '.join(short)}",
+        why=f"a p99 needs {SAMPLES_NEEDED[0.99]:,} answers; there are fewer for {listed(short)}",
         command="nearhall up --seconds 3600",
     )
 

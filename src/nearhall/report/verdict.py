@@ -286,7 +286,9 @@ def _break_even(reader: PilotReader) -> list[tuple[str, Figure]]:
     if not found:
         return []
     ends = [(label, figure) for _, label, figure in (found[0], found[-1])]
-    return ends[:1] if ends[0][1].text == ends[1][1].text else ends
+    if ends[0][1].text == ends[1][1].text:
+        return [(ends[0][0], joined(ends[0][1].text, [figure for _, _, figure in found]))]
+    return ends
 
 
 def _names(compared: list[tuple[WorkloadView, Finding]], wanted: set[Finding]) -> list[str]:
