@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,6 +17,8 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import Connection
+from sqlalchemy.event import listen
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
 from nearhall.core.errors import InputError, TemporaryError
@@ -83,15 +85,15 @@ class SqliteStore:
         self._engine = sa.create_engine(
             f"sqlite:///{path}", poolclass=StaticPool, connect_args={"timeout": busy_s, "check_same_thread": False}
         )
-        sa.event.listen(self._engine, "connect", _prepare)
-        sa.event.listen(self._engine, "begin", _begin)
+        listen(self._engine, "connect", _prepare)
+        listen(self._engine, "begin", _begin)
         self._writing = self._engine.execution_options(nearhall_writes=True)
         try:
             with self._writing.begin() as connection:
                 _tables.create_all(connection)
                 version = int(self._fact(connection, "schema_version", str(SCHEMA_VERSION)))
                 self.hub_id = self._fact(connection, "hub_id", uuid4().hex)
-        except sa.exc.SQLAlchemyError as error:
+        except SQLAlchemyError as error:
             self._engine.dispose()
             raise TemporaryError(f"the hub's store {path} cannot be opened: {_plain(error)}") from error
         if version > SCHEMA_VERSION:
@@ -108,7 +110,7 @@ class SqliteStore:
 
     def add(self, site: str, outbox_id: str, records: Sequence[tuple[int, Record]]) -> int:
         """Stores records by number in one transaction; gives how far the row is whole."""
-        with self._lock, self._transaction(writes=True) as connection:
+        with self._transaction(writes=True) as connection:
             known = self._acknowledged(connection, site, outbox_id)
             rows: list[dict[str, object]] = []
             for number, record in sorted(records, key=lambda numbered: numbered[0]):
@@ -125,7 +127,7 @@ class SqliteStore:
 
     def acknowledged(self, site: str, outbox_id: str) -> int:
         """How far the row is whole; 0 for an unknown outbox."""
-        with self._lock, self._transaction() as connection:
+        with self._transaction() as connection:
             return self._acknowledged(connection, site, outbox_id)
 
     def records(self, start_s: float, end_s: float, *, site: str | None = None) -> Iterator[tuple[str, Record]]:
@@ -138,7 +140,7 @@ class SqliteStore:
         # By key, not by offset: what comes in while the period is read neither shifts nor repeats a page.
         page = query
         while True:
-            with self._lock, self._transaction() as connection:
+            with self._transaction() as connection:
                 rows = connection.execute(page).all()
             for row in rows:
                 yield str(row.site), _decoder.decode(row.body)
@@ -148,7 +150,7 @@ class SqliteStore:
 
     def span(self) -> tuple[float, float] | None:
         """Start of the first record and end of the last; None without records."""
-        with self._lock, self._transaction() as connection:
+        with self._transaction() as connection:
             first, last = connection.execute(sa.select(sa.func.min(_records.c.start_s), sa.func.max(_records.c.end_s))).one()
         return None if first is None else (float(first), float(last))
 
@@ -156,9 +158,10 @@ class SqliteStore:
         """Deletes records that ended before a moment; gives how many. Numbers stay acknowledged."""
         gone = 0
         while True:
-            old = sa.select(sa.literal_column("rowid")).select_from(_records).where(_records.c.end_s < moment_s)
-            statement = sa.delete(_records).where(sa.literal_column("rowid").in_(old.limit(FORGET_ROWS)))
-            with self._lock, self._transaction(writes=True) as connection:
+            row: sa.ColumnClause[int] = sa.literal_column("rowid", sa.Integer)
+            old = sa.select(row).select_from(_records).where(_records.c.end_s < moment_s)
+            statement = sa.delete(_records).where(row.in_(old.limit(FORGET_ROWS)))
+            with self._transaction(writes=True) as connection:
                 deleted = connection.execute(statement).rowcount
             gone += deleted
             if deleted < FORGET_ROWS:
@@ -166,12 +169,12 @@ class SqliteStore:
 
     def read(self, site: str, half: str) -> Versioned | None:
         """The half as it stands."""
-        with self._lock, self._transaction() as connection:
+        with self._transaction() as connection:
             return self._read(connection, site, half)
 
     def write(self, site: str, half: str, document: bytes, *, expected: int | None, now_s: float) -> Versioned:
         """Replaces the half, or raises Conflict."""
-        with self._lock, self._transaction(writes=True) as connection:
+        with self._transaction(writes=True) as connection:
             present = self._read(connection, site, half)
             version = 0 if present is None else present.version
             if expected is not None and expected != version:
@@ -184,13 +187,13 @@ class SqliteStore:
     def seen(self, row: SiteRow) -> None:
         """Inserts or updates a site."""
         fresh = {"last_seen_s": row.last_seen_s, "software": row.software, "boot_id": row.boot_id, "about": row.about}
-        with self._lock, self._transaction(writes=True) as connection:
+        with self._transaction(writes=True) as connection:
             statement = insert(_sites).values(site=row.site, first_seen_s=row.first_seen_s, **fresh)
             connection.execute(statement.on_conflict_do_update(index_elements=["site"], set_=fresh))
 
     def sites(self) -> Sequence[SiteRow]:
         """All sites, by name."""
-        with self._lock, self._transaction() as connection:
+        with self._transaction() as connection:
             rows = connection.execute(sa.select(_sites).order_by(_sites.c.site)).mappings().all()
         return [SiteRow(**row) for row in rows]
 
@@ -198,8 +201,17 @@ class SqliteStore:
         """Closes the file."""
         self._engine.dispose()
 
-    def _transaction(self, *, writes: bool = False) -> _Transaction:
-        return _Transaction(self._writing if writes else self._engine)
+    @contextmanager
+    def _transaction(self, *, writes: bool = False) -> Generator[Connection]:
+        """One transaction, alone; the engine's faults are told as ours."""
+        engine = self._writing if writes else self._engine
+        try:
+            with self._lock, engine.begin() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            raise TemporaryError(
+                f"the hub's store {'cannot keep this' if writes else 'does not answer'}: {_plain(error)}"
+            ) from error
 
     @staticmethod
     def _acknowledged(connection: Connection, site: str, outbox_id: str) -> int:
@@ -218,27 +230,6 @@ class SqliteStore:
     def _fact(connection: Connection, name: str, first: str) -> str:
         connection.execute(insert(_facts).values(name=name, value=first).on_conflict_do_nothing())
         return str(connection.execute(sa.select(_facts.c.value).where(_facts.c.name == name)).scalar_one())
-
-
-class _Transaction:
-    """`engine.begin()` with SQLAlchemy's faults told as ours."""
-
-    def __init__(self, engine: sa.Engine) -> None:
-        self._transaction = engine.begin()
-
-    def __enter__(self) -> Connection:
-        try:
-            return self._transaction.__enter__()
-        except sa.exc.SQLAlchemyError as error:
-            raise TemporaryError(f"the hub's store does not answer: {_plain(error)}") from error
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        try:
-            self._transaction.__exit__(kind, error, trace)  # type: ignore[arg-type]
-        except sa.exc.SQLAlchemyError as fault:
-            raise TemporaryError(f"the hub's store cannot keep this: {_plain(fault)}") from fault
-        if isinstance(error, sa.exc.SQLAlchemyError):
-            raise TemporaryError(f"the hub's store cannot keep this: {_plain(error)}") from error
 
 
 def _prepare(connection: Any, _: object) -> None:

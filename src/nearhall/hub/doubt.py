@@ -17,23 +17,23 @@ BUCKET_MAX = 10_000
 """Beyond either end of what a 64-bit float can hold in milliseconds; the wire's indexes are integers of any size."""
 
 
-def checked(record: Record, number: int) -> Record:
-    """The record, or in its place an empty one of the same window that says what was wrong, so that the loss is on record."""
+def checked(record: Record, number: int, now_s: float) -> Record:
+    """The record, or in its place an empty one of the same window that says what was wrong, so that the loss is on record.
+
+    A window that is none is dated by the hub's clock, `now_s`.
+    """
     fault = next(faults(record), None)
     if fault is None:
         return record
-    start = record.start_s if isfinite(record.start_s) else 0.0
-    end = record.end_s if isfinite(record.end_s) and start < record.end_s <= start + WINDOW_S_MAX else start + 1e-3
+    start, end = (record.start_s, record.end_s) if _is_window(record) else (now_s, now_s + 1e-3)
     text = f"record {number} was not understood and is not counted: {fault}"
     event = Event(at_s=end, kind="record_refused", text=text, level="error")
-    return Record(
-        start_s=start, end_s=end, boot_id=record.boot_id, gateway_id=record.gateway_id, gateway_up=False, events=[event]
-    )
+    return Record(start_s=start, end_s=end, boot_id=record.boot_id, gateway_up=False, events=[event])
 
 
 def faults(record: Record) -> Iterator[str]:
     """What is wrong with a record, in words."""
-    if not (isfinite(record.start_s) and isfinite(record.end_s)) or not 0 < record.end_s - record.start_s <= WINDOW_S_MAX:
+    if not _is_window(record):
         yield f"its window runs from {record.start_s} to {record.end_s}"
     if max(len(record.workloads), len(record.meters), len(record.outcomes)) > NAMES_MAX:
         yield f"it names more than {NAMES_MAX} workloads or instruments"
@@ -44,6 +44,11 @@ def faults(record: Record) -> Iterator[str]:
     link = record.link
     if min(link.sent_bytes, link.received_bytes, link.spooled_bytes) < 0:
         yield "a count of bytes is negative"
+
+
+def _is_window(record: Record) -> bool:
+    dated = isfinite(record.start_s) and isfinite(record.end_s) and record.start_s >= 0
+    return dated and 0 < record.end_s - record.start_s <= WINDOW_S_MAX
 
 
 def _workload_faults(name: str, stats: WorkloadStats) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from nearhall.core.evidence import Kind
 
@@ -41,11 +41,11 @@ class Ledger:
 
     def _count(self, value: Any, pointer: str, counted: dict[str, int]) -> None:
         if isinstance(value, Mapping):
-            for name, inner in value.items():
+            for name, inner in cast("Mapping[str, Any]", value).items():
                 if name not in NOT_FIGURES:
                     self._count(inner, f"{pointer}/{name}", counted)
         elif isinstance(value, list):
-            for index, inner in enumerate(value):
+            for index, inner in enumerate(cast("list[Any]", value)):
                 self._count(inner, f"{pointer}/{index}", counted)
         elif isinstance(value, int | float) and not isinstance(value, bool):
             counted[self.kind_of(pointer)] += 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from hashlib import sha256
 from hmac import compare_digest
 from typing import Annotated
@@ -41,9 +41,9 @@ def page_app(hub: Hub, *, token: str, hosts: frozenset[str], render: Render) -> 
     subscribers = 0
 
     @app.middleware("http")
-    async def guard(request: Request, go_on: Callable[[Request], AsyncIterator[Response]]) -> Response:
+    async def guard(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
         refusal = _refusal(request, token, hosts, cookie)
-        response = refusal if refusal is not None else await go_on(request)  # type: ignore[misc]
+        response = refusal if refusal is not None else await go_on(request)
         response.headers.update(NO_STORE)
         return response
 

@@ -24,6 +24,7 @@ from nearhall.wire.session import PROTOCOL, Ack, Batch, Hello, HubError, Reporte
 
 RECALL_CHUNK = 500
 """Records held at once while the live state is built again after a restart."""
+DAY_THAT_NEVER_COMES_S = 1e12
 FORGET_EVERY_S = 3600.0
 OffLoop = Callable[..., Coroutine[Any, Any, Any]]
 RECORDS_MAX = 5000
@@ -47,7 +48,7 @@ class Hub:
         """Builds the live state from the store, after a restart."""
         for row in await self._off_loop(self._store.sites):
             self._board.introduce(row.site, parse_about(row.about), row.last_seen_s)
-        rows = self._store.records(started_s, self._clock.utc() + 1.0)
+        rows = self._store.records(started_s, DAY_THAT_NEVER_COMES_S)  # a site's clock may run ahead of ours
         while chunk := await self._off_loop(lambda: list(islice(rows, RECALL_CHUNK))):
             for site, record in chunk:
                 self._board.add(site, record, None)
@@ -69,10 +70,10 @@ class Hub:
     async def telemetry(self, site: str, batch: Batch) -> Ack:
         """Keeps a batch durably, then shows it."""
         began = self._clock.monotonic()
-        numbered = [(item.number, checked(item.record, item.number)) for item in batch.records[:RECORDS_MAX]]
+        now = self._clock.utc()
+        numbered = [(item.number, checked(item.record, item.number, now)) for item in batch.records[:RECORDS_MAX]]
         before = await self._off_loop(self._store.acknowledged, site, batch.outbox_id)
         acknowledged = await self._off_loop(self._store.add, site, batch.outbox_id, numbered)
-        now = self._clock.utc()
         for number, record in numbered:
             if before < number <= acknowledged:
                 self._board.add(site, record, now)
