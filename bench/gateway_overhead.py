@@ -113,7 +113,7 @@ class Client:
         while b"\r\n\r\n" not in answer:
             answer += self.raw.recv(1 << 16)
         head, _, body = answer.partition(b"\r\n\r\n")
-        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        length = int(head.lower().partition(b"\r\ncontent-length: ")[2].partition(b"\r\n")[0])
         while len(body) < length:
             body += self.raw.recv(1 << 16)
         return head, body

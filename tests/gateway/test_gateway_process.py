@@ -153,7 +153,7 @@ def test_a_clock_outside_agrees_with_the_gateways(tmp_path, models):
             begun = time.perf_counter()
             raw.sendall(request)
             answer = raw.recv(65536)
-            length = int(answer.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+            length = int(answer.lower().partition(b"\r\ncontent-length: ")[2].partition(b"\r\n")[0])
             left = length + answer.index(b"\r\n\r\n") + 4 - len(answer)
             while left > 0:
                 left -= len(raw.recv(65536))

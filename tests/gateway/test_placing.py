@@ -272,3 +272,18 @@ def test_probes_repeat_what_may_leave_and_nothing_of_what_may_not(tmp_path):
 
     assert asyncio.run(tell("any", "open")) == (True, False)
     assert asyncio.run(tell("site", "closed")) == (False, True)
+
+
+def test_an_estimate_that_refuses_everybody_is_put_to_the_test(tmp_path):
+    async def tell():
+        async with rig(tmp_path, models=["double"]) as site:
+            lane = site.composed.plane.models.find("double").served.lane
+            lane.estimate = lane.estimate.__class__(25.0)
+            headers = {"x-nearhall-deadline-ms": "20"}
+            assert (await site.infer("double", [1, 2, 3, 4], headers)).reason == "deadline"
+            async with asyncio.timeout(10):
+                while (await site.infer("double", [1, 2, 3, 4], headers)).status != 200:
+                    pass
+            assert lane.estimate.service_ms < 25.0
+
+    story(tell())

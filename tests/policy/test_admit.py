@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nearhall.policy.admit import Estimate, expected_ms, queue_full, still_worth
+from nearhall.policy.admit import HALF_LIFE_S, Estimate, expected_ms, queue_full, still_worth
 
 milliseconds = st.floats(0, 1000, allow_nan=False)
 
@@ -46,3 +46,21 @@ def test_what_is_worth_running_at_the_head_of_the_queue():
     assert still_worth(10.0, None, 1e9, client_gone=False)
     assert not still_worth(10.0, 11.0, 2.0, client_gone=False)
     assert not still_worth(10.0, None, 1.0, client_gone=True)
+
+
+@given(st.floats(0, 1e4), st.floats(0, 100), st.floats(0, 100))
+def test_an_estimate_that_is_not_put_to_the_test_wears_off(service_ms, unseen_s, longer_s):
+    estimate = Estimate(service_ms)
+    assert estimate.aged(-1.0) == estimate
+    assert estimate.aged(unseen_s + longer_s).service_ms <= estimate.aged(unseen_s).service_ms <= service_ms
+
+
+def test_an_estimate_that_was_too_high_is_corrected():
+    """A limit of 1.5 ms, a service of 0.8 ms, an estimate of 20 ms from a bad moment: refusals end by themselves."""
+    estimate, refused_s = Estimate(20.0), 0.0
+    while estimate.aged(refused_s).service_ms > 1.5:
+        refused_s += 0.1
+    assert refused_s < 5.0
+    estimate = estimate.aged(refused_s).seen(0.8)
+    assert estimate.service_ms <= 1.5
+    assert Estimate(800.0).aged(HALF_LIFE_S).service_ms > 750.0

@@ -25,7 +25,7 @@ log = logging.getLogger("nearhall.gateway")
 
 _PREFIX = "/v2/models/"
 _FOR_WANT_OF_ROOM = frozenset({Reason.QUEUE_FULL, Reason.DEADLINE})
-STORM_S = 0.025
+STORM_S = 0.05
 """A client that comes back at once after a refusal waits this long for its next one: in a trial, eight such clients took the
 worker's time until it answered a quarter of what it could."""
 Handler = Callable[[Exchange], Awaitable[None]]

@@ -129,9 +129,8 @@ async def _here(call: Call, model: Model, request: ChatRequest, reason: Reason) 
 def _account(call: Call, served: Chat, told: _Told) -> None:
     ended_ms = call.spent_ms()
     service_ms = ended_ms - told.begun_ms
-    served.slots.total = served.slots.total.seen(service_ms)
-    if told.first_ms is not None:
-        served.slots.first_token = served.slots.first_token.seen(told.first_ms - told.begun_ms)
+    first_ms = None if told.first_ms is None else told.first_ms - told.begun_ms
+    served.slots.seen(first_token_ms=first_ms, total_ms=service_ms)
     if call.exchange.ask.probe:
         return
     call.plane.stats.answered(

@@ -47,7 +47,8 @@ class HubLink:
         self._fallback = fallback
         self._clock = clock
         self._timeout_s = timeout_s
-        self._expected: dict[str, Estimate] = {}
+        self._expected: dict[str, tuple[Estimate, float]] = {}
+        """By model, and when it was last seen (monotonic, seconds)."""
 
     @property
     def reachable(self) -> bool:
@@ -56,21 +57,27 @@ class HubLink:
 
     def state(self, model: str, *, deadline_stated: bool, lost: bool) -> HubState:
         """For the routing policy; `lost` when this very request has just failed to reach it."""
-        estimate = self._expected.get(model)
+        known = self._expected.get(model)
         unseen = 0.0 if deadline_stated else UNSEEN_MS
         return HubState(
             jurisdiction=self.jurisdiction,
             reachable=self.reachable and not lost,
-            expected_ms=unseen if estimate is None else estimate.service_ms,
+            expected_ms=unseen if known is None else self._aged(*known).service_ms if deadline_stated else known[0].service_ms,
         )
 
     def learn(self, model: str, took_ms: float) -> None:
         """One more observation of what the hub takes, the way there and back included (chat: to the first token)."""
         known = self._expected.get(model)
+        now = self._clock.monotonic()
         if known is not None:
-            self._expected[model] = known.seen(took_ms)
+            aged = self._aged(*known)
+            self._expected[model] = ((aged if took_ms < aged.service_ms else known[0]).seen(took_ms), now)
         elif len(self._expected) < ESTIMATES_MAX:
-            self._expected[model] = Estimate(took_ms)
+            self._expected[model] = (Estimate(took_ms), now)
+
+    def _aged(self, estimate: Estimate, seen_s: float) -> Estimate:
+        """Where the alternative is a refusal, an old estimate is put to the test; it is never made to look sooner than here."""
+        return estimate.aged(self._clock.monotonic() - seen_s)
 
     @asynccontextmanager
     async def exchange(self, request: ForwardRequest, *, probe: bool = False) -> AsyncGenerator[ForwardResponse]:

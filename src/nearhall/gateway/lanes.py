@@ -89,6 +89,7 @@ class Lane:
         self._wake: SimpleQueue[None] = SimpleQueue()
         """One entry for each job, and one to close: written in C, it wakes the worker faster than a Condition does."""
         self._running_since: float | None = None
+        self._passed_over_s: float | None = None
         self._closed = False
         self._thread = threading.Thread(target=self._work, name=f"lane-{name}", daemon=True)
         self._thread.start()
@@ -101,11 +102,20 @@ class Lane:
     def expected_ms(self, due_s: float, priority: int) -> float:
         """Until the answer of a request that arrived now: the run in progress, what is due before it, and its own run."""
         since = self._running_since
-        own = self.estimate.service_ms
+        own = self._aged(self._clock.monotonic()).service_ms
         left = 0.0 if since is None else own - (self._clock.monotonic() - since) * 1e3
         with self._lock:
             ahead = bisect_right(self._waiting, (due_s, priority, self._sequence + 1), key=_key)
         return expected_ms(ahead_ms=(ahead * own,), running_left_ms=left, own_ms=own)
+
+    def passed_over(self) -> None:
+        """Notes that a request went elsewhere, or nowhere, because of the estimate: from then on it ages until it is tested."""
+        if self._passed_over_s is None:
+            self._passed_over_s = self._clock.monotonic()
+
+    def _aged(self, now_s: float) -> Estimate:
+        since = self._passed_over_s
+        return self.estimate if since is None else self.estimate.aged(now_s - since)
 
     def submit(self, job: Job) -> asyncio.Future[Done]:
         """Queues a request; the caller has asked `waiting` against `limit` before.
@@ -149,7 +159,8 @@ class Lane:
         if job.gone():
             return ClientGoneError()
         deadline = None if job.deadline_s is None else job.deadline_s * 1e3
-        if not still_worth(begun * 1e3, deadline, self.estimate.service_ms, client_gone=False):
+        expected = self._aged(begun).service_ms
+        if not still_worth(begun * 1e3, deadline, expected, client_gone=False):
             return Expired(Reason.DEADLINE, "the deadline passed in the queue", retry_after_ms=None)
         cpu = time.thread_time()
         try:
@@ -160,7 +171,7 @@ class Lane:
             return self._fault(error)
         ended = self._clock.monotonic()
         service_ms = (ended - begun) * 1e3
-        self.estimate = self.estimate.seen(service_ms)
+        self.estimate, self._passed_over_s = self._aged(begun).seen(service_ms), None
         return Done(outputs, (begun - job.arrived_s) * 1e3, service_ms, (time.thread_time() - cpu) * 1e3)
 
     def _fault(self, error: Exception) -> BaseException:

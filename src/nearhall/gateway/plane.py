@@ -24,6 +24,7 @@ from nearhall.ports.clock import Clock
 RETRY_MS_MIN = 50
 """A client that comes back at once starves the workers: an immediate-retry storm took a trial to a quarter of its limit."""
 
+_BY_ESTIMATE = frozenset({Reason.DEADLINE, Reason.HUB_DEADLINE})
 _SAYS: dict[Reason, str] = {
     Reason.MODEL_UNKNOWN: "model {model!r} is not known here; GET /v1/models or POST /v2/repository/index lists what is",
     Reason.MODEL_NOT_READY: "model {model!r} is not ready here (loading, or its runtime is down), and no other place may answer",
@@ -112,6 +113,9 @@ def place(call: Call, lost: Lost) -> Decision:
     stated = rules.deadline_ms is not None
     hub = plane.hub.state(call.name, deadline_stated=stated, lost=lost.hub) if plane.hub is not None else None
     decision = route(ask, _local(call, lost), hub)
+    queue = None if call.model is None else queue_of(call.model)
+    if queue is not None and decision.reason in _BY_ESTIMATE:
+        queue.passed_over()
     if isinstance(decision, Refuse):
         raise _refused(call, decision)
     if not call.exchange.ask.probe:

@@ -31,6 +31,7 @@ class Slots:
         self._running: dict[int, float] = {}
         self._waiting: list[tuple[_Key, asyncio.Future[None]]] = []
         self._sequence = 0
+        self._passed_over_s: float | None = None
 
     @property
     def waiting(self) -> int:
@@ -45,8 +46,23 @@ class Slots:
             now = self._clock.monotonic()
             left = min(max(0.0, self.total.service_ms - (now - since) * 1e3) for since in self._running.values())
         return expected_ms(
-            ahead_ms=(ahead * self.total.service_ms / self._count,), running_left_ms=left, own_ms=self.first_token.service_ms
+            ahead_ms=(ahead * self.total.service_ms / self._count,), running_left_ms=left, own_ms=self._aged().service_ms
         )
+
+    def passed_over(self) -> None:
+        """Notes that a chat went elsewhere, or nowhere, because of the estimate: from then on it ages until it is tested."""
+        if self._passed_over_s is None:
+            self._passed_over_s = self._clock.monotonic()
+
+    def seen(self, *, first_token_ms: float | None, total_ms: float) -> None:
+        """Learns from one chat."""
+        self.total = self.total.seen(total_ms)
+        if first_token_ms is not None:
+            self.first_token, self._passed_over_s = self._aged().seen(first_token_ms), None
+
+    def _aged(self) -> Estimate:
+        since = self._passed_over_s
+        return self.first_token if since is None else self.first_token.aged(self._clock.monotonic() - since)
 
     @asynccontextmanager
     async def turn(self, *, due_s: float, deadline_s: float | None, priority: int) -> AsyncGenerator[None]:
@@ -58,7 +74,7 @@ class Slots:
         self._running[ticket] = self._clock.monotonic()
         try:
             deadline = None if deadline_s is None else deadline_s * 1e3
-            if not still_worth(self._clock.monotonic() * 1e3, deadline, self.first_token.service_ms, client_gone=False):
+            if not still_worth(self._clock.monotonic() * 1e3, deadline, self._aged().service_ms, client_gone=False):
                 raise Expired(Reason.DEADLINE, "the deadline passed in the queue", retry_after_ms=None)
             yield
         finally:

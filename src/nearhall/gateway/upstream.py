@@ -48,9 +48,8 @@ async def pass_through(call: Call, model: Model, served: Upstream, reason: Reaso
             await _broken_off(call, response, str(error))
             return
         ended = plane.clock.monotonic()
-    served.slots.total = served.slots.total.seen((ended - begun) * 1e3)
     started_ms = (begun - exchange.first_byte_s) * 1e3
-    served.slots.first_token = served.slots.first_token.seen(max(0.0, first_ms - started_ms))
+    served.slots.seen(first_token_ms=max(0.0, first_ms - started_ms), total_ms=(ended - begun) * 1e3)
     if response.status >= 500:
         plane.stats.refused(rules.workload, Reason.RUNTIME_FAILED)
     elif response.status >= 400:

@@ -13,6 +13,9 @@ FALL = 0.02
 """A decaying high quantile by asymmetric steps: up by a tenth of an overshoot, down by a fiftieth of an undershoot; with these
 weights a steady stream settles near its p90 (measured in the trials: 98 to 99 % in deadline)."""
 
+HALF_LIFE_S = 1.0
+TESTS_SHARE = 20.0
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -24,6 +27,15 @@ class Estimate:
         """The estimate after one more observation."""
         step = service_ms - self.service_ms
         return replace(self, service_ms=self.service_ms + (RISE if step > 0 else FALL) * step)
+
+    def aged(self, unseen_s: float) -> Estimate:
+        """The estimate after nothing was seen for a while: it halves again and again, so that it is put to the test.
+
+        An estimate that refuses everybody would never be corrected. Half of it lasts a second, or twenty times as long as
+        the service itself: what a test may cost in vain stays a small share of the lane's time.
+        """
+        half_life_s = max(HALF_LIFE_S, TESTS_SHARE * self.service_ms / 1e3)
+        return replace(self, service_ms=self.service_ms * 0.5 ** (max(0.0, unseen_s) / half_life_s))
 
 
 def expected_ms(*, ahead_ms: Iterable[float], running_left_ms: float, own_ms: float) -> float:
