@@ -109,7 +109,7 @@ def test_what_was_acknowledged_is_shown_again_after_kill_9(tmp_path: Path):
 def refused(config: Path) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "nearhall.cli.roots.hub", str(config)],
-        stdin=subprocess.DEVNULL,
+        input="",
         capture_output=True,
         text=True,
         timeout=60,
