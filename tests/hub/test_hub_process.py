@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,24 @@ def test_what_was_acknowledged_is_shown_again_after_kill_9(tmp_path: Path):
         assert process.stdin is not None
         process.stdin.close()
         assert process.wait(10) == 0, "it ends with its parent"
+
+
+def test_a_clean_stop_answers_who_waits_and_leaves_no_noise(tmp_path: Path):
+    shop = bundle(tmp_path, "shop-01")
+    with running(settings_of(tmp_path)) as (process, ports):
+        context = client_context(ca=str(shop.ca), cert=str(shop.cert), key=str(shop.key))
+        poll = http.client.HTTPSConnection("127.0.0.1", ports["api_port"], timeout=20, context=context)
+        poll.request("GET", "/api/v1/sites/shop-01/desired?after=0&wait_s=30")
+        page = http.client.HTTPConnection("127.0.0.1", ports["page_port"], timeout=20)
+        page.request("GET", "/api/v1/live/events", headers={"authorization": f"Bearer {TOKEN}"})
+        with closing(poll), closing(page), page.getresponse() as stream:
+            assert stream.readline().startswith(b"data: ")
+            process.send_signal(signal.SIGTERM)
+            with poll.getresponse() as answer:
+                assert answer.status == 304
+        assert process.wait(10) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
 
 
 def refused(config: Path) -> str:

@@ -143,7 +143,7 @@ async def _events(hub: Hub) -> AsyncIterator[bytes]:
     for site in first.sites:
         points[site.id] = site.points[-1].at_s if site.points else 0.0
     _, told = hub.live_after(points, 0)
-    while True:
+    while not hub.stopping:
         await hub.news(HEARTBEAT_S)
         state, told = hub.live_after(points, told)
         for site in state.sites:

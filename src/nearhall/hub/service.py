@@ -43,6 +43,15 @@ class Hub:
         self._changed: dict[str, asyncio.Event] = {}
         self._reported: dict[str, tuple[str, int]] = {}
         self._news = asyncio.Event()
+        self.stopping = False
+        """Set once by `stop`: whoever waits is answered, and nobody waits any more."""
+
+    def stop(self) -> None:
+        """Ends every long poll and every open page's stream, so that the program can stop at once and in order."""
+        self.stopping = True
+        self._news.set()
+        for changed in self._changed.values():
+            changed.set()
 
     async def recall(self, started_s: float) -> None:
         """Builds the live state from the store, after a restart."""
@@ -78,7 +87,7 @@ class Hub:
             if before < number <= acknowledged:
                 self._board.add(site, record, now)
         self._news.set()
-        self._news = asyncio.Event()
+        self._news = self._news if self.stopping else asyncio.Event()
         desired = await self._off_loop(self._store.read, site, "desired")
         took_ms = (self._clock.monotonic() - began) * 1e3
         version = 0 if desired is None else desired.version
@@ -93,7 +102,7 @@ class Hub:
             if present is not None and present.version != after:
                 return present
             left = deadline - self._clock.monotonic()
-            if left <= 0:
+            if left <= 0 or self.stopping:
                 return None
             try:
                 await asyncio.wait_for(changed.wait(), left)

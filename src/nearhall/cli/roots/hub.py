@@ -69,8 +69,9 @@ async def main(path: str) -> None:
     finally:
         halt.cancel()
         tasks[-1].cancel()
+        hub.stop()
         for server, _ in serving:
-            server.should_exit = server.force_exit = True
+            server.should_exit = True
         await asyncio.gather(*tasks, return_exceptions=True)
         executor.shutdown()
         store.close()
@@ -107,6 +108,7 @@ def _server(app: Any, api: Api | None) -> uvicorn.Server:
         log_level="warning",
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         lifespan="off",
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=STOP_S,
