@@ -30,6 +30,7 @@ def write_returns(layout: Layout, out: Path, ended: Ended) -> tuple[str, Mapping
     finally:
         store.close()
     pilot["players"] = ended.players  # what was seen from outside, beside what the sites counted themselves
+    pilot["evidence"]["/players"] = {"kind": "measured", "source": "counters and clock of the players, outside the product"}
     write_whole(out / "pilot.json", json.dumps(pilot, indent=1, ensure_ascii=False).encode())
     write_whole(out / "report.html", render_report(pilot).encode())
     closing = f"\nReport: {out / 'report.html'}\nFigures: {out / 'pilot.json'}\nRepeat: nearhall up {out / 'pilot.yaml'}"
