@@ -23,6 +23,8 @@ KNOWN_OPTIONS = frozenset({"context"})
 DEFAULT_CONTEXT = 2048
 """Tokens of prompt and answer together: SmolLM2's; larger models name theirs in `model.yaml`, options.context."""
 STOP_S = 3.0
+AT_ONCE = 8
+"""`genai_child.AT_ONCE_MAX`, which this module cannot import without the library."""
 
 log = logging.getLogger("nearhall.genai")
 _Waiting = tuple[asyncio.AbstractEventLoop, "asyncio.Queue[Piece | Fault]"]
@@ -52,6 +54,11 @@ class GenaiRuntime:
         self._alive = True
         self._keeper = threading.Thread(target=self._keep, daemon=True, name=f"genai-{file.model}")
         self._keeper.start()
+
+    @property
+    def slots(self) -> int:
+        """Answers at once: as many as the process decodes together."""
+        return AT_ONCE
 
     @property
     def alive(self) -> bool:

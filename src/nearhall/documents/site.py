@@ -1,0 +1,140 @@
+"""site.yaml: one small data center, written by `plan`, by `up` or by hand (schema `nearhall/site/v1`)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from nearhall.core.residency import Residency
+from nearhall.documents.up import Identifier
+
+Jurisdiction = Annotated[str, Field(pattern=r"^[A-Z]{2}(-[A-Z0-9]{1,3})?$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Feed(_Strict):
+    """The supply."""
+
+    phases: Literal[1, 3]
+    volts: float = Field(gt=0)
+    breaker_a: float = Field(gt=0)
+    code: Literal["IEC", "NEC"] = "IEC"
+    feeder: str | None = None
+
+
+class Cooling(_Strict):
+    """What carries the heat out."""
+
+    kind: Literal["dx", "free", "liquid", "fans"]
+    capacity_kw: float = Field(gt=0)
+    ashrae: Literal["A1", "A2", "A3", "A4", "H1"] = Field(default="A2", alias="class")
+
+
+class Ups(_Strict):
+    """What holds the site without mains."""
+
+    kw: float = Field(gt=0)
+    hold_min: float = Field(gt=0)
+
+
+class Envelope(_Strict):
+    """What the site may draw and shed."""
+
+    it_power_kw: float = Field(gt=0)
+    feed: Feed | None = None
+    cooling: Cooling | None = None
+    ups: Ups | None = None
+
+
+class Node(_Strict):
+    """One server."""
+
+    id: Identifier
+    hardware: str | None = None
+    http: str = Field(default="127.0.0.1:8080", pattern=r"^\S+:\d{1,5}$")
+    """HOST:PORT of its service port."""
+    memory_gib: float | None = Field(default=None, gt=0)
+
+    @property
+    def host(self) -> str:
+        """Where it listens."""
+        return self.http.rpartition(":")[0]
+
+    @property
+    def port(self) -> int:
+        """On which port."""
+        return int(self.http.rpartition(":")[2])
+
+
+class Meter(_Strict):
+    """One instrument."""
+
+    id: Identifier
+    position: Literal["feed", "ups_in", "ups_out", "pdu", "it", "cooling", "other"]
+    url: str = Field(pattern=r"^modbus://")
+    profile: str = "sdm630"
+    commissioning: str | None = None
+    """A commissioning record, relative to this file; without it the readings are `assumed`."""
+
+
+class Workload(_Strict):
+    """One stream of requests."""
+
+    id: Identifier
+    model: str = Field(min_length=1, max_length=128)
+    slo_p99_ms: float | None = Field(default=None, gt=0)
+    slo_ttft_ms: float | None = Field(default=None, gt=0)
+    """For chat: to the first token."""
+    priority: int = Field(default=0, ge=0, le=9)
+    residency: str = "any"
+
+    @field_validator("residency")
+    @classmethod
+    def _known_residency(cls, value: str) -> str:
+        Residency.parse(value)
+        return value
+
+
+class Limits(_Strict):
+    """What the site's disk may hold."""
+
+    outbox_mib: float = Field(default=256, gt=0)
+    models_gib: float = Field(default=20, gt=0)
+
+
+class SiteDocument(_Strict):
+    """The whole of site.yaml."""
+
+    schema_: Literal["nearhall/site/v1"] = Field(alias="schema")
+    id: Identifier
+    site_class: Literal["device", "micro", "distributed", "regional"] = Field(alias="class")
+    jurisdiction: Jurisdiction
+    hub: str | None = Field(default=None, pattern=r"^https://\S+$")
+    """The hub's control API; None for a site that stands alone."""
+    hub_gateway: str | None = Field(default=None, pattern=r"^https://\S+$")
+    """The hub's gateway, for what falls back."""
+    hub_jurisdiction: Jurisdiction | None = None
+    """Where the hub is; without it nothing that is bound to a jurisdiction leaves the site."""
+    envelope: Envelope
+    nodes: list[Node] = Field(min_length=1, max_length=1)
+    """One for now: several nodes behind one address come with `serve --front`."""
+    meters: list[Meter] = Field(default=[], max_length=64)
+    workloads: list[Workload] = Field(default=[], max_length=64)
+    limits: Limits = Limits()
+
+    @model_validator(mode="after")
+    def _distinct(self) -> SiteDocument:
+        for what, values in (
+            ("meters have the id", [meter.id for meter in self.meters]),
+            ("workloads have the id", [workload.id for workload in self.workloads]),
+            ("workloads have the model", [workload.model for workload in self.workloads]),
+        ):
+            twice = sorted({value for value in values if values.count(value) > 1})
+            if twice:
+                message = f"two {what} {twice[0]!r}; each needs its own"
+                raise ValueError(message)
+        return self
