@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -111,8 +112,13 @@ class PilotProcess:
 
 
 def _orphans() -> list[psutil.Process]:
-    """Processes whose parent was killed and that init adopted."""
-    return [process for process in psutil.process_iter() if process.ppid() == 1]
+    """Processes whose parent was killed and that init adopted; one that ends while it is looked at is none."""
+    found: list[psutil.Process] = []
+    for process in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess):
+            if process.ppid() == 1:
+                found.append(process)
+    return found
 
 
 def answers(port: int, path: str, *, seconds: float = 5.0) -> tuple[int, dict[str, str], float]:
