@@ -91,10 +91,16 @@ def commands_page() -> str:
 
 def _command(command: Any, path: str) -> Iterator[str]:
     if hasattr(command, "commands"):
+        if getattr(command, "invoke_without_command", False):
+            yield from _alone(command, path)
         for name, inner in sorted(command.commands.items()):
             yield from (f"### {path} {name}", "")
             yield from _command(inner, f"{path} {name}")
         return
+    yield from _alone(command, path)
+
+
+def _alone(command: Any, path: str) -> Iterator[str]:
     described = _plain(command.help or "")
     if not described:
         raise UndocumentedError(path)
