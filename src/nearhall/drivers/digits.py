@@ -4,6 +4,9 @@ It stands for a factory line's inspection: one small grey image in, a class out,
 Trained with a fixed seed and exported to ONNX; the held-out accuracy is written beside it.
 """
 
+# onnx, onnxruntime and scikit-learn come without types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportMissingTypeStubs=false
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -45,7 +48,7 @@ def train_digits() -> TrainedDigits:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # 60 iterations reach 98 % held out; more gain nothing
         model.fit(train_x, train_y)
-    accuracy = float((model.predict(test_x) == test_y).mean())
+    accuracy = float(np.mean(model.predict(test_x) == test_y))
     return TrainedDigits(onnx=_export(model.coefs_, model.intercepts_), accuracy=accuracy, held_out=len(test_y))
 
 

@@ -4,6 +4,9 @@ One thread and no spinning by default: spinning costs four to six times the CPU 
 (measured on two cores; the session option is ONNX Runtime's `session.intra_op.allow_spinning`).
 """
 
+# onnx, onnxruntime and scikit-learn come without types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportMissingTypeStubs=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence
