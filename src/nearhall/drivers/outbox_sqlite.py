@@ -21,6 +21,8 @@ CREATE TABLE IF NOT EXISTS records (number INTEGER PRIMARY KEY AUTOINCREMENT, si
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 """
 BUSY_S = 5.0
+DAMAGED = "malformed"
+"""What SQLite says of a file whose pages do not fit together, and what we say of one that fails its quick check."""
 
 
 class SqliteOutbox:
@@ -33,7 +35,7 @@ class SqliteOutbox:
         try:
             self._db = _opened(path)
         except sqlite3.DatabaseError as error:
-            if "not a database" not in str(error) and "malformed" not in str(error):
+            if not _damaged(error):
                 raise TemporaryError(f"the outbox {path} cannot be opened: {error}") from error
             aside = path.with_suffix(".damaged")
             path.replace(aside)
@@ -41,9 +43,15 @@ class SqliteOutbox:
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
             tell(f"the outbox was damaged; it was moved to {aside.name} and a new one begun")
             self._db = _opened(path)
-        self._outbox_id = self._fact("outbox_id", uuid.uuid4().hex.encode()).decode()
-        self._dropped = int(self._fact("dropped", b"0"))
-        self._bytes = int(self._db.execute("SELECT COALESCE(SUM(size), 0) FROM records").fetchone()[0])
+        try:
+            self._outbox_id = self._fact("outbox_id", uuid.uuid4().hex.encode()).decode()
+            self._dropped = int(self._fact("dropped", b"0"))
+            self._bytes = int(self._db.execute("SELECT COALESCE(SUM(size), 0) FROM records").fetchone()[0])
+            row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'records'").fetchone()
+            self._last = 0 if row is None else int(row[0])
+        except sqlite3.Error as error:
+            self._db.close()
+            raise TemporaryError(f"the outbox {path} cannot be opened: {error}") from error
 
     @property
     def outbox_id(self) -> str:
@@ -62,10 +70,8 @@ class SqliteOutbox:
 
     @property
     def next_number(self) -> int:
-        """The number that the next record will get."""
-        with self._lock:
-            row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'records'").fetchone()
-        return 1 if row is None else int(row[0]) + 1
+        """The number that the next record will get; never waits for the disk."""
+        return self._last + 1
 
     def append(self, record: bytes, *, keep: bytes | None = None) -> int:
         """Adds one record durably, with `keep` in the same transaction; drops the oldest beyond the bound.
@@ -87,7 +93,8 @@ class SqliteOutbox:
                 raise TemporaryError(f"the outbox cannot take a record: {error}") from error
             self._bytes += len(record) - freed
             self._dropped += dropped
-            return int(number or 0)
+            self._last = int(number or 0)
+            return self._last
 
     def kept(self) -> bytes | None:
         """The last `keep`."""
@@ -100,11 +107,14 @@ class SqliteOutbox:
         found: list[tuple[int, bytes]] = []
         size = 0
         with self._lock:
-            for number, body in self._db.execute("SELECT number, body FROM records ORDER BY number"):
-                size += len(body)
-                if found and size > limit_bytes:
-                    break
-                found.append((int(number), bytes(body)))
+            try:
+                for number, body in self._db.execute("SELECT number, body FROM records ORDER BY number"):
+                    size += len(body)
+                    if found and size > limit_bytes:
+                        break
+                    found.append((int(number), bytes(body)))
+            except sqlite3.Error as error:
+                raise TemporaryError(f"the outbox cannot be read: {error}") from error
         return found
 
     def acknowledge(self, number: int) -> None:
@@ -146,11 +156,18 @@ class SqliteOutbox:
         return first
 
 
+def _damaged(error: sqlite3.Error) -> bool:
+    return any(said in str(error) for said in ("not a database", DAMAGED))
+
+
 def _opened(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     try:
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("PRAGMA synchronous=FULL")
+        verdict = str(database.execute("PRAGMA quick_check(1)").fetchone()[0])
+        if verdict != "ok":
+            raise sqlite3.DatabaseError(f"{DAMAGED}: {verdict}")
         database.executescript(_SCHEMA)
     except sqlite3.Error:
         database.close()
