@@ -130,7 +130,7 @@ def test_memory_can_be_told_to_be_full():
 def test_a_full_disk_takes_nothing_and_half_of_nothing(tmp_path: Path):
     box = _sqlite(tmp_path)
     box.append(b"first", keep=b"one")
-    database = box._db  # noqa: SLF001 (SQLite's own bound on pages stands in for a full disk: it fails at the same place)
+    database = box._db
     pages = database.execute("PRAGMA page_count").fetchone()[0]
     database.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(TemporaryError, match="full"):
@@ -199,8 +199,8 @@ def test_a_closed_outbox_says_so_instead_of_breaking(tmp_path: Path):
 
 def test_it_syncs_every_record_to_the_disk(tmp_path: Path):
     box = _sqlite(tmp_path)
-    assert box._db.execute("PRAGMA synchronous").fetchone()[0] == 2  # noqa: SLF001 (2 is FULL)
-    assert box._db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"  # noqa: SLF001
+    assert box._db.execute("PRAGMA synchronous").fetchone()[0] == 2
+    assert box._db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
     box.close()
 
 

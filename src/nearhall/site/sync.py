@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from random import Random
 from typing import Any
 
@@ -16,7 +16,7 @@ from nearhall.ports.outbox import Outbox
 from nearhall.ports.uplink import Uplink, UplinkReply
 from nearhall.wire.session import BATCH_BYTES_MAX, WAIT_S_MAX, Desired, Reported
 from nearhall.wire.shadow import DesiredSite, parse_desired
-from nearhall.wire.site_session import Acknowledged, Complaint, HubClock, Outgoing, SiteSession
+from nearhall.wire.site_session import Acknowledged, Complaint, DesiredVersion, HubClock, Outgoing, SiteSession
 from nearhall.wire.telemetry import LinkWindow
 
 LONG_POLL_S = 25.0
@@ -73,7 +73,12 @@ class Sync:
         best = min(trips, default=None)
         middle = sorted(trip for trip, _ in trips)[len(trips) // 2] if trips else None
         link = LinkWindow(
-            sent_bytes=sent, received_bytes=received, rtt_ms=middle, up=self._up is not False, dropped=self._outbox.dropped
+            sent_bytes=sent,
+            received_bytes=received,
+            rtt_ms=middle,
+            up=self._up is not False,
+            spooled_bytes=self._outbox.spooled_bytes,
+            dropped=self._outbox.dropped,
         )
         return link, None if best is None else best[1]
 
@@ -81,10 +86,10 @@ class Sync:
         """Sends records for ever."""
         wait = 0.0
         while True:
-            pending = await self._off_loop(self._outbox.pending, BATCH_BYTES_MAX)
+            self._fresh.clear()
+            pending = await self._pending()
             outgoing = self._session.next(pending, next_number=self._outbox.next_number)
             if outgoing is None:
-                self._fresh.clear()
                 await self._until_fresh()
                 continue
             try:
@@ -127,6 +132,14 @@ class Sync:
         self._count(reply)
         return reply.status == 200
 
+    async def _pending(self) -> Sequence[tuple[int, bytes]]:
+        """The oldest records; none while the disk cannot be read, which the next look may change."""
+        try:
+            return await self._off_loop(self._outbox.pending, BATCH_BYTES_MAX)
+        except TemporaryError as error:
+            self._complain(str(error))
+            return []
+
     async def _until_fresh(self) -> None:
         try:
             await asyncio.wait_for(self._fresh.wait(), IDLE_S)
@@ -146,18 +159,31 @@ class Sync:
         for effect in self._session.answered(outgoing, reply.status, reply.body):
             match effect:
                 case Acknowledged(number):
-                    await self._off_loop(self._outbox.acknowledge, number)
+                    await self._forget(number)
                 case HubClock(now_s=hub_s, took_ms=took_ms):
                     trip_ms = max(0.0, reply.took_s * 1e3 - took_ms)
                     error_ms = (now - reply.took_s / 2 - hub_s) * 1e3 + took_ms / 2
                     self._round_trips = [*self._round_trips[-ROUND_TRIPS_KEPT:], (trip_ms, error_ms)]
                 case Complaint(text):
-                    if text != self._complained:
-                        self._tell("hub_refuses", text, "error")
-                    self._complained = text
+                    self._complain(text)
                     await asyncio.sleep(COMPLAINT_S)
-                case _:
-                    pass
+                case DesiredVersion(version):
+                    # A hub with a new store counts from the start again; what it wants now must not be taken for old.
+                    if version < self._desired_version:
+                        self._desired_version = 0
+
+    async def _forget(self, number: int) -> None:
+        """What the hub has; while the disk is full the records stay, are sent again and are passed over by the hub."""
+        try:
+            await self._off_loop(self._outbox.acknowledge, number)
+        except TemporaryError as error:
+            self._complain(str(error))
+            await asyncio.sleep(COMPLAINT_S)
+
+    def _complain(self, text: str) -> None:
+        if text != self._complained:
+            self._tell("hub_refuses" if text.startswith("the hub") else "spool_full", text, "error")
+        self._complained = text
 
     async def _desired(self, body: bytes, apply: Callable[[int, DesiredSite | None, str], Coroutine[Any, Any, None]]) -> None:
         try:
@@ -165,6 +191,9 @@ class Sync:
         except msgspec.DecodeError as error:
             self._tell("desired_refused", f"the desired document cannot be read: {error}", "warning")
             await asyncio.sleep(COMPLAINT_S)
+            return
+        if desired.version == self._desired_version:
+            await asyncio.sleep(COMPLAINT_S)  # a hub that answers with what we have would make this a busy loop
             return
         self._desired_version = desired.version
         try:

@@ -41,6 +41,8 @@ class Outgoing:
     timeout_s: float
     last_number: int = 0
     """The last record in it; 0 for none."""
+    made: int = 0
+    """Records made so far, as a hello says them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,6 @@ class SiteSession:
     def __init__(self, identity: SiteIdentity) -> None:
         self._identity = identity
         self._hub_id: str | None = None
-        self._acknowledged = 0
 
     @property
     def greeted(self) -> bool:
@@ -125,7 +126,7 @@ class SiteSession:
         """What an answer means. Whatever is not understood is a complaint, and the next exchange is a hello."""
         try:
             if status == 200 and sent.last_number == 0:
-                return self._welcomed(msgspec.json.decode(body, type=Welcome))
+                return self._welcomed(sent, msgspec.json.decode(body, type=Welcome))
             if status == 200:
                 return self._taken(sent, msgspec.json.decode(body, type=Ack))
         except msgspec.DecodeError as error:
@@ -149,13 +150,20 @@ class SiteSession:
             about=identity.about,
         )
         path = f"/api/v1/sites/{identity.site}/hello"
-        return Outgoing(method="POST", path=path, body=msgspec.json.encode(hello), timeout_s=EXCHANGE_S)
+        return Outgoing(method="POST", path=path, body=msgspec.json.encode(hello), timeout_s=EXCHANGE_S, made=next_number - 1)
 
-    def _welcomed(self, welcome: Welcome) -> Sequence[Effect]:
+    def _welcomed(self, sent: Outgoing, welcome: Welcome) -> Sequence[Effect]:
         if welcome.protocol != PROTOCOL:
             return [Complaint(f"the hub wants to speak version {welcome.protocol} of the session; this site speaks {PROTOCOL}")]
+        if welcome.acknowledged > sent.made:
+            # An old copy of the disk was put back: the hub would take new records for those that it has.
+            return [
+                Complaint(
+                    f"the hub has {welcome.acknowledged} records of this outbox, which made {sent.made}: it is an old copy; "
+                    "move outbox.db away"
+                )
+            ]
         self._hub_id = welcome.hub_id
-        self._acknowledged = welcome.acknowledged
         clock = HubClock(now_s=welcome.now_s, took_ms=0.0)
         return [*self._forget(welcome.acknowledged), clock, DesiredVersion(welcome.desired_version)]
 
@@ -164,7 +172,6 @@ class SiteSession:
         if ack.acknowledged > sent.last_number:
             self._hub_id = None
             return [Complaint(f"the hub acknowledges record {ack.acknowledged}, which it was not sent")]
-        self._acknowledged = ack.acknowledged
         return [*self._forget(ack.acknowledged), clock, DesiredVersion(ack.desired_version)]
 
     @staticmethod
