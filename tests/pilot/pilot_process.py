@@ -11,7 +11,6 @@ import sys
 import time
 import urllib.request
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -90,11 +89,11 @@ class PilotProcess:
     def pid(self, name: str) -> int | None:
         """The living process that runs with the settings file `name`; None when there is none at the moment."""
         wanted = str(self.out / "state" / "settings" / f"{name}.json")
-        for child in psutil.Process(self.process.pid).children(recursive=True) + _orphans():
+        for process in psutil.process_iter():
             try:
-                if wanted in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE:
-                    return child.pid
-            except psutil.NoSuchProcess:
+                if wanted in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
+                    return process.pid
+            except psutil.Error:
                 continue
         return None
 
@@ -109,16 +108,6 @@ class PilotProcess:
         """Posts to the link's control address, e.g. `cut?site=shop-01`."""
         control = self.settings("link")["control"]
         urllib.request.urlopen(urllib.request.Request(f"http://{control}/{command}", method="POST"), timeout=5).close()
-
-
-def _orphans() -> list[psutil.Process]:
-    """Processes whose parent was killed and that init adopted; one that ends while it is looked at is none."""
-    found: list[psutil.Process] = []
-    for process in psutil.process_iter():
-        with suppress(psutil.NoSuchProcess):
-            if process.ppid() == 1:
-                found.append(process)
-    return found
 
 
 def answers(port: int, path: str, *, seconds: float = 5.0) -> tuple[int, dict[str, str], float]:

@@ -46,5 +46,6 @@ def to_tensor(name: str, array: Array) -> Tensor:
         )
         return Tensor(name, BYTES, array.shape, memoryview(pack_rows(rows)), rows)
     flat = np.ascontiguousarray(array)
-    data = memoryview(flat.reshape(-1).view(np.uint8)) if flat.size else memoryview(b"")
+    octets: Any = flat.reshape(-1).view(np.uint8)
+    data = memoryview(octets) if flat.size else memoryview(b"")
     return Tensor(name, NAMES[flat.dtype], array.shape, data)

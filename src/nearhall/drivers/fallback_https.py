@@ -11,6 +11,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncGenerator
 from contextlib import suppress
+from typing import Any
 
 import httpcore
 
@@ -102,7 +103,7 @@ class HttpsFallback:
         await self._probes.aclose()
 
     async def _body(self, response: httpcore.Response, stream: object, answer: ForwardResponse) -> AsyncGenerator[bytes]:
-        connection = response.extensions["network_stream"].get_extra_info("socket")
+        connection: Any = response.extensions["network_stream"].get_extra_info("socket")  # pyright: ignore[reportUnknownMemberType]
         try:
             async for part in response.aiter_stream():
                 yield part
@@ -123,7 +124,8 @@ class HttpsFallback:
                         "GET", f"{self._origin}/v2/health/live", extensions={"timeout": timeout}
                     ) as response:
                         await response.aread()
-                        connection = response.extensions["network_stream"].get_extra_info("socket")
+                        stream: Any = response.extensions["network_stream"]  # pyright: ignore[reportUnknownMemberType]
+                        connection = stream.get_extra_info("socket")
                         sent, received = self._meter.added(connection) if connection is not None else (0, 0)
                     self.kept_warm.sent += sent
                     self.kept_warm.received += received

@@ -102,11 +102,12 @@ class Generator:
 
     def _read(self, answer: _Answer) -> None:
         finish: str | None = None
+        reasons: dict[str, str] = {"STOP": "stop", "LENGTH": "length"}
         while answer.handle.can_read():
             for output in answer.handle.read().values():
                 answer.ids.extend(output.generated_ids)
                 name = output.finish_reason.name
-                finish = {"STOP": "stop", "LENGTH": "length"}.get(name, finish)
+                finish = reasons.get(str(name)) or finish
         if answer.handle.get_status().name != "RUNNING" and finish is None:
             finish = "stop" if len(answer.ids) < answer.ask.max_tokens else "length"
         text = self._tokenizer.decode(answer.ids) if answer.ids else ""

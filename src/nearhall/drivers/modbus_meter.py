@@ -173,7 +173,7 @@ class ModbusMeter:
                     f"{self._where} refuses registers {first} to {first + count - 1}: is it a {self._profile.title}?"
                 )
             for quantity in group:
-                words = answer.registers[quantity.address - first :][: WORDS[quantity.form]]
+                words = list(answer.registers[quantity.address - first :][: WORDS[quantity.form]])
                 value = _number(words, quantity.form, low_word_first=self._profile.low_word_first) * quantity.scale
                 values[quantity.name] = value * (ratio if _through_transformer(quantity.name) else 1.0)
         return values

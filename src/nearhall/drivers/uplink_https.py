@@ -6,6 +6,7 @@ import gzip
 import ssl
 import time
 import zlib
+from typing import Any
 
 import httpcore
 
@@ -42,7 +43,8 @@ class HttpsUplink:
             async with self._pool.stream(
                 method, f"{self._origin}{path}", headers=headers, content=body, extensions={"timeout": timeout}
             ) as response:
-                connection = response.extensions["network_stream"].get_extra_info("socket")
+                stream: Any = response.extensions["network_stream"]  # pyright: ignore[reportUnknownMemberType]
+                connection = stream.get_extra_info("socket")
                 answer = await _bounded(response)
                 took = time.monotonic() - began
                 sent, received = self._meter.added(connection) if connection is not None else (0, 0)

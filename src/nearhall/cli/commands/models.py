@@ -122,18 +122,17 @@ def _licences() -> list[dict[str, str]]:
 
 def _installed(name: str) -> dict[str, str] | None:
     try:
-        about = metadata(name)
+        about: Any = metadata(name)  # an email.message.Message, whose `get` the protocol leaves out
     except PackageNotFoundError:
         return None
-    licence = about.get("License-Expression") or about.get("License") or ""
-    classified = [value.rpartition(" :: ")[2] for value in about.get_all("Classifier") or [] if value.startswith("License ::")]
-    short = licence.strip().splitlines()[0][:60] if licence.strip() else ", ".join(classified)
-    links = [value.partition(", ")[2] for value in about.get_all("Project-URL") or []]
-    return {
-        "what": f"{name} {about['Version']}",
-        "licence": short or "see its package",
-        "source": about.get("Home-page") or next(iter(links), ""),
-    }
+    licence = str(about.get("License-Expression") or about.get("License") or "").strip()
+    classifiers: list[str] = about.get_all("Classifier") or []
+    classified = [value.rpartition(" :: ")[2] for value in classifiers if value.startswith("License ::")]
+    short = licence.splitlines()[0][:60] if licence else ", ".join(classified)
+    project_urls: list[str] = about.get_all("Project-URL") or []
+    links = [value.partition(", ")[2] for value in project_urls]
+    source = str(about.get("Home-page") or next(iter(links), ""))
+    return {"what": f"{name} {about['Version']}", "licence": short or "see its package", "source": source}
 
 
 def _default_repository() -> Path:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nearhall.cabinet.registers import serial
 from nearhall.documents.up import Meter, Site, Up, Workload
 from nearhall.drivers.meter_profiles import PROFILES
 
@@ -299,20 +298,6 @@ def about(layout: Layout, site: Site) -> Json:
         "catalogue": {"id": hardware, **entry},
         "ups": {"rating_w": VIRTUAL_UPS_RATING_W},
     }
-
-
-def _class_percent(meter: Json) -> float | None:
-    """What the data sheet promises; a commissioning record may say otherwise, and its class comes with the readings."""
-    profile = PROFILES.get(meter["profile"])
-    return profile.class_percent if profile is not None else None
-
-
-def _virtual_identity(meter: Json, site: str, cabinet_port: int) -> Json:
-    start = f"modbus://127.0.0.1:{cabinet_port}/"
-    url = str(meter["url"])
-    if not url.startswith(start):
-        return {"virtual": False}
-    return {"virtual": True, "serial": serial(site, int(url.removeprefix(start)))}
 
 
 def _link_kind(layout: Layout) -> str:

@@ -148,6 +148,9 @@ def _room_for(path: Path, repository: Path) -> None:
         )
 
 
+_ZEROS: dict[str, Any] = {BYTES: "", "BOOL": False}
+
+
 def _serve(repository: Path) -> str:
     return f"nearhall serve --repository {repository} --http {DEFAULT_PORT}"
 
@@ -166,7 +169,7 @@ def _ask_tensors(model: str, inputs: Sequence[TensorShape]) -> str:
     described: list[dict[str, Any]] = []
     small = all(tensor.count <= CURL_VALUES_MAX for tensor in tensors)
     for item, tensor in zip(inputs, tensors, strict=True):
-        value: Any = "" if item.dtype == BYTES else (item.dtype == "never" if item.dtype == "BOOL" else 0)
+        value: Any = _ZEROS.get(item.dtype, 0)
         described.append(
             {
                 "name": item.name,

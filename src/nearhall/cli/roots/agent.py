@@ -106,6 +106,7 @@ async def main(path: str) -> None:
         await agent.run(stop, lambda: say_ready(port=settings.port))
     finally:
         local.close()
+        await stand_in.close()
         for meter in meters.values():
             await meter.close()
         await control.close()

@@ -7,7 +7,7 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -172,7 +172,7 @@ def _fetch_all(wanted: Sequence[Package], cache: Path, console: Console) -> dict
 
 
 @contextmanager
-def _bars(console: Console, absent: Sequence[Package]) -> Iterator[packages.Progress]:
+def _bars(console: Console, absent: Sequence[Package]) -> Generator[packages.Progress]:
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console, transient=True, disable=not absent) as bars:
         tasks = {package.name: bars.add_task(package.name, total=package.size) for package in absent}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -62,9 +64,8 @@ def _work(workload: Workload) -> Work:
             samples = load_sound(path, rate_hz=rate_hz, seconds_max=SOUND_SECONDS_MAX)
             return SpeechWork(model=workload.model, workload=workload.id, samples=samples, rate_hz=rate_hz)
         case "inspection":
-            from sklearn.datasets import load_digits
-
-            images, labels = load_digits(return_X_y=True)
+            sklearn_datasets: Any = import_module("sklearn.datasets")  # no types come with it
+            images, labels = sklearn_datasets.load_digits(return_X_y=True)
             return InspectionWork(model=workload.model, workload=workload.id, images=images, labels=labels, seed=workload.seed)
         case "chat":
             return ChatWork(model=workload.model, workload=workload.id, seed=workload.seed)
