@@ -205,53 +205,69 @@ FAULTS: Sequence[Fault] = (
 )
 
 
-@given(faults=st.lists(st.tuples(st.sampled_from(FAULTS), st.integers(0, 3)), max_size=40))
-def test_whatever_happens_all_arrive_once_in_order_and_none_is_forgotten_too_early(faults: list[tuple[Fault, int]]):
-    box, hub, session = Box(), Hub(), _session()
-    dropped: set[int] = set()
+class Story:
+    """A site and a hub, and every way in which an exchange between them can end."""
 
-    def exchange(fault: Fault) -> bool:
-        nonlocal session
-        sent = session.next(box.records, next_number=box.made + 1)
+    def __init__(self) -> None:
+        self.box, self.hub, self.session = Box(), Hub(), _session()
+        self.gone: set[int] = set()
+        """Records that the site is allowed to have lost: dropped by its bound, or held by a hub that is no more."""
+
+    def befalls(self, fault: Fault) -> None:
+        if fault == "another hub":
+            self.gone |= set(self.hub.stored)
+            self.hub = Hub(self.hub.name + "'")
+        elif fault == "oldest dropped" and self.box.records:
+            self.gone.add(self.box.records[0][0])
+            self.box.drop_oldest()
+        elif fault == "agent starts again":
+            self.session = _session()
+
+    def exchange(self, fault: Fault) -> bool:
+        sent = self.session.next(self.box.records, next_number=self.box.made + 1)
         if sent is None:
-            assert not box.records, "nothing to say although records wait"
+            assert not self.box.records, "nothing to say although records wait"
             return False
-        if fault == "lost on the way there":
-            session.lost()
+        answer = self._answer(sent, fault)
+        if answer is None:
+            self.session.lost()
             return True
-        status, body = (int(fault), b"{}") if fault in {"500", "401"} else hub.answer(sent)
-        if fault == "lost on the way back":
-            session.lost()
-            return True
-        if fault == "nonsense":
-            body = b"nonsense"
         for _ in range(2 if fault == "answered twice" else 1):
-            for effect in session.answered(sent, status, body):
-                if isinstance(effect, Acknowledged):
-                    durable = set(hub.stored) | dropped
-                    assert durable >= set(range(1, effect.number + 1)), "forgotten before it was durable"
-                    box.forget(effect.number)
+            self._take(sent, *answer)
         return True
 
+    def _answer(self, sent: Outgoing, fault: Fault) -> tuple[int, bytes] | None:
+        if fault == "lost on the way there":
+            return None
+        if fault in {"500", "401"}:
+            return int(fault), b"{}"
+        status, body = self.hub.answer(sent)
+        if fault == "lost on the way back":
+            return None
+        return status, b"nonsense" if fault == "nonsense" else body
+
+    def _take(self, sent: Outgoing, status: int, body: bytes) -> None:
+        for effect in self.session.answered(sent, status, body):
+            if isinstance(effect, Acknowledged):
+                durable = set(self.hub.stored) | self.gone
+                assert durable >= set(range(1, effect.number + 1)), "forgotten before it was durable"
+                self.box.forget(effect.number)
+
+
+@given(faults=st.lists(st.tuples(st.sampled_from(FAULTS), st.integers(0, 3)), max_size=40))
+def test_whatever_happens_all_arrive_once_in_order_and_none_is_forgotten_too_early(faults: list[tuple[Fault, int]]):
+    story = Story()
     for fault, new in faults:
         for _ in range(new):
-            box.add()
-        if fault == "another hub":
-            # Its store is new: it has nothing, and what the first one took is gone from the site. That is no loss of ours.
-            dropped |= set(hub.stored)
-            hub = Hub(hub.name + "'")
-        elif fault == "oldest dropped" and box.records:
-            dropped.add(box.records[0][0])
-            box.drop_oldest()
-        elif fault == "agent starts again":
-            session = _session()
-        exchange(fault)
-
+            story.box.add()
+        story.befalls(fault)
+        story.exchange(fault)
     exchanges = 0
-    while exchange("fine"):
+    while story.exchange("fine"):
         exchanges += 1
         assert exchanges <= 6, "a healthy link needs a hello, a batch, and at most one round more"
-    assert not box.records
-    assert set(hub.stored) | dropped >= set(range(1, box.made + 1))
+    hub = story.hub
+    assert not story.box.records
+    assert set(hub.stored) | story.gone >= set(range(1, story.box.made + 1))
     assert hub.stores == len(hub.stored), "nothing twice"
     assert all(start_s == number for number, start_s in hub.stored.items())

@@ -68,6 +68,8 @@ class Agent:
         self._held: list[tuple[bytes, bytes | None]] = []
         self._disk_full = False
         self._reported = ReportedSite(software=software)
+        self._delivered: ReportedSite | None = None
+        """The report that the hub has."""
         self._sequence = 0
         self._desired: DesiredSite | None = None
         self._cpu_before = 0.0
@@ -81,21 +83,20 @@ class Agent:
             tasks.append(asyncio.create_task(self._parts.sync.run()))
             tasks.append(asyncio.create_task(self._parts.sync.follow_desired(self._wish)))
             tasks.append(asyncio.create_task(self._report_now_and_then()))
-        tasks.append(asyncio.create_task(self._cut_records(stop)))
-        halt = asyncio.create_task(stop.wait())
+        cutting = asyncio.create_task(self._cut_records(stop))
         ready()
         try:
-            await asyncio.wait({halt, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-            for task in tasks:
-                if task.done() and not stop.is_set():
+            await asyncio.wait({cutting, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (cutting, *tasks):
+                if task.done():
                     task.result()
+            # `cutting` ends once `stop` is set, with the last record in the outbox; only then may the counters go.
             if self._settings.stop_gateway:
                 await self._parts.supervisor.stop_gateway(self._settings.stop_seconds_max)
         finally:
-            halt.cancel()
-            for task in tasks:
+            for task in (cutting, *tasks):
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(cutting, *tasks, return_exceptions=True)
             self._parts.results.close()
 
     def state(self) -> Mapping[str, Any]:
@@ -215,10 +216,10 @@ class Agent:
             return
         states = {model.name: model.state for model in self._models}
         up = self._parts.supervisor.gateway is not None
-        fresh = msgspec.structs.replace(self._reported, models=states, gateway_up=up, software=self._software)
-        if fresh == self._reported and self._sequence:
+        fresh = msgspec.structs.replace(self._reported, models=states, gateway_up=up)
+        if fresh == self._delivered:
             return
         self._sequence += 1
         document = json.loads(msgspec.json.encode(fresh))
         if await self._parts.sync.report(Reported(boot_id=self._boot_id, sequence=self._sequence, document=document)):
-            self._reported = fresh
+            self._delivered = fresh

@@ -26,6 +26,7 @@ class _Station:
     powers: list[float] = field(default_factory=list[float])
     last: Reading | None = None
     register_before: float | None = None
+    register_before_s: float = 0.0
     polls: int = 0
     missed: int = 0
     missed_in_a_row: int = 0
@@ -43,6 +44,7 @@ class MeterRoom:
     async def run(self) -> None:
         """Polls until cancelled; one slow or dead instrument does not hold up the others."""
         await asyncio.gather(*(self._poll(name, station) for name, station in self._stations.items()))
+        await asyncio.Event().wait()  # a site without instruments has nothing to poll, and its agent goes on
 
     def window(self) -> dict[str, MeterWindow]:
         """What each instrument said since the last call."""
@@ -93,16 +95,19 @@ def _window(station: _Station) -> MeterWindow:
         return MeterWindow(virtual=virtual, kind="simulated" if virtual else "assumed", missed=missed)
     register = reading.values.get(REGISTER)
     registers: list[float] = []
+    times: list[float] = []
     if register is not None:
         before = station.register_before
         # A register that went back was replaced or reset: the window has no energy, the next one has.
         registers = [before, register] if before is not None and register >= before else []
-        station.register_before = register
+        times = [station.register_before_s, reading.at_s] if registers else []
+        station.register_before, station.register_before_s = register, reading.at_s
     return MeterWindow(
         virtual=virtual,
         kind=reading.kind.value,
         power_w=sum(powers) / len(powers) if powers else None,
         register_kwh=registers,
+        register_s=times,
         values={name: value for name, value in reading.values.items() if name not in {POWER, REGISTER}},
         polls=polls,
         missed=missed,

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -17,9 +18,13 @@ WORKLOADS_MAX = 64
 DATAGRAM_BYTES_MAX = 1024
 
 
+_Name = Annotated[str, msgspec.Meta(pattern=r"^[\w.:-]{1,64}$")]
+"""A name, no sentence: what an application saw must not leave in it."""
+
+
 class _Result(msgspec.Struct, frozen=True):
-    workload: str
-    name: str
+    workload: _Name
+    name: _Name
     count: int = 1
     value: float = 0.0
 

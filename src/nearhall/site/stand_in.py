@@ -18,6 +18,9 @@ RETRY_AFTER_MS = 1000
 """Small models are ready again within seconds."""
 HEAD_BYTES_MAX = 16_384
 HEAD_SECONDS_MAX = 5.0
+LINGER_SECONDS_MAX = 2.0
+"""For what a client still sends: closing with its body unread would reset the connection, and the answer with it."""
+READ_BYTES = 65_536
 CONNECTIONS_MAX = 512
 BACKLOG = 512
 
@@ -25,12 +28,13 @@ BACKLOG = 512
 class StandIn:
     """Listens on `host:port` while it is asked to."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, connections_max: int = CONNECTIONS_MAX) -> None:
         self._host = host
         self._port = port
+        self._connections_max = connections_max
         self._server: asyncio.Server | None = None
         self._bound: socket.socket | None = None
-        self._open = 0
+        self._open: set[asyncio.StreamWriter] = set()
         self.answered = 0
         """Requests refused since the agent started."""
 
@@ -72,11 +76,25 @@ class StandIn:
         with suppress(TemporaryError):
             self.prepare()
 
+    async def close(self) -> None:
+        """Gives the port back and lets go of whoever is still connected."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
+        bound, self._bound = self._bound, None
+        if bound is not None:
+            bound.close()
+        for writer in self._open:
+            writer.transport.abort()
+        async with asyncio.timeout(LINGER_SECONDS_MAX):
+            while self._open:  # noqa: ASYNC110 (each ends within a turn or two of the loop)
+                await asyncio.sleep(0)
+
     async def _refuse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._open >= CONNECTIONS_MAX:
+        if len(self._open) >= self._connections_max:
             writer.transport.abort()
             return
-        self._open += 1
+        self._open.add(writer)
         try:
             async with asyncio.timeout(HEAD_SECONDS_MAX):
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -89,11 +107,14 @@ class StandIn:
                 b"connection: close",
             ]
             writer.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
-            async with asyncio.timeout(HEAD_SECONDS_MAX):
-                await writer.drain()
             self.answered += 1
+            async with asyncio.timeout(LINGER_SECONDS_MAX):
+                await writer.drain()
+                writer.write_eof()
+                while await reader.read(READ_BYTES):
+                    pass
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # a client that says nothing, too much, or leaves gets no answer
         finally:
-            self._open -= 1
+            self._open.discard(writer)
             writer.close()

@@ -21,6 +21,8 @@ from nearhall.site.stand_in import StandIn
 READY_POLL_S = 0.02
 """While a gateway starts: small models are ready within a second or two, and every poll is one small file."""
 READY_SECONDS_MAX = 60.0
+LOG_BYTES_MAX = 16 * 2**20
+"""Looked at when a gateway starts: what fills a log is a crash loop."""
 
 Tell = Callable[[str, str, str], None]
 """(kind, text, level) of an event."""
@@ -35,7 +37,7 @@ class GatewayProcess:
 
 
 class Supervisor:
-    """The gateway's keeper. `run` never returns by itself."""
+    """The gateway's keeper."""
 
     def __init__(self, *, command: list[str], pid_file: Path, log: Path, stand_in: StandIn, clock: Clock, tell: Tell) -> None:
         self._command = command
@@ -45,17 +47,18 @@ class Supervisor:
         self._clock = clock
         self._tell = tell
         self._crashes = 0
+        self._stopping = False
         self._child: subprocess.Popen[bytes] | None = None
         self.gateway: GatewayProcess | None = None
         """The gateway that serves now; None while there is none."""
 
     async def run(self) -> None:
-        """Adopts or starts the gateway, watches it, and starts it again, for ever."""
+        """Adopts or starts the gateway, watches it, and starts it again, until `stop_gateway`."""
         found = read_pid_file(self._pid_file)
         if found is not None:
             self._tell("gateway_adopted", f"the gateway (process {found.pid}) was alive and is adopted", "info")
             await self._watch(found)
-        while True:
+        while not self._stopping:
             began = self._clock.monotonic()
             await self._stand_in.listen()
             await self._start_and_watch()
@@ -63,7 +66,8 @@ class Supervisor:
             await asyncio.sleep(restart_wait_s(self._crashes))
 
     async def stop_gateway(self, seconds_max: float) -> None:
-        """Ends the gateway cleanly, or by force after `seconds_max`."""
+        """Ends the gateway cleanly, or by force after `seconds_max`; it is not started again."""
+        self._stopping = True
         gateway = self.gateway
         pid = gateway.pid if gateway is not None else (self._child.pid if self._child is not None else None)
         if pid is None:
@@ -81,10 +85,7 @@ class Supervisor:
             self._child.wait()
 
     async def _start_and_watch(self) -> None:
-        with self._log.open("ab") as log:
-            # A session of its own: it outlives this agent, and what ends the agent's terminal does not end it.
-            self._child = self._spawn(log)
-        child = self._child
+        child = self._child = self._spawned()
         gateway = await self._until_ready(child)
         if gateway is not None:
             self._tell("gateway_started", f"the gateway serves (process {gateway.pid})", "info")
@@ -93,9 +94,25 @@ class Supervisor:
         if gateway is None:
             self._tell("gateway_lost", f"the gateway ended while it started (exit code {code}); see {self._log.name}", "error")
 
-    def _spawn(self, log: BinaryIO) -> subprocess.Popen[bytes]:
-        """Not asyncio's own subprocess: its watcher belongs to this loop, and the gateway must outlive it."""
-        return subprocess.Popen(self._command, stdin=None, stdout=log, stderr=log, start_new_session=True)
+    def _spawned(self) -> subprocess.Popen[bytes]:
+        """Not asyncio's own subprocess: its watcher belongs to this loop, and the gateway must outlive it.
+
+        In a session of its own: what ends the agent's terminal does not end the gateway.
+        """
+        with self._opened_log() as log:
+            try:
+                return subprocess.Popen(self._command, stdin=None, stdout=log, stderr=log, start_new_session=True)
+            except OSError as error:
+                raise PermanentError(f"the gateway cannot be started: {self._command[0]}: {error.strerror}") from error
+
+    def _opened_log(self) -> BinaryIO:
+        """The gateway's log; a full one is put aside first, and a disk that takes none costs the log, not the service."""
+        try:
+            if self._log.exists() and self._log.stat().st_size > LOG_BYTES_MAX:
+                self._log.replace(self._log.with_suffix(".log.1"))
+            return self._log.open("ab")
+        except OSError:
+            return Path(os.devnull).open("ab")
 
     async def _until_ready(self, child: subprocess.Popen[bytes]) -> GatewayProcess | None:
         deadline = self._clock.monotonic() + READY_SECONDS_MAX
@@ -106,6 +123,7 @@ class Supervisor:
             if self._clock.monotonic() > deadline:
                 self._tell("gateway_lost", f"the gateway did not serve within {READY_SECONDS_MAX:.0f} s and is ended", "error")
                 child.kill()
+                return None
             await asyncio.sleep(READY_POLL_S)
         return None
 
@@ -128,7 +146,9 @@ class Supervisor:
             os.close(descriptor)
         self.gateway = None
         await self._stand_in.listen()
-        self._tell("gateway_lost", f"the gateway (process {gateway.pid}) ended; requests get 503 until it is back", "error")
+        if not self._stopping:
+            text = f"the gateway (process {gateway.pid}) ended; requests get 503 until it is back"
+            self._tell("gateway_lost", text, "error")
 
 
 async def _readable(descriptor: int, seconds_max: float | None) -> bool:
