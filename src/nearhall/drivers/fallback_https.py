@@ -11,12 +11,11 @@ import asyncio
 import ssl
 from collections.abc import AsyncGenerator
 from contextlib import suppress
-from typing import Any
 
 import httpcore
 
 from nearhall.core.errors import TemporaryError
-from nearhall.drivers.mutual_tls import checked_origin, pool
+from nearhall.drivers.mutual_tls import checked_origin, pool, socket_of
 from nearhall.drivers.tcp_info import LinkMeter
 from nearhall.ports.runtime import ForwardRequest, ForwardResponse, LinkUse
 
@@ -47,12 +46,16 @@ class HttpsFallback:
         self._reachable = True
         self._away = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
-        self.kept_warm = LinkUse()
-        """Bytes that health checks put on the link."""
+        self._kept_warm = LinkUse()
 
     def start(self) -> None:
         """Begins to keep the connections warm."""
         self._keeper = asyncio.create_task(self._keep_warm(), name="hub-health")
+
+    @property
+    def kept_warm_bytes(self) -> int:
+        """What health checks have put on the link so far, both ways."""
+        return self._kept_warm.sent + self._kept_warm.received
 
     @property
     def reachable(self) -> bool:
@@ -103,7 +106,7 @@ class HttpsFallback:
         await self._probes.aclose()
 
     async def _body(self, response: httpcore.Response, stream: object, answer: ForwardResponse) -> AsyncGenerator[bytes]:
-        connection: Any = response.extensions["network_stream"].get_extra_info("socket")  # pyright: ignore[reportUnknownMemberType]
+        connection = socket_of(response)
         try:
             async for part in response.aiter_stream():
                 yield part
@@ -124,11 +127,10 @@ class HttpsFallback:
                         "GET", f"{self._origin}/v2/health/live", extensions={"timeout": timeout}
                     ) as response:
                         await response.aread()
-                        stream: Any = response.extensions["network_stream"]  # pyright: ignore[reportUnknownMemberType]
-                        connection = stream.get_extra_info("socket")
+                        connection = socket_of(response)
                         sent, received = self._meter.added(connection) if connection is not None else (0, 0)
-                    self.kept_warm.sent += sent
-                    self.kept_warm.received += received
+                    self._kept_warm.sent += sent
+                    self._kept_warm.received += received
                     self._found()
                 except _FAULTS as error:
                     self._lost(error)

@@ -47,6 +47,11 @@ class MemoryFallback:
         """Whether the last exchange got through."""
         return self._reachable
 
+    @property
+    def kept_warm_bytes(self) -> int:
+        """There is nothing to keep warm."""
+        return 0
+
     async def forward(self, request: ForwardRequest, *, probe: bool = False) -> ForwardResponse:
         """Calls the application; raises TemporaryError while the link is cut."""
         await asyncio.sleep(self._one_way_s)

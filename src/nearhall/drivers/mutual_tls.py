@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 import ssl
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpcore
@@ -39,6 +41,12 @@ def pool(tls: tuple[str, str, str] | None, *, connections: int, idle_s: float) -
         keepalive_expiry=idle_s,
         retries=0,
     )
+
+
+def socket_of(response: httpcore.Response) -> socket.socket | None:
+    """The socket under a response's connection, for the kernel's counts; None where the transport shows none."""
+    untyped: Any = response
+    return untyped.extensions["network_stream"].get_extra_info("socket")
 
 
 def _is_loopback(host: str) -> bool:

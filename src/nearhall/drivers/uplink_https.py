@@ -6,12 +6,11 @@ import gzip
 import ssl
 import time
 import zlib
-from typing import Any
 
 import httpcore
 
 from nearhall.core.errors import TemporaryError
-from nearhall.drivers.mutual_tls import checked_origin, pool
+from nearhall.drivers.mutual_tls import checked_origin, pool, socket_of
 from nearhall.drivers.tcp_info import LinkMeter
 from nearhall.ports.uplink import UplinkReply
 from nearhall.wire.session import BODY_BYTES_MAX
@@ -43,8 +42,7 @@ class HttpsUplink:
             async with self._pool.stream(
                 method, f"{self._origin}{path}", headers=headers, content=body, extensions={"timeout": timeout}
             ) as response:
-                stream: Any = response.extensions["network_stream"]  # pyright: ignore[reportUnknownMemberType]
-                connection = stream.get_extra_info("socket")
+                connection = socket_of(response)
                 answer = await _bounded(response)
                 took = time.monotonic() - began
                 sent, received = self._meter.added(connection) if connection is not None else (0, 0)

@@ -59,4 +59,9 @@ class Control:
 
 def snapshot(plane: Plane) -> GatewayStats:
     """All counters, models and events."""
-    return plane.stats.snapshot(models=plane.models.states(), hub_reachable=None if plane.hub is None else plane.hub.reachable)
+    hub = plane.hub
+    return plane.stats.snapshot(
+        models=plane.models.states(),
+        hub_reachable=None if hub is None else hub.reachable,
+        hub_kept_warm_bytes=0 if hub is None else hub.kept_warm_bytes,
+    )

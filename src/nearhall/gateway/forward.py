@@ -51,6 +51,11 @@ class HubLink:
         """By model, and when it was last seen (monotonic, seconds)."""
 
     @property
+    def kept_warm_bytes(self) -> int:
+        """What health checks have put on the link so far, both ways."""
+        return self._fallback.kept_warm_bytes
+
+    @property
     def reachable(self) -> bool:
         """Whether the last exchange reached it."""
         return self._fallback.reachable

@@ -147,7 +147,7 @@ class Stats:
         self._events.append(event)
         self._events_total += 1
 
-    def snapshot(self, *, models: list[ModelState], hub_reachable: bool | None) -> GatewayStats:
+    def snapshot(self, *, models: list[ModelState], hub_reachable: bool | None, hub_kept_warm_bytes: int = 0) -> GatewayStats:
         """All of it as it travels."""
         return GatewayStats(
             gateway_id=self.gateway_id,
@@ -159,6 +159,7 @@ class Stats:
             events=list(self._events),
             events_total=self._events_total,
             hub_reachable=hub_reachable,
+            hub_kept_warm_bytes=hub_kept_warm_bytes,
             in_flight=self.in_flight,
             cpu_s=self._cpu_s(),
         )

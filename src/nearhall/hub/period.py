@@ -56,16 +56,23 @@ class MeterSum:
         if len(window.register_kwh) != 2:
             return
         first, last = window.register_kwh
-        lasted = record
-        if self.last_kwh is not None and self.last_kwh <= first and self._read_s <= record.start_s:
+        lasted = _read_span(window, record)
+        if self.last_kwh is not None and self.last_kwh <= first and self._read_s <= lasted.start_s:
             # The register ran on while no record was cut (the agent was away): it still knows.
-            first, lasted = self.last_kwh, Span(self._read_s, record.end_s)
+            first, lasted = self.last_kwh, Span(self._read_s, lasted.end_s)
         if last >= first:
             inside = lasted.overlap_s(period)
             self.energy_kwh += (last - first) * inside / lasted.seconds
             self.covered_s += inside
         self.first_kwh = first if self.first_kwh is None else self.first_kwh
-        self.last_kwh, self._read_s = last, record.end_s
+        self.last_kwh, self._read_s = last, lasted.end_s
+
+
+def _read_span(window: MeterWindow, record: Span) -> Span:
+    """The time between the two polls of a window's register; the window itself where an older site does not say."""
+    if len(window.register_s) == 2 and window.register_s[1] > window.register_s[0]:
+        return Span(window.register_s[0], window.register_s[1])
+    return record
 
 
 @dataclass(slots=True)

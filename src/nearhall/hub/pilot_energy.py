@@ -17,6 +17,8 @@ POSITIONS = ("feed", "ups_in", "ups_out", "pdu", "it", "cooling", "other")
 NAMED = {"ups_in_kwh": "ups_in", "ups_out_kwh": "ups_out", "it_kwh": "it", "cooling_kwh": "cooling"}
 """Figures of `energy` that are one position's own."""
 JOULES_PER_KWH = 3.6e6
+MOMENTS_S = 0.5
+"""Of reading: a register steps up to five times a second in the virtual cabinet, once a second in common meters, at both ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +39,8 @@ class Books:
             if seen is None or seen.covered_s <= 0 or about.position not in POSITIONS:
                 continue
             kwh = seen.energy_kwh * period.span.seconds / seen.covered_s
-            metered = MeteredEnergy(kwh=kwh, class_percent=about.class_percent)
+            moments = min(100.0, 100.0 * MOMENTS_S / seen.covered_s)
+            metered = MeteredEnergy(kwh=kwh, class_percent=about.class_percent, moments_percent=moments)
             before = energy.get(about.position)
             energy[about.position] = metered if before is None else _both(before, metered)
             kind = seen.kind or Kind.ASSUMED

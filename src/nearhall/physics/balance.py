@@ -28,11 +28,15 @@ class MeteredEnergy:
 
     kwh: float
     class_percent: float | None = None
+    moments_percent: float = 0.0
+    """What the moments of reading may add: registers are read one after the other, and step, within a second or so; over a long
+    period this vanishes."""
 
     @property
     def tolerance_kwh(self) -> float:
-        """What the meter's class allows it to be off."""
-        return self.kwh * (DEFAULT_CLASS_PERCENT if self.class_percent is None else self.class_percent) / 100.0
+        """What the meter's class and the moments of reading allow it to be off."""
+        accuracy = DEFAULT_CLASS_PERCENT if self.class_percent is None else self.class_percent
+        return self.kwh * hypot(accuracy, self.moments_percent) / 100.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

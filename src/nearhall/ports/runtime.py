@@ -157,6 +157,11 @@ class Fallback(Protocol):
         """Whether the last exchange or probe reached the hub; True before the first."""
         ...
 
+    @property
+    def kept_warm_bytes(self) -> int:
+        """What health checks have put on the link so far, both ways."""
+        ...
+
     async def forward(self, request: ForwardRequest, *, probe: bool = False) -> ForwardResponse:
         """Sends a request to the hub over a warm connection; probes have connections of their own.
 

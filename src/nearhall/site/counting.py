@@ -32,6 +32,7 @@ class Window(msgspec.Struct, frozen=True):
     workloads: dict[str, WorkloadStats]
     events: list[Event]
     cpu_s: float
+    kept_warm_bytes: int = 0
 
 
 def added(now: GatewayStats, before: GatewayStats | None) -> Window:
@@ -43,7 +44,9 @@ def added(now: GatewayStats, before: GatewayStats | None) -> Window:
     fresh = min(now.events_total - told, len(now.events))
     events = now.events[len(now.events) - fresh :] if fresh > 0 else []
     cpu = now.cpu_s - (before.cpu_s if same and before is not None else 0.0)
-    return Window({name: stats for name, stats in workloads.items() if stats != _NOTHING}, list(events), max(0.0, cpu))
+    warm = now.hub_kept_warm_bytes - (before.hub_kept_warm_bytes if same and before is not None else 0)
+    busy = {name: stats for name, stats in workloads.items() if stats != _NOTHING}
+    return Window(busy, list(events), max(0.0, cpu), max(0, warm))
 
 
 def remembered(stats: GatewayStats) -> bytes:

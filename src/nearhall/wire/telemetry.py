@@ -136,6 +136,8 @@ class GatewayStats(msgspec.Struct, frozen=True, omit_defaults=True):
     events_total: int = 0
     hub_reachable: bool | None = None
     """None without a hub."""
+    hub_kept_warm_bytes: int = 0
+    """Put on the link by health checks of the hub, both ways."""
     in_flight: int = 0
     cpu_s: float = 0.0
     """CPU seconds of the gateway and its children since they started."""
@@ -151,6 +153,9 @@ class MeterWindow(msgspec.Struct, frozen=True, omit_defaults=True):
     """Mean of the polls in the window; for pictures. Energy comes from the registers."""
     register_kwh: list[float] = []
     """[at the last poll of the window before, at the last poll of this one]; empty while unknown."""
+    register_s: list[float] = []
+    """When those two polls were, seconds since 1970 UTC: instruments are not read at the same moment, and their energies are only
+    comparable over the time that each was really read for."""
     values: dict[str, float] = {}
     """Everything else of the last poll, by quantity with its unit last."""
     polls: int = 0

@@ -61,7 +61,13 @@ def stop_event(*, with_stdin: bool) -> asyncio.Event:
                 loop.remove_reader(0)
                 stop.set()
 
-        loop.add_reader(0, readable)
+        try:
+            loop.add_reader(0, readable)
+        except (OSError, PermissionError) as error:
+            right = "start it with a pipe, or leave exit_with_stdin out"
+            raise InputError(
+                "standard input cannot be watched (it is a file or /dev/null)", where="exit_with_stdin", right=right
+            ) from error
     return stop
 
 
