@@ -7,13 +7,14 @@ answer the identification is taken for what it is commissioned as.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import msgspec
 from pymodbus.client import AsyncModbusTcpClient
 from pymodbus.exceptions import ModbusException
 
@@ -28,6 +29,8 @@ DEFAULT_PORT = 502
 REGISTERS_MAX = 80
 """In one read; Modbus allows 125, the SDM630 80."""
 VIRTUAL_VENDOR = "nearhall"
+SILENCES_BELIEVED = 3
+"""Times in a row that a device may leave its identification unanswered before it is read without one."""
 
 logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # what fails is told by our own errors
 
@@ -76,16 +79,18 @@ def find_profile(name: str) -> Profile:
 
 def read_commissioning(path: Path) -> Commissioning:
     """A commissioning record (JSON); raises InputError naming the missing field."""
-    fields = Commissioning.__dataclass_fields__
+    right = f"JSON with {', '.join(Commissioning.__dataclass_fields__)}"
     try:
-        plain = json.loads(path.read_bytes())
-        return Commissioning(**{name: plain[name] for name in fields})
+        record = msgspec.json.decode(path.read_bytes(), type=Commissioning)
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})", where=str(path), right="name a commissioning record") from error
-    except (ValueError, TypeError, KeyError) as error:
-        raise InputError(
-            f"is no commissioning record ({error})", where=str(path), right=f"JSON with {', '.join(fields)}"
-        ) from error
+    except msgspec.DecodeError as error:
+        raise InputError(f"is no commissioning record ({error})", where=str(path), right=right) from error
+    if record.ct_ratio <= 0 or record.meter_class_percent <= 0:
+        raise InputError("is no commissioning record (class and CT ratio are above 0)", where=str(path), right=right)
+    if not all((record.serial, record.commissioned_by, record.commissioned_on)):
+        raise InputError("is no commissioning record (serial, who and when are empty)", where=str(path), right=right)
+    return record
 
 
 class ModbusMeter:
@@ -100,6 +105,7 @@ class ModbusMeter:
         self._commissioning = commissioning
         self._identity: MeterIdentity | None = None
         self._client: AsyncModbusTcpClient | None = None
+        self._silences = 0
 
     @property
     def identity(self) -> MeterIdentity | None:
@@ -111,8 +117,12 @@ class ModbusMeter:
         try:
             client = await self._connected()
             if self._identity is None:
-                self._identity = await self._identify(client)
+                identity = await self._identify(client)
+                client = await self._connected()
+            else:
+                identity = self._identity
             values = await self._values(client)
+            self._identity = identity
         except (ModbusException, OSError, TimeoutError) as error:
             await self.close()
             raise TemporaryError(f"{self._where} does not answer ({_plain(error)})") from error
@@ -139,10 +149,7 @@ class ModbusMeter:
         return client
 
     async def _identify(self, client: AsyncModbusTcpClient) -> MeterIdentity:
-        texts: dict[int, str] = {}
-        answer = await client.read_device_information(read_code=3, object_id=0, device_id=self._address.unit)
-        if not answer.isError():
-            texts = {number: bytes(text).decode("latin-1") for number, text in getattr(answer, "information", {}).items()}
+        texts = await self._identification(client)
         vendor, product, serial = texts.get(0, ""), texts.get(1, ""), texts.get(6, "")
         virtual = vendor == VIRTUAL_VENDOR and (product.startswith("virtual") or serial.startswith("VIRTUAL"))
         record = self._commissioning
@@ -156,6 +163,23 @@ class ModbusMeter:
             class_percent=record.meter_class_percent if record is not None and not virtual else self._profile.class_percent,
         )
 
+    async def _identification(self, client: AsyncModbusTcpClient) -> dict[int, str]:
+        """The device's texts by object id; none from a device that refuses to name itself, or is silent each time.
+
+        One lost answer must not make a virtual device pass for a real one, so silence is believed after SILENCES_BELIEVED.
+        """
+        try:
+            answer = await client.read_device_information(read_code=3, object_id=0, device_id=self._address.unit)
+        except (ModbusException, TimeoutError):
+            self._silences += 1
+            if self._silences < SILENCES_BELIEVED:
+                raise
+            await self.close()
+            return {}
+        if answer.isError():
+            return {}
+        return {number: bytes(text).decode("latin-1") for number, text in getattr(answer, "information", {}).items()}
+
     def _kind(self) -> Kind:
         if self._identity is not None and self._identity.virtual:
             return Kind.SIMULATED
@@ -168,14 +192,15 @@ class ModbusMeter:
             count = group[-1].address + WORDS[group[-1].form] - first
             read = client.read_input_registers if self._profile.function == 4 else client.read_holding_registers
             answer = await read(first, count=count, device_id=self._address.unit)
-            if answer.isError():
+            if answer.isError() or len(answer.registers) != count:
                 raise PermanentError(
                     f"{self._where} refuses registers {first} to {first + count - 1}: is it a {self._profile.title}?"
                 )
             for quantity in group:
                 words = list(answer.registers[quantity.address - first :][: WORDS[quantity.form]])
                 value = _number(words, quantity.form, low_word_first=self._profile.low_word_first) * quantity.scale
-                values[quantity.name] = value * (ratio if _through_transformer(quantity.name) else 1.0)
+                if isfinite(value):  # some meters say NaN for a power factor without a load; that is no figure
+                    values[quantity.name] = value * (ratio if _through_transformer(quantity.name) else 1.0)
         return values
 
 
