@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from nearhall.core.errors import PermanentError
+from nearhall.policy.backoff import crashes_after, restart_wait_s
 
 READY = b"READY "
 READY_SECONDS_MAX = 90.0
 """A gateway that loads four small models on two busy cores needs a few seconds; more than this is a fault to be told."""
 STOP_SECONDS_MAX = 15.0
 """Longer than any program's own drain (gateway 5 s, players 5 s); then the process is killed."""
-RESTART_SECONDS = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
-"""Waits before the first, second, ... start after a crash; the last one repeats."""
-HEALTHY_SECONDS = 60.0
-"""A process that lived this long starts its row of waits anew."""
+STARTS_MAX = 5
+"""Of a program that never served: then the pilot gives up and shows the end of its log."""
 LINE_BYTES_MAX = 4 * 1024 * 1024
 """The players' closing report is one line; nothing else is longer than a screen."""
 
@@ -109,12 +108,12 @@ class Running:
                 if not self.ready.done():
                     self._fail(code)
                 return
-            if not self.ready.done() and crashes >= len(RESTART_SECONDS) - 1:
+            if not self.ready.done() and crashes >= STARTS_MAX:
                 self._fail(code)
                 return
-            crashes = 0 if loop.time() - began > HEALTHY_SECONDS else crashes + 1
+            crashes = crashes_after(crashes, loop.time() - began)
             self._tell(f"{self.program.name} ended ({_ending(code)}) and is started again")
-            await asyncio.sleep(RESTART_SECONDS[min(crashes - 1, len(RESTART_SECONDS) - 1)] if crashes else 0)
+            await asyncio.sleep(restart_wait_s(crashes))
 
     async def _run_once(self) -> int:
         self.starts += 1
