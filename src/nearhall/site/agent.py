@@ -122,7 +122,8 @@ class Agent:
         last = False
         while not last:
             with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), max(0.0, self._settings.window_s - (clock.monotonic() - start_mono)))
+                async with asyncio.timeout(max(0.0, self._settings.window_s - (clock.monotonic() - start_mono))):
+                    await stop.wait()
             last = stop.is_set()  # looked at before the cut: what happens during it belongs to one more record
             now_mono, now_utc = clock.monotonic(), clock.utc()
             lasted = now_mono - start_mono

@@ -157,7 +157,8 @@ async def _readable(descriptor: int, seconds_max: float | None) -> bool:
     ended = asyncio.Event()
     loop.add_reader(descriptor, ended.set)
     try:
-        await asyncio.wait_for(ended.wait(), seconds_max)
+        async with asyncio.timeout(seconds_max):
+            await ended.wait()
     except TimeoutError:
         return False
     finally:

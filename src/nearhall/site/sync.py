@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from random import Random
 from typing import Any
 
@@ -141,10 +142,10 @@ class Sync:
             return []
 
     async def _until_fresh(self) -> None:
-        try:
-            await asyncio.wait_for(self._fresh.wait(), IDLE_S)
-        except TimeoutError:
-            return
+        # Not `wait_for`: in Python 3.11 it loses a cancellation that comes with the event, and the stop would wait for ever.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(IDLE_S):
+                await self._fresh.wait()
 
     async def _exchange(self, outgoing: Outgoing) -> UplinkReply:
         reply = await self._uplink.exchange(outgoing.method, outgoing.path, outgoing.body, timeout_s=outgoing.timeout_s)
