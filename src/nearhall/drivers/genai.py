@@ -108,6 +108,8 @@ class GenaiRuntime:
             if child.stdin is not None:
                 child.stdin.close()
         await asyncio.to_thread(_ended, child)
+        await asyncio.to_thread(self._keeper.join, STOP_S)
+        _close_pipes(child)
 
     def _start(self) -> subprocess.Popen[bytes]:
         child = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -116,6 +118,7 @@ class GenaiRuntime:
             log.info("the language model is loaded (%.1f s)", message.load_s)
             return child
         _ended(child, seconds=0.5)
+        _close_pipes(child)
         why = message.text if isinstance(message, Fault) else "its process ended"
         raise PermanentError(f"OpenVINO GenAI cannot load {self._command[3]}: {why}")
 
@@ -135,6 +138,9 @@ class GenaiRuntime:
                     self._hand_over(message.id, message)
             self._alive = False
             self._fail_all()
+            if not self._closed.is_set():
+                with self._lock:
+                    _close_pipes(self._child)
             while not self._closed.is_set():
                 crashes = crashes_after(crashes, 0.0)
                 log.warning("the language model's process ended (exit code %s) and is started again", self._child.wait())
@@ -167,6 +173,13 @@ def _pipe(stream: Any) -> Any:
     if stream is None:
         raise OSError("no pipe")
     return stream
+
+
+def _close_pipes(child: subprocess.Popen[bytes]) -> None:
+    for pipe in (child.stdin, child.stdout):
+        if pipe is not None:
+            with suppress(OSError):
+                pipe.close()
 
 
 def _ended(child: subprocess.Popen[bytes], *, seconds: float = STOP_S) -> None:
