@@ -9,6 +9,7 @@ from nearhall.core.errors import PermanentError, TemporaryError
 from nearhall.core.evidence import Kind
 from nearhall.drivers.clock import ManualClock
 from nearhall.ports.meter import MeterIdentity, Reading
+from nearhall.site.introduction import introduced
 from nearhall.site.meters import LOST_AFTER, MeterRoom
 from waiting import until_async
 
@@ -124,6 +125,20 @@ def test_one_dead_instrument_does_not_hold_up_the_others():
         windows = room.room.window()
         assert (windows["m0"].missed, windows["m0"].polls, windows["m0"].kind) == (1, 0, "assumed")
         assert windows["m1"].polls == 5
+
+    asyncio.run(story())
+
+
+def test_instruments_that_answered_are_named_in_the_sites_introduction():
+    async def story() -> None:
+        room = Room(ScriptedMeter([_reading(power_w=1.0)]), ScriptedMeter([TemporaryError("gone")]))
+        await room.play()
+        about = {"class": "micro", "meters": [{"id": "m0", "class_percent": 1.0}, {"id": "m1"}, {"id": "m2"}]}
+        said = introduced(about, room.room.identities())
+        first = {"serial": "VIRTUAL-a-1", "vendor": "nearhall", "model": "virtual-sdm630", "virtual": True}
+        assert said["meters"] == [{"id": "m0", "class_percent": 1.0, **first}, {"id": "m1"}, {"id": "m2"}]
+        assert said["class"] == "micro"
+        assert introduced({"class": "device"}, room.room.identities()) == {"class": "device"}
 
     asyncio.run(story())
 

@@ -189,6 +189,25 @@ def test_an_old_copy_of_the_outbox_is_noticed_before_a_record_is_lost():
     assert not session.greeted
 
 
+def test_what_is_new_of_the_site_is_told_again_until_the_hub_has_it():
+    session, hub = _greeted(), Hub()
+    assert not session.introduce({"class": "micro"})
+    assert session.next([], next_number=1) is None
+    assert session.introduce({"class": "micro", "meters": [1]})
+    first = session.next([], next_number=1)
+    session.lost()
+    second = session.next([(1, _body(1))], next_number=2)
+    assert first is not None
+    assert second is not None
+    assert msgspec.json.decode(second.body, type=Hello).about == {"class": "micro", "meters": [1]}
+    assert session.introduce({"class": "micro", "meters": [1, 2]}), "news while the hello is on its way"
+    session.answered(second, *hub.answer(second))
+    third = session.next([], next_number=1)
+    assert third is not None
+    session.answered(third, *hub.answer(third))
+    assert session.next([], next_number=1) is None
+
+
 Fault = str
 FAULTS: Sequence[Fault] = (
     "fine",

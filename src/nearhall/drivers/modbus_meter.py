@@ -160,6 +160,7 @@ class ModbusMeter:
             model=product or self._profile.title,
             serial=serial or (record.serial if record is not None else "unknown"),
             virtual=virtual,
+            ct_ratio=record.ct_ratio if record is not None else None,
             class_percent=record.meter_class_percent if record is not None and not virtual else self._profile.class_percent,
         )
 

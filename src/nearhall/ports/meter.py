@@ -20,6 +20,8 @@ class MeterIdentity:
     """A virtual device says so in its identity; everything derived from it is `simulated`. No setting can remove this."""
     class_percent: float | None = None
     """Accuracy class from the profile's data sheet (IEC 62053): percent of reading."""
+    ct_ratio: float | None = None
+    """Of the current transformers, from the commissioning record; None without one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from nearhall.ports.cpu import CpuUse
 from nearhall.ports.gateway_control import GatewayControl
 from nearhall.ports.outbox import Outbox
 from nearhall.site.counting import Window, added, recalled, remembered
+from nearhall.site.introduction import introduced
 from nearhall.site.meters import MeterRoom
 from nearhall.site.results import Results
 from nearhall.site.settings import Settings
@@ -140,6 +141,8 @@ class Agent:
         window = added(stats, self._before) if stats is not None else Window({}, [], 0.0)
         if stats is not None:
             self._before, self._models = stats, stats.models
+        if parts.sync is not None:
+            parts.sync.introduce(introduced(self._settings.about, parts.meters.identities()))
         link, clock_error = parts.sync.window() if parts.sync is not None else (LinkWindow(), None)
         # Health checks of the hub are control traffic, though the gateway sends them.
         link = msgspec.structs.replace(link, sent_bytes=link.sent_bytes + window.kept_warm_bytes)

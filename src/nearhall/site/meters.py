@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from nearhall.core.errors import PermanentError, TemporaryError
 from nearhall.ports.clock import Clock
-from nearhall.ports.meter import Meter, Reading
+from nearhall.ports.meter import Meter, MeterIdentity, Reading
 from nearhall.wire.telemetry import MeterWindow
 
 POWER, REGISTER = "power_w", "energy_import_kwh"
@@ -50,9 +50,10 @@ class MeterRoom:
         """What each instrument said since the last call."""
         return {name: _window(station) for name, station in self._stations.items()}
 
-    def identities(self) -> Sequence[tuple[str, Meter]]:
-        """Each instrument, for the site's self-description."""
-        return [(name, station.meter) for name, station in self._stations.items()]
+    def identities(self) -> dict[str, MeterIdentity]:
+        """Who the instruments are, as far as they have answered."""
+        named = ((name, station.meter.identity) for name, station in self._stations.items())
+        return {name: identity for name, identity in named if identity is not None}
 
     async def _poll(self, name: str, station: _Station) -> None:
         while True:

@@ -67,6 +67,11 @@ class Sync:
         """Something is in the outbox: send it now."""
         self._fresh.set()
 
+    def introduce(self, about: dict[str, Any]) -> None:
+        """What the site says of itself from now on; the hub is told at once if it is news."""
+        if self._session.introduce(about):
+            self._fresh.set()
+
     def window(self) -> tuple[LinkWindow, float | None]:
         """What the link carried since the last call, and the clock error by the exchange with the shortest round trip."""
         trips, sent, received = self._round_trips, self._sent, self._received

@@ -7,7 +7,7 @@ own number says that they are durable there, so a lost answer costs a repeat and
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -43,6 +43,8 @@ class Outgoing:
     """The last record in it; 0 for none."""
     made: int = 0
     """Records made so far, as a hello says them."""
+    edition: int = 0
+    """Which of the site's self-descriptions a hello carries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,17 @@ class SiteSession:
     def __init__(self, identity: SiteIdentity) -> None:
         self._identity = identity
         self._hub_id: str | None = None
+        self._edition = 0
+        self._told = 0
+        """The edition of the self-description that the hub has."""
+
+    def introduce(self, about: dict[str, Any]) -> bool:
+        """What the site says of itself from now on; when it is news (True) the next exchange is a hello."""
+        if about == self._identity.about:
+            return False
+        self._identity = replace(self._identity, about=about)
+        self._edition += 1
+        return True
 
     @property
     def greeted(self) -> bool:
@@ -102,7 +115,7 @@ class SiteSession:
 
     def next(self, pending: Sequence[tuple[int, bytes]], *, next_number: int) -> Outgoing | None:
         """The next request, given the oldest pending records; None when there is nothing to say."""
-        if self._hub_id is None:
+        if self._hub_id is None or self._told != self._edition:
             return self._hello(pending, next_number)
         records: list[_RawNumbered] = []
         size = 0
@@ -150,7 +163,14 @@ class SiteSession:
             about=identity.about,
         )
         path = f"/api/v1/sites/{identity.site}/hello"
-        return Outgoing(method="POST", path=path, body=msgspec.json.encode(hello), timeout_s=EXCHANGE_S, made=next_number - 1)
+        return Outgoing(
+            method="POST",
+            path=path,
+            body=msgspec.json.encode(hello),
+            timeout_s=EXCHANGE_S,
+            made=next_number - 1,
+            edition=self._edition,
+        )
 
     def _welcomed(self, sent: Outgoing, welcome: Welcome) -> Sequence[Effect]:
         if welcome.protocol != PROTOCOL:
@@ -164,6 +184,7 @@ class SiteSession:
                 )
             ]
         self._hub_id = welcome.hub_id
+        self._told = sent.edition
         clock = HubClock(now_s=welcome.now_s, took_ms=0.0)
         return [*self._forget(welcome.acknowledged), clock, DesiredVersion(welcome.desired_version)]
 
