@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import statistics
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -382,5 +383,71 @@ def test_the_control_address_refuses_web_pages_and_noise():
                 assert link.state()["cut"] == []
             finally:
                 await control.close()
+
+    _run(story)
+
+
+@pytest.mark.parametrize("direction", ["up", "down"])
+def test_a_slow_reader_slows_its_writer_and_loses_nothing(direction: str):
+    size = 60 << 20
+
+    async def story() -> None:
+        loop = asyncio.get_running_loop()
+        with socket.create_server(("127.0.0.1", 0)) as hub:
+            hub.setblocking(False)
+            lane = LaneSettings(site="a", name="api", listen="127.0.0.1:0", to=f"127.0.0.1:{hub.getsockname()[1]}")
+            link = Link(settings=Settings(lanes=[lane], rtt_ms=0.0, jitter_ms=0.0, mbps=0.0))
+            await link.start()
+            with socket.socket() as near:
+                near.setblocking(False)
+                await loop.sock_connect(near, address(link.addresses["a"]["api"], where=""))
+                far, _ = await loop.sock_accept(hub)
+                with far:
+                    far.setblocking(False)
+                    writer, reader = (near, far) if direction == "up" else (far, near)
+                    sending = asyncio.create_task(loop.sock_sendall(writer, bytes(size)))
+                    count = link.stats()["a"]["api"]
+                    with pytest.raises(TimeoutError):
+                        await asyncio.wait_for(asyncio.shield(sending), 0.5)
+                    held = link.stats()["a"]["api"][f"{direction}_bytes"]
+                    assert held < size // 2, "what nobody reads is not taken in"
+                    got = 0
+                    while got < size:
+                        got += len(await loop.sock_recv(reader, 1 << 20))
+                    await sending
+                    assert link.stats()["a"]["api"][f"{direction}_bytes"] == size > count[f"{direction}_bytes"]
+            await link.close()
+
+    _run(story)
+
+
+def test_a_cut_outlives_both_ends_of_a_connection():
+    async def story() -> None:
+        hub = _Hub(echo=False)
+        async with _linked(hub, rtt_ms=2.0) as (link, connect):
+            _, writer = await connect()
+            writer.write(b"before")
+            await until_async(lambda: len(hub.heard) == 6)
+            link.cut("a")
+            writer.write(b"during")
+            writer.close()
+            hub.writers[0].transport.abort()
+            await until_async(hub.writers[0].transport.is_closing)
+            link.restore("a")
+            await until_async(lambda: not link._open, what="the end of the connection")
+            assert bytes(hub.heard) == b"before"
+
+    _run(story)
+
+
+def test_a_shape_set_while_it_runs_holds_for_what_comes_after():
+    async def story() -> None:
+        async with _linked(_Hub()) as (link, connect):
+            streams = await connect()
+            assert min(await _round_trips(streams, 10)) < 20.0
+            link.set(rtt_ms=30.0)
+            assert min(await _round_trips(streams, 5)) >= 29.5
+            link.set(rtt_ms=0.0)
+            assert min(await _round_trips(streams, 10)) < 20.0
 
     _run(story)

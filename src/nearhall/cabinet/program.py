@@ -62,7 +62,8 @@ class Cabinet:
         saved = last
         while not stop.is_set():
             with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), self._settings.step_s)
+                async with asyncio.timeout(self._settings.step_s):
+                    await stop.wait()
             now, total = self._clock.monotonic(), self._cpu.seconds()
             if now <= last:
                 continue

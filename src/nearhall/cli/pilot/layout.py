@@ -268,20 +268,13 @@ def _virtual_positions() -> set[str]:
 
 def about(layout: Layout, site: Site) -> Json:
     """What the site says of itself to the hub (`hub.pilot` reads it)."""
-    link = layout.up.link
     hardware = site.hardware or layout.hardware
     entry = layout.catalogue[hardware]
     return {
         "class": site.site_class,
         "jurisdiction": site.jurisdiction,
         "host": layout.host,
-        "link": {
-            "rtt_ms": link.rtt_ms,
-            "jitter_ms": link.jitter_ms,
-            "mbps": link.mbps,
-            "kind": _link_kind(layout),
-            "source": link.source,
-        },
+        "link": _link_about(layout),
         "workloads": [_workload(workload) for workload in site.workloads],
         "meters": [
             {
@@ -300,8 +293,12 @@ def about(layout: Layout, site: Site) -> Json:
     }
 
 
-def _link_kind(layout: Layout) -> str:
-    return "simulated" if layout.hub is not None else "measured"
+def _link_about(layout: Layout) -> Json:
+    """The shaped link as it was set; a real one is what the exchanges over it say, and nothing else is known of it."""
+    if layout.hub is None:
+        return {"kind": "measured", "source": "the site's own link, by its exchanges with the hub"}
+    link = layout.up.link
+    return {"rtt_ms": link.rtt_ms, "jitter_ms": link.jitter_ms, "mbps": link.mbps, "kind": "simulated", "source": link.source}
 
 
 def _workload(workload: Workload) -> Json:
