@@ -11,12 +11,13 @@ from typing import Any
 
 import async_solipsism
 import msgspec
+import pytest
 
 from nearhall.core.errors import PermanentError, TemporaryError
 from nearhall.drivers.clock import ManualClock
 from nearhall.drivers.outbox_memory import MemoryOutbox
 from nearhall.ports.uplink import UplinkReply
-from nearhall.site.agent import HELD_MAX, Agent, Parts
+from nearhall.site.agent import HELD_MAX, Agent, Parts, recalled_desired
 from nearhall.site.meters import MeterRoom
 from nearhall.site.results import Results
 from nearhall.site.settings import Settings
@@ -61,6 +62,7 @@ class Counters:
         self.answers = True
         self.loaded = {"faces": "ready"}
         self.refuses: Exception | None = None
+        self.gateway_id = "g"
 
     async def stats(self) -> GatewayStats:
         if not self.answers:
@@ -68,7 +70,7 @@ class Counters:
         self.looks += 1
         models = [ModelState(name=n, version="1", variant="v", runtime="r", state=s) for n, s in self.loaded.items()]
         workloads = {"video": WorkloadStats(local=10 * self.looks)}
-        return GatewayStats(gateway_id="g", pid=1, started_s=0.0, at_s=0.0, workloads=workloads, models=models)
+        return GatewayStats(gateway_id=self.gateway_id, pid=1, started_s=0.0, at_s=0.0, workloads=workloads, models=models)
 
     async def set_model(self, model: str, wanted: str) -> None:
         if self.refuses is not None:
@@ -362,6 +364,26 @@ def test_what_the_hub_wants_is_done_reported_and_taken_anew_from_a_hub_with_a_ne
     world = play(story, joined=True)
     sequences = [report.sequence for report in world.hub.reported]
     assert sequences == list(range(1, len(sequences) + 1)), "one a change, none repeated"
+
+
+def test_what_the_hub_wanted_holds_for_a_new_gateway_without_a_link():
+    async def story(world: World) -> None:
+        await windows(1.5)
+        world.hub.wish = Desired(version=7, document={"schema": "nearhall/desired/v1", "models": {"faces": "unloaded"}})
+        await asyncio.sleep(60)
+        assert world.control.loaded == {"faces": "unloaded"}
+        world.hub.away = True
+        world.control.gateway_id, world.control.loaded = "another", {"faces": "ready"}
+        await windows(2)
+        assert world.control.loaded == {"faces": "unloaded"}
+
+    play(story, joined=True)
+
+
+@pytest.mark.parametrize("kept", [None, b"", b"[]", b'{"schema": "nearhall/other/v1"}'])
+def test_a_desired_document_that_cannot_be_recalled_is_none(kept: bytes | None):
+    assert recalled_desired(kept) is None
+    assert recalled_desired(b'{"models": {"faces": "unloaded"}}') is not None
 
 
 def test_what_cannot_be_done_is_reported_in_words():

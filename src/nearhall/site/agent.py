@@ -25,7 +25,7 @@ from nearhall.site.settings import Settings
 from nearhall.site.supervisor import Supervisor
 from nearhall.site.sync import Sync
 from nearhall.wire.session import Reported
-from nearhall.wire.shadow import DesiredSite, ReportedSite, difference
+from nearhall.wire.shadow import DesiredSite, ReportedSite, difference, parse_desired
 from nearhall.wire.telemetry import Event, GatewayStats, LinkWindow, ModelState, Record
 
 CLOCK_STEP_S = 1.0
@@ -52,6 +52,10 @@ class Parts:
     cpu: CpuUse
     off_loop: OffLoop
     """Runs a blocking call (the outbox's fsync) beside the loop."""
+    desired: bytes | None = None
+    """The last desired document, as `keep_desired` kept it."""
+    keep_desired: Callable[[bytes], None] = lambda _: None
+    """Writes it whole: what the hub wanted holds through restarts and without a link (the site is autonomous)."""
 
 
 class Agent:
@@ -72,7 +76,9 @@ class Agent:
         self._delivered: ReportedSite | None = None
         """The report that the hub has."""
         self._sequence = 0
-        self._desired: DesiredSite | None = None
+        self._desired: DesiredSite | None = recalled_desired(parts.desired)
+        self._wished_gateway = ""
+        """The gateway that has been told what is desired."""
         self._cpu_before = 0.0
 
     async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
@@ -141,6 +147,7 @@ class Agent:
         window = added(stats, self._before) if stats is not None else Window({}, [], 0.0)
         if stats is not None:
             self._before, self._models = stats, stats.models
+            await self._tell_new_gateway(stats)
         if parts.sync is not None:
             parts.sync.introduce(introduced(self._settings.about, parts.meters.identities()))
         link, clock_error = parts.sync.window() if parts.sync is not None else (LinkWindow(), None)
@@ -200,19 +207,35 @@ class Agent:
     async def _wish(self, version: int, desired: DesiredSite | None, why: str) -> None:
         """Does what a new desired document asks for, and reports."""
         problems = [why] if desired is None else []
-        self._desired = desired
         if desired is not None:
-            states = {model.name: model.state for model in self._models}
-            for model, wanted in difference(desired, ReportedSite(models=states)).items():
-                try:
-                    await self._parts.control.set_model(model, wanted)
-                    self._tell("desired", f"{model} is {wanted}, as the hub wants")
-                except (TemporaryError, PermanentError) as error:
-                    problems.append(f"{model} could not be {wanted}: {error}")
+            self._desired = desired
+            with suppress(OSError):  # a full disk: it is done all the same, and asked of the hub again after a restart
+                await self._parts.off_loop(self._parts.keep_desired, msgspec.json.encode(desired))
+            problems = await self._set_models(desired)
         for problem in problems:
             self._tell("desired_refused", problem, "warning")
         self._reported = msgspec.structs.replace(self._reported, desired_version=version, problems=problems)
         await self._report()
+
+    async def _set_models(self, desired: DesiredSite) -> list[str]:
+        """Loads and unloads what differs; gives what could not be done, in words."""
+        problems: list[str] = []
+        states = {model.name: model.state for model in self._models}
+        for model, wanted in difference(desired, ReportedSite(models=states)).items():
+            try:
+                await self._parts.control.set_model(model, wanted)
+                self._tell("desired", f"{model} is {wanted}, as the hub wants")
+            except (TemporaryError, PermanentError) as error:
+                problems.append(f"{model} could not be {wanted}: {error}")
+        return problems
+
+    async def _tell_new_gateway(self, stats: GatewayStats) -> None:
+        """A gateway that has just started knows its repository alone; what the hub wanted of the one before holds for it too."""
+        if stats.gateway_id != self._wished_gateway:
+            self._wished_gateway = stats.gateway_id
+            if self._desired is not None:
+                for problem in await self._set_models(self._desired):
+                    self._tell("desired_refused", problem, "warning")
 
     async def _report_now_and_then(self) -> None:
         while True:
@@ -231,3 +254,12 @@ class Agent:
         document = json.loads(msgspec.json.encode(fresh))
         if await self._parts.sync.report(Reported(boot_id=self._boot_id, sequence=self._sequence, document=document)):
             self._delivered = fresh
+
+
+def recalled_desired(kept: bytes | None) -> DesiredSite | None:
+    """The desired document as it was kept; None where there is none or it cannot be read."""
+    if kept is None:
+        return None
+    with suppress(ValueError, msgspec.DecodeError):
+        return parse_desired(msgspec.json.decode(kept))
+    return None

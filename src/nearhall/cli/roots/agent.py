@@ -87,7 +87,10 @@ async def main(path: str) -> None:
             off_loop=off_loop,
         )
     control = GatewaySocket(settings.gateway_control_socket)
+    desired = state_dir / "desired.json"
     parts = Parts(
+        desired=desired.read_bytes() if desired.exists() else None,
+        keep_desired=partial(write_whole, desired),
         clock=clock,
         supervisor=supervisor,
         control=control,
