@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
 import pytest
 
 from nearhall.cli.roots.models import cache_folder
@@ -76,6 +77,46 @@ def test_several_are_answered_at_once_and_one_given_up_frees_its_place(runtime: 
 def test_a_prompt_beyond_the_context_is_the_clients_fault(runtime: GenaiRuntime):
     with pytest.raises(Refusal, match="context holds 2048"):
         asyncio.run(_whole(runtime, _ask("word " * 3000)))
+
+
+def test_a_text_that_no_context_holds_is_refused_and_disturbs_nobody(runtime: GenaiRuntime):
+    process = runtime.pid
+    for size in (1_000_000, 10_000_000):
+        with pytest.raises(Refusal, match=r"has \d+ bytes"):
+            asyncio.run(_whole(runtime, _ask("\x01" * size)))
+    assert (runtime.alive, runtime.pid) == (True, process)
+    assert asyncio.run(_whole(runtime, _ask("Say hello.", 4)))[-1].finish
+
+
+def test_the_same_seed_draws_the_same_answer(runtime: GenaiRuntime):
+    def drawn(seed: int) -> str:
+        answer = asyncio.run(_whole(runtime, _ask("Tell a joke.", 12, temperature=1.0, seed=seed)))
+        return "".join(piece.text for piece in answer)
+
+    assert drawn(7) == drawn(7)
+    assert len({drawn(seed) for seed in (7, 8, 9)}) > 1
+
+
+def test_closed_while_it_starts_again_no_process_is_left():
+    before = _children()
+    runtime = GenaiRuntime(_file())
+    killed = runtime.pid
+    os.kill(killed, signal.SIGKILL)
+    until(lambda: _children() - before - {killed}, 20, what="the next process")
+    asyncio.run(runtime.close())
+    until(lambda: _children() == before, 5, what="the end of every process")
+
+
+def _children() -> set[int]:
+    """Processes of ours, those that have ended and were not waited for included."""
+    return {child.pid for child in psutil.Process().children()}
+
+
+@pytest.mark.parametrize("context", ["many", "0", "-5", "99999999999"])
+def test_a_context_that_is_no_number_of_tokens_is_told(context: str):
+    file = ModelFile(model="m", version="1", variant="cpu", runtime="genai", path=str(GGUF), options={"context": context})
+    with pytest.raises(PermanentError, match=r"options\.context"):
+        GenaiRuntime(file)
 
 
 def test_killed_it_fails_what_waits_and_comes_back(runtime: GenaiRuntime):

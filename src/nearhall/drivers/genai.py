@@ -8,6 +8,7 @@ import logging
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from importlib.util import find_spec
@@ -15,13 +16,19 @@ from typing import Any
 
 from nearhall.core.errors import PermanentError, Refusal, TemporaryError
 from nearhall.core.reasons import Reason
-from nearhall.drivers.genai_wire import Ask, Cancel, Fault, Piece, Ready, Turn, receive_in_gateway, send
+from nearhall.drivers.genai_wire import FRAME_BYTES_MAX, Ask, Cancel, Fault, Piece, Ready, Turn, receive_in_gateway, send
 from nearhall.policy.backoff import crashes_after, restart_wait_s
 from nearhall.ports.runtime import ChatAsk, ChatPiece, ModelFile
 
 KNOWN_OPTIONS = frozenset({"context"})
 DEFAULT_CONTEXT = 2048
 """Tokens of prompt and answer together: SmolLM2's; larger models name theirs in `model.yaml`, options.context."""
+CONTEXT_LEAST, CONTEXT_MOST = 16, 1 << 20
+TOKEN_BYTES_MAX = 128
+"""No vocabulary has longer tokens but for runs of spaces: a longer text cannot fit, and is refused before it is tokenised (all
+other answers wait meanwhile: 2 MB took 0.8 s)."""
+LOAD_S_MAX = 600.0
+"""Loading from a slow disk takes minutes; a process that is silent for longer hangs, and is ended."""
 STOP_S = 3.0
 AT_ONCE = 8
 """`genai_child.AT_ONCE_MAX`, which this module cannot import without the library."""
@@ -37,19 +44,15 @@ class GenaiRuntime:
         """Starts the process and blocks until the model is loaded and warm; raises PermanentError when it does not load."""
         if find_spec("openvino_genai") is None:
             raise ImportError("openvino_genai", name="openvino_genai")
-        self._command = [
-            sys.executable,
-            "-m",
-            "nearhall.drivers.genai_child",
-            file.path,
-            str(file.threads),
-            file.options.get("context", str(DEFAULT_CONTEXT)),
-        ]
+        self._context = _context(file)
+        child = [sys.executable, "-m", "nearhall.drivers.genai_child"]
+        self._command = [*child, file.path, str(file.threads), str(self._context)]
         self._lock = threading.Lock()
         self._waiting: dict[int, _Waiting] = {}
         self._ids = itertools.count(1)
         self._closed = threading.Event()
         self._alive = False
+        self._starting: subprocess.Popen[bytes] | None = None
         self._child = self._start()
         self._alive = True
         self._keeper = threading.Thread(target=self._keep, daemon=True, name=f"genai-{file.model}")
@@ -72,6 +75,10 @@ class GenaiRuntime:
 
     async def generate(self, ask: ChatAsk) -> AsyncGenerator[ChatPiece]:
         """The answer piece by piece; closing the generator cancels the work within a step."""
+        size = sum(len(message.content.encode(errors="replace")) for message in ask.messages)
+        if size > min(self._context * TOKEN_BYTES_MAX, FRAME_BYTES_MAX // 8):
+            text = f"the prompt has {size} bytes, more than fit into the {self._context} tokens that the context holds"
+            raise Refusal(Reason.BAD_REQUEST, text)
         number = next(self._ids)
         pieces: asyncio.Queue[Piece | Fault] = asyncio.Queue()
         turns = [Turn(message.role, message.content) for message in ask.messages]
@@ -103,7 +110,9 @@ class GenaiRuntime:
         """Ends the process."""
         self._closed.set()
         self._alive = False
-        child = self._child
+        child, starting = self._child, self._starting
+        if starting is not None:
+            starting.kill()
         with suppress(OSError):
             if child.stdin is not None:
                 child.stdin.close()
@@ -113,7 +122,15 @@ class GenaiRuntime:
 
     def _start(self) -> subprocess.Popen[bytes]:
         child = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._starting = child
+        if self._closed.is_set():  # `close` may have looked just before
+            child.kill()
+        hangs = threading.Timer(LOAD_S_MAX, child.kill)
+        hangs.daemon = True
+        hangs.start()
         message = receive_in_gateway(_pipe(child.stdout))
+        hangs.cancel()
+        self._starting = None
         if isinstance(message, Ready):
             log.info("the language model is loaded (%.1f s)", message.load_s)
             return child
@@ -133,6 +150,7 @@ class GenaiRuntime:
         """Hands pieces to those who wait; starts the process again when it dies."""
         crashes = 0
         while not self._closed.is_set():
+            started = time.monotonic()
             while (message := receive_in_gateway(_pipe(self._child.stdout))) is not None:
                 if not isinstance(message, Ready):
                     self._hand_over(message.id, message)
@@ -142,16 +160,22 @@ class GenaiRuntime:
                 with self._lock:
                     _close_pipes(self._child)
             while not self._closed.is_set():
-                crashes = crashes_after(crashes, 0.0)
+                crashes, started = crashes_after(crashes, time.monotonic() - started), time.monotonic()
                 log.warning("the language model's process ended (exit code %s) and is started again", self._child.wait())
                 self._closed.wait(restart_wait_s(crashes))
                 try:
                     child = self._start()
                 except PermanentError as error:
-                    log.warning("%s", error)
+                    if not self._closed.is_set():
+                        log.warning("%s", error)
                     continue
                 with self._lock:
                     self._child = child
+                if self._closed.is_set():  # it was ready just before `close` looked: nobody else ends it
+                    child.kill()
+                    child.wait()
+                    _close_pipes(child)
+                    return
                 self._alive = True
                 break
 
@@ -167,6 +191,14 @@ class GenaiRuntime:
             numbers = list(self._waiting)
         for number in numbers:
             self._hand_over(number, Fault(number, "the language model's process ended while it answered"))
+
+
+def _context(file: ModelFile) -> int:
+    """Tokens of prompt and answer together; raises PermanentError where model.yaml gives no number."""
+    given = file.options.get("context", str(DEFAULT_CONTEXT))
+    if not given.isdecimal() or not CONTEXT_LEAST <= int(given) <= CONTEXT_MOST:
+        raise PermanentError(f"options.context is {given!r}; give a number of tokens from {CONTEXT_LEAST} to {CONTEXT_MOST}")
+    return int(given)
 
 
 def _pipe(stream: Any) -> Any:

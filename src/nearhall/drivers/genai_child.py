@@ -108,7 +108,12 @@ class Generator:
                 answer.ids.extend(output.generated_ids)
                 name = output.finish_reason.name
                 finish = reasons.get(str(name)) or finish
-        if answer.handle.get_status().name != "RUNNING" and finish is None:
+        status = answer.handle.get_status().name
+        if status == "IGNORED":  # the cache cannot hold it: silence would look like an empty answer
+            del self._answers[answer.ask.id]
+            send(self._out, Fault(answer.ask.id, "the prompt does not fit into the model's cache", of_client=True))
+            return
+        if status != "RUNNING" and finish is None:
             finish = "stop" if len(answer.ids) < answer.ask.max_tokens else "length"
         text = self._tokenizer.decode(answer.ids) if answer.ids else ""
         answer.text = text if finish is not None else text.rstrip(INCOMPLETE)
