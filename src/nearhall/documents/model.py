@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -9,6 +10,20 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 SCHEMA = "nearhall/model/v1"
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 """Fits a URL's path and a folder's name."""
+
+
+OPTIONS: dict[str, dict[str, str]] = {
+    "onnxruntime": {"optimization": "all|basic|none"},
+    "openvino": {"performance_hint": "LATENCY|THROUGHPUT"},
+    "genai": {"context": "[1-9][0-9]{1,6}"},
+    "upstream": {"model": ".+", "api_key_file": ".+"},
+}
+"""What `options` of a variant may hold, by runtime, and the pattern of its value.
+
+`optimization`: of the graph (default all). `context`: tokens of prompt and answer together (default 2048). `model`: the model's
+name at the other server (default: ours). `api_key_file`: its first line is sent as the bearer token; the key itself never stands
+in model.yaml.
+"""
 
 
 class _Strict(BaseModel):
@@ -50,6 +65,18 @@ class Variant(_Strict):
     threads: int = Field(default=1, ge=1, le=256)
     options: dict[str, str] = {}
     measured: Measured | None = None
+
+    @model_validator(mode="after")
+    def _options_are_known(self) -> Variant:
+        known = OPTIONS[self.runtime]
+        for name, value in self.options.items():
+            if name not in known:
+                message = f"options.{name} is not known to {self.runtime}; known: {', '.join(known)}"
+                raise ValueError(message)
+            if not re.fullmatch(known[name], value):
+                message = f"options.{name} is {value!r}; right would be {known[name]}"
+                raise ValueError(message)
+        return self
 
     @model_validator(mode="after")
     def _file_is_a_name(self) -> Variant:

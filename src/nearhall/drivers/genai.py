@@ -20,7 +20,6 @@ from nearhall.drivers.genai_wire import FRAME_BYTES_MAX, Ask, Cancel, Fault, Pie
 from nearhall.policy.backoff import crashes_after, restart_wait_s
 from nearhall.ports.runtime import ChatAsk, ChatPiece, ModelFile
 
-KNOWN_OPTIONS = frozenset({"context"})
 DEFAULT_CONTEXT = 2048
 """Tokens of prompt and answer together: SmolLM2's; larger models name theirs in `model.yaml`, options.context."""
 CONTEXT_LEAST, CONTEXT_MOST = 16, 1 << 20

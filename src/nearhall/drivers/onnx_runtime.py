@@ -36,8 +36,6 @@ _TYPES: dict[str, str] = {
     "tensor(double)": "FP64",
     "tensor(string)": BYTES,
 }
-KNOWN_OPTIONS = frozenset({"optimization"})
-"""`optimization`: `all` (default), `basic`, `none`."""
 _LEVELS = {
     "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
     "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,

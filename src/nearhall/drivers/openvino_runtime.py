@@ -29,8 +29,6 @@ _TYPES: dict[str, str] = {
     "f32": "FP32",
     "f64": "FP64",
 }
-KNOWN_OPTIONS = frozenset({"performance_hint"})
-"""`performance_hint`: `LATENCY` (default) or `THROUGHPUT`."""
 
 _core_lock = threading.Lock()
 
