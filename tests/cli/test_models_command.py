@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper
 
@@ -59,6 +61,67 @@ def test_the_printed_line_works(tmp_path: Path, free_port: Callable[[], int], in
     finally:
         process.terminate()
         process.wait(20)
+
+
+def test_a_model_of_another_server_answers_by_the_line_that_was_printed(tmp_path: Path, free_port: Callable[[], int]):
+    there, here = str(tmp_path / "there"), str(tmp_path / "here")
+    assert _nearhall("models", "add", str(_model(tmp_path / "neg.onnx")), "--repository", there).returncode == 0
+    assert _nearhall("models", "add", str(_model(tmp_path / "more.onnx")), "--repository", there).returncode == 0
+    ports = free_port(), free_port()
+    url = f"http://127.0.0.1:{ports[0]}"
+    away = _nearhall("models", "add", url, "--repository", here)
+    assert (away.returncode, "start the server first" in away.stderr) == (2, True)
+    with _serving(f"nearhall serve --repository {there} --http {ports[0]}"):
+        until(lambda: _nearhall("models", "add", url, "--repository", here).stderr.count("--remote-model"), 30, what="the server")
+        mistyped = _nearhall("models", "add", url, "--remote-model", "nag", "--repository", here)
+        assert mistyped.returncode == 2
+        assert "it has more, neg" in mistyped.stderr
+        added = _nearhall("models", "add", url, "--remote-model", "neg", "--name", "far", "--repository", here, "--json")
+        assert added.returncode == 0, added.stderr
+        data = json.loads(added.stdout)
+        assert data["inputs"][0]["shape"] == [-1, 4]
+        serve, ask = (command.replace("8080", str(ports[1])) for command in data["commands"])
+        with _serving(serve):
+            until(lambda: _run(ask).startswith("{"), 20, what="the model")
+            assert json.loads(_run(ask))["outputs"][0]["data"] == pytest.approx([0.0] * 4)
+
+
+@contextmanager
+def _serving(command: str) -> Generator[None]:
+    process = subprocess.Popen([sys.executable, "-m", *command.split()], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _run(command: str) -> str:
+    return subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=30, check=False).stdout
+
+
+def test_a_model_with_its_weights_in_another_file_is_refused_and_a_copy_is_kept_of_others(tmp_path: Path):
+    weights = onnx.numpy_helper.from_array(np.ones((300, 4), dtype=np.float32), "w")
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "two-files",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 300])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])],
+        [weights],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    split, whole, repository = tmp_path / "split.onnx", tmp_path / "whole.onnx", tmp_path / "r"
+    onnx.save_model(model, whole)
+    onnx.save_model(model, split, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    refused = _nearhall("models", "add", str(split), "--repository", str(repository))
+    assert refused.returncode == 2
+    assert "save it as one" in refused.stderr
+    assert not (repository / "split").exists()
+    assert _nearhall("models", "add", str(whole), "--repository", str(repository)).returncode == 0
+    kept = repository / "whole" / "1" / "cpu" / "whole.onnx"
+    before = kept.read_bytes()
+    whole.write_bytes(b"trained again")
+    assert kept.read_bytes() == before
 
 
 def test_what_is_not_served_is_one_line_and_leaves_nothing(tmp_path: Path):

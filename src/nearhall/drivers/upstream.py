@@ -5,18 +5,21 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncGenerator
 from contextlib import suppress
+from pathlib import Path
+from urllib.parse import quote
 
 import httpcore
+import msgspec
 
 from nearhall.core.errors import PermanentError, TemporaryError
 from nearhall.drivers.fallback_https import HOP_BY_HOP
+from nearhall.drivers.upstream_models import base_of
 from nearhall.ports.runtime import ForwardRequest, ForwardResponse, ModelFile
 
 CONNECT_S = 5.0
 CONNECTIONS = 64
 IDLE_S = 60.0
-KNOWN_OPTIONS = frozenset({"api_key_file"})
-"""`api_key_file`: a file whose first line is sent as the bearer token; the key itself never stands in model.yaml."""
+_MODELS = "/v2/models/"
 _FAULTS = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, ssl.SSLError, OSError)
 
 
@@ -25,18 +28,15 @@ class HttpUpstream:
 
     def __init__(self, file: ModelFile) -> None:
         """Nothing is connected yet; raises PermanentError for a key file that cannot be read."""
-        self._base = file.path.rstrip("/")
+        self._base = base_of(file.path)
+        self._ours = file.model
+        self._theirs = file.options.get("model", file.model)
         self._alive = True
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=ssl.create_default_context(), max_connections=CONNECTIONS, keepalive_expiry=IDLE_S, retries=0
         )
-        self._key: bytes | None = None
-        if "api_key_file" in file.options:
-            try:
-                with open(file.options["api_key_file"], "rb") as key:  # noqa: PTH123 (a name from a document)
-                    self._key = key.readline().strip()
-            except OSError as error:
-                raise PermanentError(f"api_key_file {file.options['api_key_file']} cannot be read ({error.strerror})") from error
+        key_file = file.options.get("api_key_file")
+        self._key = None if key_file is None else read_key(Path(key_file))
 
     @property
     def alive(self) -> bool:
@@ -48,12 +48,13 @@ class HttpUpstream:
         headers = [(name, value) for name, value in request.headers if name.lower() not in HOP_BY_HOP]
         if self._key is not None:
             headers = [*((n, v) for n, v in headers if n.lower() != b"authorization"), (b"authorization", b"Bearer " + self._key)]
+        path, body = self._named_as_there(request.path, request.body)
         timeout = {"connect": min(CONNECT_S, request.timeout_s), "read": request.timeout_s, "write": request.timeout_s}
         stream = self._pool.stream(
             request.method,
-            f"{self._base}{request.path}",
+            f"{self._base}{path}",
             headers=headers,
-            content=request.body,
+            content=body,
             extensions={"timeout": {**timeout, "pool": request.timeout_s}},
         )
         try:
@@ -68,6 +69,29 @@ class HttpUpstream:
     async def close(self) -> None:
         """Closes its connections."""
         await self._pool.aclose()
+
+    def _named_as_there(self, path: str, body: bytes) -> tuple[str, bytes]:
+        """Path and body with the model's name at that server; a version is ours alone and left out."""
+        if path.startswith(_MODELS):
+            _, *rest = path.removeprefix(_MODELS).split("/")
+            rest = rest[2:] if rest[:1] == ["versions"] else rest
+            return "/".join([f"{_MODELS}{quote(self._theirs, safe='')}", *rest]), body
+        if self._theirs == self._ours or not path.startswith("/v1/") or not body:
+            return path, body
+        asked = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        return path, msgspec.json.encode({**asked, "model": self._theirs})
+
+
+def read_key(path: Path) -> bytes:
+    """The first line of a key file; raises PermanentError when there is none."""
+    try:
+        with path.open("rb") as file:
+            key = file.readline(4096).strip()
+    except OSError as error:
+        raise PermanentError(f"api_key_file {path} cannot be read ({error.strerror})") from error
+    if not key:
+        raise PermanentError(f"api_key_file {path} has an empty first line; write the key there")
+    return key
 
 
 async def _body(response: httpcore.Response, stream: object, base: str) -> AsyncGenerator[bytes]:

@@ -20,6 +20,8 @@ _NOT_SENT = frozenset(
     {b"host", b"connection", b"keep-alive", b"te", b"trailer", b"upgrade", b"transfer-encoding", b"content-length", b"expect"}
 )
 """Of one hop only (RFC 9110, 7.6.1); our own `x-nearhall-` headers are not for foreign servers either."""
+_NOT_ASKED = _NOT_SENT | {b"content-encoding"}
+"""The body goes on inflated: most servers take no compressed request, and the model's name in it may be another there."""
 
 
 async def pass_through(call: Call, model: Model, served: Upstream, reason: Reason) -> None:
@@ -33,8 +35,8 @@ async def pass_through(call: Call, model: Model, served: Upstream, reason: Reaso
         ask = ForwardRequest(
             method=exchange.method,
             path=exchange.path,
-            headers=[(k, v) for k, v in exchange.headers if k not in _NOT_SENT and not k.startswith(b"x-nearhall-")],
-            body=call.body.raw,
+            headers=[(k, v) for k, v in exchange.headers if k not in _NOT_ASKED and not k.startswith(b"x-nearhall-")],
+            body=call.body.plain,
             # A chat's deadline is to its first token and must not bound the pauses of its stream.
             timeout_s=most_s if left_ms is None or model.entry.chat else max(0.001, min(most_s, left_ms / 1e3)),
         )

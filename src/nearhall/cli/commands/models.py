@@ -50,20 +50,27 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard 
 
 @app.command(
     epilog="Examples:  nearhall models add detector.onnx  ·  nearhall models add chat.gguf --name helper  ·  "
-    "nearhall models add http://127.0.0.1:8000/v1 --name big"
+    "nearhall models add http://127.0.0.1:8000/v1 --remote-model org/big --name big"
 )
 def add(
     source: Annotated[str, typer.Argument(help="A .onnx, .tflite or .gguf file, or the URL of any v2 or OpenAI server.")],
     name: Annotated[str | None, typer.Option(help="What clients call it. Default: the file's name.")] = None,
     repository: Repository = None,
+    remote_model: Annotated[
+        str | None, typer.Option(help="For a URL: the model's name there. Default: --name, or the only model it has.")
+    ] = None,
+    api_key_file: Annotated[
+        Path | None, typer.Option(help="For a URL: a file whose first line is sent as the bearer token.")
+    ] = None,
     as_json_: Json = False,
 ) -> None:
     """Add a model: infers inputs and outputs, writes model.yaml, warms it up, measures it, and says how to ask it.
 
-    The file is copied (or linked) into the repository. A URL becomes an `upstream` model: requests pass through to that
+    The file is copied into the repository. A URL becomes an `upstream` model: requests pass through to that
     server, under this gateway's admission, residency and counting.
     """
-    added = put_in(source, repository or _default_repository(), name=name, remote_model=None)
+    place = repository or _default_repository()
+    added = put_in(source, place, name=name, remote_model=remote_model, api_key_file=api_key_file)
     data = {**as_json(added.document), "repository": str(added.repository), "commands": list(added.commands)}
     emit(_added(added), data, as_json=as_json_)
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import json
+import os
 import re
 import shutil
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,14 +20,20 @@ from typing import Any
 import psutil
 
 from nearhall.cli.roots.models import example, measured_variant, write_model
-from nearhall.core.errors import InputError, PermanentError, Refusal
+from nearhall.core.errors import InputError, PermanentError, Refusal, TemporaryError
 from nearhall.core.tensor import BYTES, TensorSpec
 from nearhall.documents.model import ModelDocument, TensorShape, Variant
 from nearhall.drivers.model_files import runtime_of
 from nearhall.drivers.packages import sha256_of
+from nearhall.drivers.upstream import read_key
+from nearhall.drivers.upstream_models import Offered, described, offered
 from nearhall.ports.runtime import ChatAsk, ChatMessage, ModelFile
 
 DEFAULT_PORT = 8080
+COPY_BYTES = 1 << 20
+"""At a time; language models have gigabytes."""
+LISTED_MAX = 10
+"""Of another server's models, in a message."""
 CURL_VALUES_MAX = 64
 """An input with more values is sent by a line of Python instead of by hand."""
 
@@ -38,55 +48,125 @@ class Added:
     """The lines to type, in order: serve, then ask."""
 
 
-def add_model(source: str, repository: Path, *, name: str | None, remote_model: str | None) -> Added:
+def add_model(
+    source: str, repository: Path, *, name: str | None, remote_model: str | None = None, api_key_file: Path | None = None
+) -> Added:
     """Adds a file or a URL; raises InputError for what is not supported or is there already."""
     if source.startswith(("http://", "https://")):
-        return _add_url(source, repository, name=name, remote_model=remote_model)
+        return _add_url(source, repository, name=name, remote_model=remote_model, api_key_file=api_key_file)
+    for option, given in (("--remote-model", remote_model), ("--api-key-file", api_key_file)):
+        if given is not None:
+            raise InputError(f"{source} is a file", where=option, right="leave it out; it is for the URL of another server")
     path = Path(source)
     runtime = runtime_of(path)
     model = _checked_name(name or _name_of(path), repository)
     _room_for(path, repository)
-    if runtime == "genai":
-        return _add_chat(path, repository, model)
+    with _copied(path, repository, model) as file:
+        variant, inputs, outputs = (
+            (_measured_chat(file, model), [], []) if runtime == "genai" else _measured_tensors(path, file, runtime)
+        )
+        task = "chat" if runtime == "genai" else "tensors"
+        about = {"task": task, "licence": "yours", "source": str(path.resolve()), "inputs": inputs, "outputs": outputs}
+        document = write_model(repository, model, file, variant, **about)
+    ask = _ask_chat(model) if runtime == "genai" else _ask_tensors(model, inputs)
+    return Added(document=document, repository=repository, commands=[_serve(repository), ask])
+
+
+@contextmanager
+def _copied(path: Path, repository: Path, model: str) -> Generator[Path]:
+    """The file's copy in the repository, which is what gets measured; nothing is left of it when that fails.
+
+    A copy and no link: who trains the model again may write into the same file, and what serves must not change by that.
+    """
+    folder = repository / model / "1" / "cpu"
     try:
-        variant, inputs, outputs = measured_variant(path, runtime)
+        folder.mkdir(parents=True)
+        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as out, path.open("rb") as given:
+            shutil.copyfileobj(given, out, COPY_BYTES)
+            out.flush()
+            os.fsync(out.fileno())
+        Path(out.name).chmod(0o644)
+        yield Path(out.name).replace(folder / path.name)
+    except BaseException:
+        shutil.rmtree(repository / model, ignore_errors=True)
+        raise
+
+
+def _measured_tensors(path: Path, file: Path, runtime: str) -> tuple[Variant, list[TensorShape], list[TensorShape]]:
+    try:
+        return measured_variant(file, runtime)
     except PermanentError as error:
-        raise InputError(str(error), where=str(path), right="check the file with the tool that made it") from error
+        right = "check the file with the tool that made it"
+        if runtime == "onnxruntime" and "xternal" in str(error):
+            right = "its weights lie in another file: save it as one, onnx.save_model(onnx.load(file), whole)"
+        raise InputError(str(error).replace(str(file), str(path)), where=str(path), right=right) from error
     except Refusal as error:
         right = "write example_shape for its inputs into a model.yaml by hand (see docs, how-to: add your model)"
         raise InputError(
             f"loads, but does not run on zeros with free lengths of 1 ({error.message})", where=str(path), right=right
         ) from error
+
+
+def _add_url(url: str, repository: Path, *, name: str | None, remote_model: str | None, api_key_file: Path | None) -> Added:
+    try:
+        key = None if api_key_file is None else read_key(api_key_file)
+        offer = offered(url, key)
+        theirs = _theirs(url, offer, name, remote_model)
+        model = _checked_name(name or _plain_name(theirs), repository)
+        chat = theirs in offer.chats or (theirs not in offer.tensors and not url.rstrip("/").endswith("/v2"))
+        about = None if chat else described(url, theirs, key)
+    except PermanentError as error:
+        raise InputError(str(error), where="--api-key-file", right="name a file whose first line is the key") from error
+    except TemporaryError as error:
+        raise InputError(
+            str(error), where=url, right="start the server first; its address is checked when it is added"
+        ) from error
+    options = {} if theirs == model else {"model": theirs}
+    if api_key_file is not None:
+        options["api_key_file"] = str(api_key_file.resolve())
+    variant = Variant(runtime="upstream", file=url.rstrip("/"), options=options)
+    inputs, outputs = ([], []) if about is None else (_shapes(about.inputs), _shapes(about.outputs))
     document = write_model(
         repository,
         model,
-        path,
+        None,
         variant,
-        task="tensors",
-        licence="yours",
-        source=str(path.resolve()),
+        task="chat" if chat else "tensors",
+        licence="theirs",
+        source=f"{theirs} at {url}",
         inputs=inputs,
         outputs=outputs,
     )
-    return Added(document=document, repository=repository, commands=[_serve(repository), _ask_tensors(model, inputs)])
+    if chat:
+        ask = _ask_chat(model)
+    else:
+        ask = _ask_tensors(model, inputs) if inputs else f"curl -s http://127.0.0.1:{DEFAULT_PORT}/v2/models/{model}"
+    return Added(document=document, repository=repository, commands=[_serve(repository), ask])
 
 
-def _add_chat(path: Path, repository: Path, model: str) -> Added:
-    variant = _measured_chat(path, model)
-    document = write_model(repository, model, path, variant, task="chat", licence="yours", source=str(path.resolve()))
-    return Added(document=document, repository=repository, commands=[_serve(repository), _ask_chat(model)])
+def _theirs(url: str, offer: Offered, name: str | None, remote_model: str | None) -> str:
+    """Which of the server's models is meant; raises InputError where that is not clear."""
+    listed = [*offer.chats, *offer.tensors]
+    if remote_model is not None and (remote_model in listed or not listed):
+        return remote_model
+    has = f"it has {', '.join(listed[:LISTED_MAX])}{' and more' if len(listed) > LISTED_MAX else ''}"
+    if remote_model is not None:
+        near = difflib.get_close_matches(remote_model, listed, n=1) or listed
+        raise InputError(
+            f"{url} has no model {remote_model!r}; {has}", where="--remote-model", right=f"did you mean {near[0]!r}?"
+        )
+    if name in listed:
+        return str(name)
+    if len(listed) == 1:
+        return listed[0]
+    if listed:
+        raise InputError(f"which of its models is meant? {has}", where=url, right="name it with --remote-model")
+    what = "does not list its models" + (" (does it want a key? give --api-key-file)" if offer.refused else "")
+    raise InputError(what, where=url, right="name one with --remote-model")
 
 
-def _add_url(url: str, repository: Path, *, name: str | None, remote_model: str | None) -> Added:
-    model = _checked_name(name or remote_model or "upstream", repository)
-    variant = Variant(runtime="upstream", file=url.rstrip("/"))
-    folder = repository / model
-    folder.mkdir(parents=True, exist_ok=True)
-    document = write_model(
-        repository, model, None, variant, task="chat" if "/v1" in url else "tensors", licence="theirs", source=url
-    )
-    asks = _ask_chat(model) if "/v1" in url else f"curl -s http://127.0.0.1:{DEFAULT_PORT}/v2/models/{model}"
-    return Added(document=document, repository=repository, commands=[_serve(repository), asks])
+def _shapes(specs: Sequence[TensorSpec]) -> list[TensorShape]:
+    return [TensorShape.model_validate({"name": s.name, "dtype": s.dtype, "shape": list(s.shape)}) for s in specs]
 
 
 def _measured_chat(path: Path, model: str) -> Variant:
@@ -125,16 +205,21 @@ def _measured_chat(path: Path, model: str) -> Variant:
 
 
 def _name_of(path: Path) -> str:
-    return re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower()).strip("-.") or "model"
+    return _plain_name(path.stem)
+
+
+def _plain_name(text: str) -> str:
+    """The text as a model's name: small letters, digits, dots and dashes."""
+    return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._")[:64] or "model"
 
 
 def _checked_name(name: str, repository: Path) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
         raise InputError(f"{name!r} is no model name", where="--name", right="letters, digits, dots, dashes; at most 64")
-    if (repository / name / "model.yaml").exists():
-        raise InputError(
-            f"the repository {repository} has a model {name!r} already", where="--name", right="give another name with --name"
-        )
+    folder = repository / name
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        right = f"give another name with --name, or remove {folder}"
+        raise InputError(f"the repository {repository} has a model {name!r} already", where="--name", right=right)
     return name
 
 
