@@ -86,6 +86,44 @@ def test_a_model_of_another_server_answers_by_the_line_that_was_printed(tmp_path
             assert json.loads(_run(ask))["outputs"][0]["data"] == pytest.approx([0.0] * 4)
 
 
+def test_a_model_that_does_not_run_on_zeros_is_added_with_an_example(tmp_path: Path, free_port: Callable[[], int]):
+    """A window of three over a free length: one value is too few for it."""
+    graph = helper.make_graph(
+        [helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[3]), helper.make_node("Identity", ["word"], ["said"])],
+        "window",
+        [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 1, "n"]),
+            helper.make_tensor_value_info("word", TensorProto.STRING, ["m"]),
+        ],
+        [
+            helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 1, "k"]),
+            helper.make_tensor_value_info("said", TensorProto.STRING, ["m"]),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    path, repository = tmp_path / "window.onnx", tmp_path / "r"
+    onnx.save_model(model, path)
+    add = ("models", "add", str(path), "--repository", str(repository))
+    for more, told in (
+        ((), "--example input=1x576"),
+        (("--example", "x=1x1x80:0.5", "--example", "z=2"), "the model has no input 'z'; its inputs are x, word"),
+        (("--example", "x:80"), "'x:80' is no example"),
+        (("--example", "x=99999x99999"), "at most"),
+    ):
+        refused = _nearhall(*add, *more)
+        assert (refused.returncode, told in refused.stderr) == (2, True), refused.stderr
+        assert not (repository / "window").exists()
+    added = _nearhall(*add, "--example", "x=1x1x80:0.5", "--example", "word=70", "--json")
+    assert added.returncode == 0, added.stderr
+    port = free_port()
+    serve, ask = (command.replace("8080", str(port)) for command in json.loads(added.stdout)["commands"])
+    with _serving(serve):
+        until(lambda: _run(ask).startswith("{"), 20, what="the model")
+        y, said = json.loads(_run(ask))["outputs"]
+        assert y["data"] == pytest.approx([0.5] * 78)
+        assert said["data"] == [""] * 70
+
+
 @contextmanager
 def _serving(command: str) -> Generator[None]:
     process = subprocess.Popen([sys.executable, "-m", *command.split()], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -54,7 +54,7 @@ class OnnxRuntime:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
         options.graph_optimization_level = _LEVELS[file.options.get("optimization", "all")]
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what it would write in many lines comes as an exception as well
         try:
             self._session: Any = ort.InferenceSession(file.path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises its own family and plain RuntimeError alike

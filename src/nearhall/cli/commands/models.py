@@ -62,6 +62,10 @@ def add(
     api_key_file: Annotated[
         Path | None, typer.Option(help="For a URL: a file whose first line is sent as the bearer token.")
     ] = None,
+    example: Annotated[
+        list[str] | None,
+        typer.Option(help="What an input is tried with, where zeros with free lengths of 1 do not run: NAME=1x576, NAME=:16000."),
+    ] = None,
     as_json_: Json = False,
 ) -> None:
     """Add a model: infers inputs and outputs, writes model.yaml, warms it up, measures it, and says how to ask it.
@@ -70,7 +74,7 @@ def add(
     server, under this gateway's admission, residency and counting.
     """
     place = repository or _default_repository()
-    added = put_in(source, place, name=name, remote_model=remote_model, api_key_file=api_key_file)
+    added = put_in(source, place, name=name, remote_model=remote_model, api_key_file=api_key_file, examples=example or ())
     data = {**as_json(added.document), "repository": str(added.repository), "commands": list(added.commands)}
     emit(_added(added), data, as_json=as_json_)
 

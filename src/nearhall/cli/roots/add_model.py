@@ -7,15 +7,16 @@ import difflib
 import json
 import os
 import re
+import shlex
 import shutil
 import tempfile
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import prod
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -30,6 +31,8 @@ from nearhall.drivers.upstream_models import Offered, described, offered
 from nearhall.ports.runtime import ChatAsk, ChatMessage, ModelFile
 
 DEFAULT_PORT = 8080
+EXAMPLE_VALUES_MAX = 1 << 26
+"""A batch of large images; more would be a mistyped shape."""
 COPY_BYTES = 1 << 20
 """At a time; language models have gigabytes."""
 LISTED_MAX = 10
@@ -49,7 +52,13 @@ class Added:
 
 
 def add_model(
-    source: str, repository: Path, *, name: str | None, remote_model: str | None = None, api_key_file: Path | None = None
+    source: str,
+    repository: Path,
+    *,
+    name: str | None,
+    remote_model: str | None = None,
+    api_key_file: Path | None = None,
+    examples: Sequence[str] = (),
 ) -> Added:
     """Adds a file or a URL; raises InputError for what is not supported or is there already."""
     if source.startswith(("http://", "https://")):
@@ -58,12 +67,13 @@ def add_model(
         if given is not None:
             raise InputError(f"{source} is a file", where=option, right="leave it out; it is for the URL of another server")
     path = Path(source)
+    given = dict(map(_example, examples))
     runtime = runtime_of(path)
     model = _checked_name(name or _name_of(path), repository)
     _room_for(path, repository)
     with _copied(path, repository, model) as file:
         variant, inputs, outputs = (
-            (_measured_chat(file, model), [], []) if runtime == "genai" else _measured_tensors(path, file, runtime)
+            (_measured_chat(file, model), [], []) if runtime == "genai" else _measured_tensors(path, file, runtime, given)
         )
         task = "chat" if runtime == "genai" else "tensors"
         about = {"task": task, "licence": "yours", "source": str(path.resolve()), "inputs": inputs, "outputs": outputs}
@@ -92,19 +102,37 @@ def _copied(path: Path, repository: Path, model: str) -> Generator[Path]:
         raise
 
 
-def _measured_tensors(path: Path, file: Path, runtime: str) -> tuple[Variant, list[TensorShape], list[TensorShape]]:
+def _measured_tensors(
+    path: Path, file: Path, runtime: str, examples: Mapping[str, tuple[Sequence[int], float]]
+) -> tuple[Variant, list[TensorShape], list[TensorShape]]:
     try:
-        return measured_variant(file, runtime)
+        measured = measured_variant(file, runtime, examples)
     except PermanentError as error:
         right = "check the file with the tool that made it"
         if runtime == "onnxruntime" and "xternal" in str(error):
             right = "its weights lie in another file: save it as one, onnx.save_model(onnx.load(file), whole)"
         raise InputError(str(error).replace(str(file), str(path)), where=str(path), right=right) from error
     except Refusal as error:
-        right = "write example_shape for its inputs into a model.yaml by hand (see docs, how-to: add your model)"
-        raise InputError(
-            f"loads, but does not run on zeros with free lengths of 1 ({error.message})", where=str(path), right=right
-        ) from error
+        right = "say what it runs on, such as --example input=1x576 --example sr=:16000"
+        tried = "the examples given" if examples else "zeros with free lengths of 1"
+        raise InputError(f"loads, but does not run on {tried} ({error.message})", where=str(path), right=right) from error
+    names = [shape.name for shape in measured[1]]
+    unknown = [name for name in examples if name not in names]
+    if unknown:
+        raise InputError(f"the model has no input {unknown[0]!r}", where="--example", right=f"its inputs are {', '.join(names)}")
+    return measured
+
+
+def _example(text: str) -> tuple[str, tuple[Sequence[int], float]]:
+    """`NAME=1x576`, `NAME=1x576:0.5` or, for a scalar, `NAME=:16000`; raises InputError."""
+    found = re.fullmatch(r"(?P<name>[^=]+)=(?P<shape>(\d{1,9}(x\d{1,9}){0,7})?)(:(?P<value>-?\d+(\.\d+)?))?", text)
+    if found is None:
+        right = "NAME=1x576, NAME=1x576:0.5 or, for a single number, NAME=:16000"
+        raise InputError(f"{text!r} is no example", where="--example", right=right)
+    shape = tuple(int(length) for length in found["shape"].split("x")) if found["shape"] else ()
+    if prod(shape) > EXAMPLE_VALUES_MAX:
+        raise InputError(f"{text!r} has {prod(shape)} values", where="--example", right=f"at most {EXAMPLE_VALUES_MAX}")
+    return found["name"], (shape, float(found["value"] or 0))
 
 
 def _add_url(url: str, repository: Path, *, name: str | None, remote_model: str | None, api_key_file: Path | None) -> Added:
@@ -233,39 +261,46 @@ def _room_for(path: Path, repository: Path) -> None:
         )
 
 
-_ZEROS: dict[str, Any] = {BYTES: "", "BOOL": False}
-
-
 def _serve(repository: Path) -> str:
-    return f"nearhall serve --repository {repository} --http {DEFAULT_PORT}"
+    return f"nearhall serve --repository {shlex.quote(str(repository))} --http {DEFAULT_PORT}"
 
 
 def _ask_chat(model: str) -> str:
     body = json.dumps(
         {"model": model, "messages": [{"role": "user", "content": "Hello, who are you?"}], "max_completion_tokens": 32}
     )
-    return f"curl -s http://127.0.0.1:{DEFAULT_PORT}/v1/chat/completions -H 'content-type: application/json' -d '{body}'"
+    return (
+        f"curl -s http://127.0.0.1:{DEFAULT_PORT}/v1/chat/completions -H 'content-type: application/json' -d {shlex.quote(body)}"
+    )
 
 
 def _ask_tensors(model: str, inputs: Sequence[TensorShape]) -> str:
     """A line that works as it stands: small inputs by curl alone, large ones made by a line of Python in front of it."""
-    tensors = [example(TensorSpec(i.name, i.dtype, tuple(i.shape)), i.example_shape, i.example_value) for i in inputs]
     url = f"http://127.0.0.1:{DEFAULT_PORT}/v2/models/{model}/infer"
-    described: list[dict[str, Any]] = []
-    small = all(tensor.count <= CURL_VALUES_MAX for tensor in tensors)
-    for item, tensor in zip(inputs, tensors, strict=True):
-        value: Any = _ZEROS.get(item.dtype, 0)
-        described.append(
-            {
-                "name": item.name,
-                "datatype": item.dtype,
-                "shape": list(tensor.shape),
-                "data": [value] * tensor.count if small else [],
-            }
-        )
-    if small:
-        return f"curl -s {url} -d '{json.dumps({'inputs': described})}'"
-    for entry, tensor in zip(described, tensors, strict=True):
-        entry["data"] = f"@{tensor.count}"
-    body = re.sub(r"\"@(\d+)\"", r"[0]*\1", json.dumps({"inputs": described}))
-    return f"python3 -c 'import json; print(json.dumps({body}))' | curl -s {url} -d @-"
+    shapes = [example(TensorSpec(i.name, i.dtype, tuple(i.shape)), i.example_shape, i.example_value).shape for i in inputs]
+    heads = [{"name": i.name, "datatype": i.dtype, "shape": list(shape)} for i, shape in zip(inputs, shapes, strict=True)]
+    values = [_value(item) for item in inputs]
+    if all(prod(shape) <= CURL_VALUES_MAX for shape in shapes):
+        whole = [{**head, "data": [value] * prod(shape)} for head, value, shape in zip(heads, values, shapes, strict=True)]
+        return f"curl -s {url} -d {shlex.quote(json.dumps({'inputs': whole}))}"
+    # As Python text, so that a large input is one multiplication and not thousands of zeros.
+    texts = [
+        f'{json.dumps(head)[:-1]}, "data": [{_as_python(value)}]*{prod(shape)}}}'
+        for head, value, shape in zip(heads, values, shapes, strict=True)
+    ]
+    made = f'import json; print(json.dumps({{"inputs": [{", ".join(texts)}]}}))'
+    return f"python3 -c {shlex.quote(made)} | curl -s {url} -d @-"
+
+
+def _value(item: TensorShape) -> float | str | bool:
+    """One element of the example, as JSON has it."""
+    if item.dtype == BYTES:
+        return ""
+    if item.dtype == "BOOL":
+        return bool(item.example_value)
+    return int(item.example_value) if item.example_value.is_integer() else item.example_value
+
+
+def _as_python(value: float | str | bool) -> str:
+    """Without single quotes, which belong to the shell."""
+    return '""' if isinstance(value, str) else repr(value)

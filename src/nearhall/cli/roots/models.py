@@ -18,7 +18,8 @@ import psutil
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from nearhall.core.errors import PermanentError
+from nearhall.core.errors import PermanentError, Refusal
+from nearhall.core.reasons import Reason
 from nearhall.core.tensor import BYTES, ITEM_BYTES, Tensor, TensorSpec
 from nearhall.documents.model import SCHEMA, Measured, ModelDocument, TensorShape, Variant, Version
 from nearhall.documents.whole_file import write_whole
@@ -235,8 +236,9 @@ def _add(
 def measured_variant(
     file: Path, runtime: str, examples: Mapping[str, tuple[Sequence[int], float]] | None = None
 ) -> tuple[Variant, list[TensorShape], list[TensorShape]]:
-    """Loads a tensor model, warms it up, measures latency and memory on this host; raises PermanentError if it does not load.
+    """Loads a tensor model, warms it up, measures latency and memory on this host.
 
+    Raises PermanentError if it does not load, Refusal if it does not run on the example.
     `examples` gives shape and value of inputs for which zeros with free lengths of 1 are no valid example.
     """
     given = examples or {}
@@ -244,12 +246,7 @@ def measured_variant(
     loaded = load_tensor_runtime(ModelFile(model=file.stem, version="1", variant="default", runtime=runtime, path=str(file)))
     try:
         feed = [example(spec, *given.get(spec.name, (None, 0.0))) for spec in loaded.inputs]
-        took: list[float] = []
-        for run in range(WARM_UP_RUNS + MEASURED_RUNS):
-            began = time.perf_counter()
-            loaded.run(feed, [])
-            if run >= WARM_UP_RUNS:
-                took.append((time.perf_counter() - began) * 1e3)
+        took = _timed_runs(loaded, feed)
         memory = max(0.0, (psutil.Process().memory_info().rss - before) / 2**20)
         measured = Measured(
             latency_p50_ms=round(statistics.median(took), 4),
@@ -263,6 +260,20 @@ def measured_variant(
     finally:
         loaded.close()
         gc.collect()
+
+
+def _timed_runs(loaded: TensorRuntime, feed: Sequence[Tensor]) -> list[float]:
+    """How long each run took once warm, ms; raises Refusal when it does not run on this input, whoever's fault that is."""
+    took: list[float] = []
+    for run in range(WARM_UP_RUNS + MEASURED_RUNS):
+        began = time.perf_counter()
+        try:
+            loaded.run(feed, [])
+        except PermanentError as error:
+            raise Refusal(Reason.BAD_REQUEST, str(error)) from error
+        if run >= WARM_UP_RUNS:
+            took.append((time.perf_counter() - began) * 1e3)
+    return took
 
 
 def load_tensor_runtime(file: ModelFile) -> TensorRuntime:
