@@ -41,6 +41,7 @@ class Site:
             "agent_pid_file": str(folder / "agent.json"),
             "agent_socket": str(folder / "agent"),
             "results_socket": str(folder / "results"),
+            "workloads": [{"id": "video", "model": "faces"}],
             "window_s": 0.1,
             "exit_with_stdin": True,
         }
@@ -83,11 +84,11 @@ class Site:
             return int(json.loads(self.pid_file.read_bytes())["pid"])
         return None
 
-    def status(self) -> int | None:
+    def status(self, method: str = "GET", path: str = "/v2") -> int | None:
         """The status that a client of the service port gets; None when it is refused or reset."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
         try:
-            connection.request("GET", "/v2")
+            connection.request(method, path)
             return connection.getresponse().status
         except (OSError, http.client.HTTPException):
             return None

@@ -87,6 +87,7 @@ def test_killed_parts_come_back_and_nothing_is_lost(tmp_path: Path):
         until(lambda: answers(port, "/v2/models/faces/ready")[0] == 200, 5, what="the small models")
         second = up.pid("gateway-shop-01")
         assert second not in {None, first}
+        until(lambda: f"process {second}" in json.dumps(up.live()["events"]), 15, what="the record of the new gateway")
 
         agent = up.kill("agent-shop-01")
         until(lambda: up.pid("agent-shop-01") not in {None, agent}, 10, what="a new agent")
@@ -105,6 +106,11 @@ def test_killed_parts_come_back_and_nothing_is_lost(tmp_path: Path):
     for workload in unhurt["workloads"]:
         answered = workload["requests"]["local"] + workload["requests"]["hub"]
         assert answered == seen["workloads"][workload["id"]]["answered"], "nothing lost, nothing twice"
+    hurt = next(site for site in pilot["sites"] if site["id"] == "shop-01")
+    seen = pilot["players"]["shop-01"]
+    for workload in hurt["workloads"]:
+        refused = workload["requests"]["rejected"].get("restarting", 0)
+        assert refused == seen["workloads"][workload["id"]]["by_reason"].get("restarting", 0), workload["id"]
 
 
 def _first_answer(port: int, path: str) -> tuple[int, dict[str, str], float]:

@@ -75,9 +75,7 @@ def test_a_killed_gateway_is_answered_for_at_once_and_comes_back(shop: Site):
     first = shop.until_up()
     until(lambda: _counted(_records(shop)) >= 1, what="a record of the first gateway")
     os.kill(first, signal.SIGKILL)
-    began = time.monotonic()
     until(lambda: shop.status() is not None, what="any answer after the kill")
-    assert time.monotonic() - began < 1.0, "the stand-in's own target is 0.1 s; shared cores get more"
     assert shop.until_up() != first
     assert not alive(first)
     shop.end()
@@ -85,6 +83,25 @@ def test_a_killed_gateway_is_answered_for_at_once_and_comes_back(shop: Site):
     assert [kind for kind in events if kind.startswith("gateway")] == ["gateway_started", "gateway_lost", "gateway_started"]
     whole = _records(shop)
     assert len({record["gateway_id"] for record in whole if record.get("gateway_id")}) == 2
+
+
+def test_after_a_kill_the_refusal_comes_within_100_ms_and_is_counted(shop: Site):
+    shop.start()
+    took: list[float] = []
+    refused = 0
+    for _ in range(3):
+        os.kill(shop.until_up(), signal.SIGKILL)
+        began = time.monotonic()
+        first: int | None = None
+        while first is None and time.monotonic() - began < 5:
+            first = shop.status("POST", "/v2/models/faces/infer")
+        took.append(time.monotonic() - began)
+        refused += first == 503
+    assert sorted(took)[1] < 0.1, f"seconds to the first answer: {took}"
+    shop.until_up()
+    shop.end()
+    counted = [record.get("workloads", {}).get("video", {}).get("rejected", {}) for record in _records(shop)]
+    assert sum(rejected.get("restarting", 0) for rejected in counted) == refused >= 1
 
 
 def test_while_no_gateway_lives_the_refusal_says_restarting(short_folder: Path, free_port: Callable[[], int]):

@@ -46,6 +46,11 @@ class SteadyGateway(Supervisor):
     def __init__(self) -> None:
         self.gateway = GatewayProcess(pid=1, gateway_id="g")
         self.stopped = False
+        self.refusals: dict[str, int] = {}
+
+    def refused(self) -> dict[str, int]:
+        told, self.refusals = self.refusals, {}
+        return told
 
     async def run(self) -> None:
         await asyncio.Event().wait()
@@ -238,6 +243,17 @@ def test_every_window_is_one_record_and_the_last_is_cut_at_the_stop():
     assert all(a.end_s == b.start_s for a, b in pairwise(records))
     assert world.counted() == 10 * world.control.looks
     assert world.supervisor.stopped
+
+
+def test_what_the_stand_in_refused_is_in_the_record_once():
+    async def story(world: World) -> None:
+        await windows(1.5)
+        world.supervisor.refusals = {"video": 3, "chat": 2}
+        await windows(2)
+
+    found = [record.workloads for record in play(story).records()]
+    assert sum(workloads["video"].rejected.get("restarting", 0) for workloads in found) == 3
+    assert sum(workloads["chat"].rejected.get("restarting", 0) for workloads in found if "chat" in workloads) == 2
 
 
 def test_a_full_disk_costs_no_count_and_is_told_once_each_way():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nearhall.core.histogram import Histogram
-from nearhall.site.counting import added, recalled, remembered
+from nearhall.site.counting import added, counted_under, recalled, remembered, with_refused
 from nearhall.wire.telemetry import Event, GatewayStats, PathStats, ProbePair, Sketch, WorkloadStats
 
 
@@ -121,3 +121,47 @@ def test_windows_add_up_to_the_whole_through_restarts_of_gateway_and_agent(steps
             gateway, local, histogram = gateway + 1, 0, Histogram()
     assert counted == whole
     assert seen.n == sum(len(latencies) for _, latencies, _ in steps)
+
+
+def test_what_the_stand_in_refused_joins_the_window_under_restarting():
+    window = {"video": WorkloadStats(local=3, rejected={"queue_full": 1})}
+    found = with_refused(window, {"video": 2, "chat": 1})
+    assert found["video"] == WorkloadStats(local=3, rejected={"queue_full": 1, "restarting": 2})
+    assert found["chat"] == WorkloadStats(rejected={"restarting": 1})
+    assert with_refused(found, {"chat": 4})["chat"].rejected == {"restarting": 5}
+    assert window["video"].rejected == {"queue_full": 1}
+
+
+WORKLOADS = [
+    {"id": "video", "model": "faces"},
+    {"id": "second", "model": "faces"},
+    {"id": "chat", "model": "smollm2", "chat": True},
+]
+
+
+@pytest.mark.parametrize(
+    ("head", "workload"),
+    [
+        (b"POST /v2/models/faces/infer HTTP/1.1\r\nhost: x\r\n\r\n", "video"),
+        (b"POST /v2/models/faces/versions/1/infer?x=1 HTTP/1.1\r\n\r\n", "video"),
+        (b"POST /v2/models/faces/infer HTTP/1.1\r\nX-Nearhall-Workload: second\r\n\r\n", "second"),
+        (b"POST /v2/models/faces/infer HTTP/1.1\r\nX-Nearhall-Workload: nobody\r\n\r\n", "video"),
+        (b"POST /v2/models/other/infer HTTP/1.1\r\n\r\n", "model:(other)"),
+        (b"POST /v1/chat/completions HTTP/1.1\r\n\r\n", "chat"),
+        (b"GET /v2/models/faces HTTP/1.1\r\n\r\n", None),
+        (b"POST /v2/repository/index HTTP/1.1\r\n\r\n", None),
+        (b"\x16\x03\x01 nonsense\r\n\r\n", None),
+    ],
+)
+def test_a_refused_request_is_counted_under_its_workload(head: bytes, workload: str | None):
+    assert counted_under(head, WORKLOADS) == workload
+
+
+def test_chat_of_a_site_with_two_chats_is_nobodys():
+    two = [*WORKLOADS, {"id": "chat-2", "model": "m", "chat": True}]
+    assert counted_under(b"POST /v1/chat/completions HTTP/1.1\r\n\r\n", two) == "model:(other)"
+
+
+@given(st.binary(max_size=200))
+def test_no_head_is_too_strange_to_be_counted(head: bytes):
+    assert counted_under(head, WORKLOADS) in {None, "video", "second", "chat", "model:(other)"}

@@ -158,3 +158,18 @@ def test_a_port_of_somebody_else_is_one_clear_error(free_port: Callable[[], int]
         other.listen()
         with pytest.raises(TemporaryError, match=f"port {port} on 127.0.0.1 is taken"):
             StandIn("127.0.0.1", port).prepare()
+
+
+def test_what_it_refused_is_told_once_by_workload(free_port: Callable[[], int]):
+    async def story() -> None:
+        port = free_port()
+        stand_in = StandIn("127.0.0.1", port, counted_under=lambda head: "video" if head.startswith(b"POST ") else None)
+        await stand_in.listen()
+        for request in (b"POST /v2/models/faces/infer", b"POST /v2/models/faces/infer", b"GET /v2/health/ready"):
+            await _ask(port, request + b" HTTP/1.1\r\n\r\n")
+        assert stand_in.answered == 3
+        assert stand_in.refused() == {"video": 2}
+        assert stand_in.refused() == {}
+        await stand_in.close()
+
+    asyncio.run(story())

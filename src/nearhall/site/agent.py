@@ -17,7 +17,7 @@ from nearhall.ports.clock import Clock
 from nearhall.ports.cpu import CpuUse
 from nearhall.ports.gateway_control import GatewayControl
 from nearhall.ports.outbox import Outbox
-from nearhall.site.counting import Window, added, recalled, remembered
+from nearhall.site.counting import Window, added, recalled, remembered, with_refused
 from nearhall.site.introduction import introduced
 from nearhall.site.meters import MeterRoom
 from nearhall.site.results import Results
@@ -163,7 +163,7 @@ class Agent:
             boot_id=self._boot_id,
             gateway_id=stats.gateway_id if stats is not None else "",
             gateway_up=stats is not None,
-            workloads=window.workloads,
+            workloads=with_refused(window.workloads, parts.supervisor.refused()),
             models=self._models,
             meters=parts.meters.window(),
             outcomes=parts.results.window(),

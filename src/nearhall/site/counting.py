@@ -1,15 +1,21 @@
-"""From the gateway's counters, which grow until it restarts, to what one window added. Pure."""
+"""From the gateway's counters, which grow until it restarts, to what one window added; and what the stand-in refused. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
+from nearhall.core.reasons import Reason
+from nearhall.wire.headers import WORKLOAD
 from nearhall.wire.telemetry import Event, GatewayStats, PathStats, Sketch, WorkloadStats
 
 _NOTHING = WorkloadStats()
 _NO_PATH = PathStats()
+_MODELS, _CHAT = "/v2/models/", "/v1/chat/completions"
+OTHER = "model:(other)"
+"""For models that no workload of the site names, as in the gateway."""
 _COUNTS = (
     "local",
     "hub",
@@ -47,6 +53,38 @@ def added(now: GatewayStats, before: GatewayStats | None) -> Window:
     warm = now.hub_kept_warm_bytes - (before.hub_kept_warm_bytes if same and before is not None else 0)
     busy = {name: stats for name, stats in workloads.items() if stats != _NOTHING}
     return Window(busy, list(events), max(0.0, cpu), max(0, warm))
+
+
+def with_refused(workloads: Mapping[str, WorkloadStats], refused: Mapping[str, int]) -> dict[str, WorkloadStats]:
+    """The window's workloads with what the stand-in refused while no gateway lived, under the reason `restarting`."""
+    found = dict(workloads)
+    reason = Reason.RESTARTING.value
+    for name, count in refused.items():
+        stats = found.get(name, _NOTHING)
+        found[name] = msgspec.structs.replace(stats, rejected={**stats.rejected, reason: stats.rejected.get(reason, 0) + count})
+    return found
+
+
+def counted_under(head: bytes, workloads: Sequence[Mapping[str, Any]]) -> str | None:
+    """The workload of a request that nobody but its head describes: by header, by the model in its path, or the site's only chat.
+
+    `head` is the request line and the headers as they came. None for what asks for no inference (health, metadata, metrics).
+    """
+    line, *headers = head.split(b"\r\n")
+    method, _, rest = line.partition(b" ")
+    path = rest.partition(b" ")[0].partition(b"?")[0].decode("latin-1")
+    infers = path.startswith(_MODELS) and path.endswith("/infer")
+    if method != b"POST" or not (infers or path == _CHAT):
+        return None
+    named = next((value.strip() for name, _, value in (h.partition(b":") for h in headers) if name.lower() == WORKLOAD), None)
+    if named is not None and any(workload["id"] == named.decode("latin-1") for workload in workloads):
+        return named.decode("latin-1")
+    if infers:
+        model = path.removeprefix(_MODELS).partition("/")[0]
+        known = (str(workload["id"]) for workload in workloads if workload["model"] == model)
+        return next(known, OTHER)
+    chats = [str(workload["id"]) for workload in workloads if workload.get("chat")]
+    return chats[0] if len(chats) == 1 else OTHER
 
 
 def remembered(stats: GatewayStats) -> bytes:

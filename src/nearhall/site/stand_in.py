@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 
 from nearhall.core.errors import Refusal, TemporaryError
@@ -28,15 +30,30 @@ BACKLOG = 512
 class StandIn:
     """Listens on `host:port` while it is asked to."""
 
-    def __init__(self, host: str, port: int, *, connections_max: int = CONNECTIONS_MAX) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        counted_under: Callable[[bytes], str | None] = lambda _: None,
+        connections_max: int = CONNECTIONS_MAX,
+    ) -> None:
+        """`counted_under` names the workload of a request by its head; None for one that asks for no inference."""
         self._host = host
         self._port = port
         self._connections_max = connections_max
         self._server: asyncio.Server | None = None
         self._bound: socket.socket | None = None
         self._open: set[asyncio.StreamWriter] = set()
+        self._counted_under = counted_under
+        self._refused: Counter[str] = Counter()
         self.answered = 0
         """Requests refused since the agent started."""
+
+    def refused(self) -> dict[str, int]:
+        """Requests refused since the last call, by workload."""
+        counted, self._refused = self._refused, Counter()
+        return dict(counted)
 
     def prepare(self) -> None:
         """Binds without listening; raises TemporaryError when the port belongs to somebody else."""
@@ -108,6 +125,9 @@ class StandIn:
             ]
             writer.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
             self.answered += 1
+            workload = self._counted_under(head)
+            if workload is not None:
+                self._refused[workload] += 1
             async with asyncio.timeout(LINGER_SECONDS_MAX):
                 await writer.drain()
                 writer.write_eof()

@@ -52,6 +52,10 @@ class Supervisor:
         self.gateway: GatewayProcess | None = None
         """The gateway that serves now; None while there is none."""
 
+    def refused(self) -> dict[str, int]:
+        """Requests that were refused since the last call because no gateway lived, by workload."""
+        return self._stand_in.refused()
+
     async def run(self) -> None:
         """Adopts or starts the gateway, watches it, and starts it again, until `stop_gateway`."""
         found = read_pid_file(self._pid_file)

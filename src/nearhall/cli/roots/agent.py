@@ -25,6 +25,7 @@ from nearhall.drivers.outbox_sqlite import SqliteOutbox
 from nearhall.drivers.processes import ProcessCpu
 from nearhall.drivers.uplink_https import HttpsUplink
 from nearhall.site.agent import Agent, Parts
+from nearhall.site.counting import counted_under
 from nearhall.site.meters import MeterRoom
 from nearhall.site.results import Results
 from nearhall.site.settings import Meter, Settings
@@ -59,7 +60,7 @@ async def main(path: str) -> None:
         state_dir / "outbox.db", bytes_max=int(settings.outbox_mib * MIB), tell=lambda text: tell("spool_damaged", text, "error")
     )
     meters = {meter.id: _meter(meter, clock) for meter in settings.meters}
-    stand_in = StandIn(settings.host, settings.port)
+    stand_in = StandIn(settings.host, settings.port, counted_under=partial(counted_under, workloads=settings.workloads))
     stand_in.prepare()
     supervisor = Supervisor(
         command=settings.gateway_command,
