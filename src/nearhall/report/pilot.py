@@ -11,6 +11,7 @@ from nearhall.report import pilot_tables as tables
 from nearhall.report.evidence_marks import Figure
 from nearhall.report.formats import NO_VALUE, clock, date_and_time, moment, seconds
 from nearhall.report.next_steps import LINK_COMMAND, METER_COMMAND, next_steps
+from nearhall.report.outside import from_outside
 from nearhall.report.pages import render
 from nearhall.report.pilot_reader import PilotReader, SiteView
 from nearhall.report.verdict import decide
@@ -49,6 +50,7 @@ def render_report(pilot: Mapping[str, Any]) -> str:
         latency_rows=tables.latencies(reader),
         gain_rows=tables.gains(reader),
         request_rows=tables.requests(reader),
+        outside_rows=from_outside(reader),
         refusals=tables.refusals(reader),
         byte_rows=tables.byte_rows(reader),
         site_pictures=[_site_pictures(site, pictures) for site in reader.sites],

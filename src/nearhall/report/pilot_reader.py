@@ -22,6 +22,11 @@ def elements(value: Any) -> list[Any]:
     return cast("list[Any]", value) if isinstance(value, list) else []
 
 
+def escaped(name: str) -> str:
+    """A name as a part of a JSON pointer (RFC 6901)."""
+    return name.replace("~", "~0").replace("/", "~1")
+
+
 class PilotReader:
     """The document and its evidence. Nothing here fails for a part that is missing or null: short runs leave gaps."""
 

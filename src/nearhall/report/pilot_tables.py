@@ -27,7 +27,7 @@ from nearhall.report.formats import (
 from nearhall.report.formats import (
     energy as energy_text,
 )
-from nearhall.report.pilot_reader import NOT_IN_DOCUMENT, PilotReader, SiteView, WorkloadView, elements, members
+from nearhall.report.pilot_reader import NOT_IN_DOCUMENT, PilotReader, SiteView, WorkloadView, elements, escaped, members
 from nearhall.report.verdict import Finding, find
 
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
@@ -193,7 +193,9 @@ def gains(reader: PilotReader) -> list[dict[str, Any]]:
             )
         so = so if low is not None or workload.number(f"{base}/value") is not None else "not compared"
         value = workload.figure(f"{base}/value", signed_ms, missing="no pairs were compared")
-        rows.append({"label": workload.id, "site": workload.site, "value": value, "interval": interval, "so": so, "tone": tone})
+        payload = workload.figure(f"{base}/payload_ms", ms, missing="nothing was taken off")
+        row = {"label": workload.id, "site": workload.site, "value": value, "interval": interval, "payload": payload}
+        rows.append({**row, "so": so, "tone": tone})
     return rows
 
 
@@ -342,7 +344,7 @@ def _numbers(value: Any, pointer: str) -> Iterator[tuple[str, float]]:
     else:
         for name, below in members(value).items():
             if name not in _SKIPPED:
-                yield from _numbers(below, f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}")
+                yield from _numbers(below, f"{pointer}/{escaped(name)}")
 
 
 def _form(name: str) -> Callable[[float], str]:
