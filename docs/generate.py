@@ -44,6 +44,10 @@ ANSWER_HEADERS: dict[str, str] = {
     "REASON": "Why it was served where it was, or refused: one of the [reasons](reasons.md).",
     "SERVER_TIMING": "`queue`, `compute` and `network`, in milliseconds (W3C Server Timing).",
 }
+HUB_HEADERS: dict[str, str] = {
+    "PEER": "The common name of the certificate that the gateway has verified; dropped where a client sends it.",
+    "PEER_URI": "A URI of that certificate, e.g. `nearhall:site:shop-01`; repeated for each.",
+}
 NOT_HEADERS = frozenset({"PRIORITY_MAX", "RAW_BYTES_MAX"})
 
 SETTINGS: dict[str, str] = {
@@ -203,11 +207,15 @@ def _first_paragraph(text: str) -> str:
 def headers_page() -> str:
     """Every header of ours, from wire/headers.py; each needs its words above."""
     names = {k: v.decode() for k, v in vars(headers).items() if k.isupper() and isinstance(v, bytes)}
-    if missing := set(names) - set(REQUEST_HEADERS) - set(ANSWER_HEADERS):
+    if missing := set(names) - set(REQUEST_HEADERS) - set(ANSWER_HEADERS) - set(HUB_HEADERS):
         message = f"wire/headers.py has {sorted(missing)}, which docs/generate.py does not describe"
         raise UndocumentedError(message)
     out = ["# Headers", ""]
-    for title, words in (("In requests", REQUEST_HEADERS), ("In answers", ANSWER_HEADERS)):
+    for title, words in (
+        ("In requests", REQUEST_HEADERS),
+        ("In answers", ANSWER_HEADERS),
+        ("Between the two programs of a hub", HUB_HEADERS),
+    ):
         out += [
             f"## {title}",
             "",

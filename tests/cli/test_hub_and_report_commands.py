@@ -94,7 +94,6 @@ def wanted(tmp_path: Path, **more: Any) -> Wanted:
     parts: dict[str, Any] = {
         "state": tmp_path / "state",
         "listen": Address(host="0.0.0.0", port=8443),
-        "gateway_listen": Address(host="127.0.0.1", port=8444),
         "page": Address(host="127.0.0.1", port=8445),
         "repository": tmp_path / "models",
         "jurisdiction": "DE",
@@ -108,8 +107,8 @@ def test_a_hub_is_laid_out_and_its_programs_understand_their_settings(tmp_path: 
     folder = tmp_path / "state"
     hub = read_settings(str(folder / "settings" / "hub.json"), HubSettings)
     gateway = read_settings(str(folder / "settings" / "hub-gateway.json"), GatewaySettings)
-    assert (hub.api.host, hub.api.port, hub.page.token, hub.run_started_s) == ("0.0.0.0", 8443, laid.token, START_S)
-    assert (gateway.node, gateway.port, gateway.tls is not None) == ("hub", 8444, True)
+    assert (hub.api.socket, hub.page.token, hub.run_started_s) == (gateway.control_plane, laid.token, START_S)
+    assert (gateway.node, gateway.host, gateway.port, gateway.tls is not None) == ("hub", "0.0.0.0", 8443, True)
     assert laid.page_url == f"http://127.0.0.1:8445/?token={laid.token}"
     assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in [folder, folder / "token"]} == {
         "state": 0o700,
@@ -141,9 +140,10 @@ def test_a_name_that_is_none_gets_no_certificate(tmp_path: Path, site: str):
     [
         ({"repository": Path("/nowhere")}, "--repository: /nowhere is no folder"),
         ({"jurisdiction": "Germany"}, "--jurisdiction"),
-        ({"page": Address(host="127.0.0.1", port=8443)}, "two listeners have the same port"),
+        ({"page": Address(host="127.0.0.1", port=8443)}, "both listeners have the same port"),
         ({"names": ["hub example"]}, "neither a DNS name nor an IP address"),
         ({"state": Path("/proc/nearhall")}, "--state"),
+        ({"state": Path("/tmp") / ("s" * 100)}, "too long for a Unix socket"),
     ],
 )
 def test_a_hub_that_cannot_be_is_one_line(tmp_path: Path, changes: dict[str, Any], told: str):

@@ -20,7 +20,6 @@ def _wishes(**changes: object) -> Wishes:
         "light": False,
         "link": None,
         "hub_url": None,
-        "hub_gateway_url": None,
         "credentials": None,
         "camera": None,
         "model": None,

@@ -40,7 +40,8 @@ def _site(text: str = EXAMPLE) -> SiteDocument:
 def test_the_design_s_example_resolves_to_settings(tmp_path: Path):
     tls = {"ca": "ca.pem", "cert": "cert.pem", "key": "key.pem"}
     gateway, agent = resolve(_site(), tmp_path / "site.yaml", tmp_path, repository=tmp_path, tls=tls)
-    assert (gateway["node"], gateway["port"], gateway["hub"]) == ("shop-01/n1", 8080, None)
+    assert (gateway["node"], gateway["port"]) == ("shop-01/n1", 8080)
+    assert gateway["hub"] == {**agent["hub"], "jurisdiction": ""}, "one origin, in nobody's jurisdiction until it is said"
     assert agent["hub"] == {"url": "https://hub.example:8443", "tls": tls}
     assert agent["about"]["ups"] == {"rating_w": 9000.0}
     assert [workload["chat"] for workload in agent["workloads"]] == [False, True]

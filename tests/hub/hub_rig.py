@@ -11,7 +11,7 @@ from hub.asgi_client import Client
 from hub.small_site import START_S, about
 from nearhall.drivers.clock import ManualClock
 from nearhall.drivers.store_memory import MemoryStore
-from nearhall.hub.api import control_api
+from nearhall.hub.api import control_api, peer_by_tls
 from nearhall.hub.live import Board
 from nearhall.hub.page import page_app
 from nearhall.hub.service import Hub
@@ -39,7 +39,7 @@ class Rig:
 
     def site(self, name: str = "shop-01") -> Client:
         """A site's agent with its own certificate."""
-        return Client(control_api(self.hub, identify=True), certificate=name)
+        return Client(control_api(self.hub, peer=peer_by_tls), certificate=name)
 
     def stranger(self, **headers: str) -> Client:
         """A browser that knows the address and nothing else."""

@@ -282,7 +282,7 @@ def test_what_is_not_there_is_told_in_the_same_form(method: str, path: str, stat
 def test_only_on_this_machine_may_a_site_come_without_a_certificate():
     async def story() -> None:
         hub = rig()
-        answer = await Client(control_api(hub.hub, identify=False)).ask("POST", HELLO, hello())
+        answer = await Client(control_api(hub.hub, peer=None)).ask("POST", HELLO, hello())
         assert answer.status == 200
 
     asyncio.run(story())

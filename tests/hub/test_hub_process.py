@@ -141,6 +141,7 @@ def refused(config: Path) -> str:
 def test_settings_that_cannot_be_are_one_line(tmp_path: Path):
     page = {"port": 0, "token": TOKEN}
     assert "`colour`" in refused(settings_of(tmp_path, colour="blue"))
+    assert "api.socket: /proc/x cannot be made" in refused(settings_of(tmp_path, api={"socket": "/proc/x"}))
     assert "the files cannot be used" in refused(
         settings_of(tmp_path, api={"port": 0, "tls": {"ca": "a", "cert": "b", "key": "c"}})
     )
@@ -153,6 +154,9 @@ def test_settings_that_cannot_be_are_one_line(tmp_path: Path):
     ("changes", "told"),
     [
         ({"api": Api(port=70_000)}, "api.port is 70000"),
+        ({"api": Api()}, "api has to listen in one place"),
+        ({"api": Api(port=1, socket="x")}, "api has to listen in one place"),
+        ({"api": Api(socket="x")}, None),
         ({"api": Api(host="0.0.0.0", port=1)}, "beyond this machine without TLS"),
         ({"page": Page(port=1, token="short")}, "short enough to be guessed"),
         ({"retention_days": 0}, "retention_days is 0"),

@@ -4,6 +4,7 @@ STATE/authority/ca.pem, ca.key    whom sites trust; the key never leaves this fo
 STATE/tls/                        the hub's own certificate, issued anew at every start for the names it is given
 STATE/hub.db                      what the hub remembers
 STATE/token                       opens the page (mode 0600)
+STATE/control.sock                between the two programs (mode 0600)
 STATE/settings/, STATE/logs/      of both programs
 """
 
@@ -29,6 +30,8 @@ Json = dict[str, Any]
 
 SITE_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 """As in documents: names that fit a certificate, a folder and a column."""
+SOCKET_PATH_MAX = 107
+"""sun_path holds 108 bytes, one for the end (unix(7))."""
 RESERVED = frozenset({"hub"})
 """The hub's own name in certificates."""
 
@@ -66,7 +69,7 @@ class Wanted:
 
     state: Path
     listen: Address
-    gateway_listen: Address
+    """Where sites dial: the gateway, which hands the control API's requests on."""
     page: Address
     repository: Path
     jurisdiction: str
@@ -92,7 +95,7 @@ def lay_out_hub(wanted: Wanted, *, started_s: float) -> Laid:
             part.mkdir(parents=True, exist_ok=True, mode=0o700)
         bundle = _own_certificate(wanted)
         token = _token(folder / "token")
-        settings = {"hub-gateway": _gateway(wanted, bundle), "hub": _control(wanted, bundle, token, started_s)}
+        settings = {"hub-gateway": _gateway(wanted, bundle), "hub": _control(wanted, token, started_s)}
         for name, values in settings.items():
             write_whole(folder / "settings" / f"{name}.json", json.dumps(values, indent=1).encode(), mode=0o600)
     except OSError as error:
@@ -137,14 +140,16 @@ def _check(wanted: Wanted) -> None:
         Residency.parse(f"jurisdiction:{wanted.jurisdiction}")
     except ValueError as error:
         raise InputError(str(error), where="--jurisdiction") from error
-    ports = [address.port for address in (wanted.listen, wanted.gateway_listen, wanted.page)]
-    if len(set(ports)) < len(ports):
-        raise InputError("two listeners have the same port", where="--listen, --gateway-listen, --page", right="one for each")
+    if wanted.listen.port == wanted.page.port:
+        raise InputError("both listeners have the same port", where="--listen, --page", right="one for each")
+    longest = len(str(_control_socket(wanted.state)).encode())
+    if longest > SOCKET_PATH_MAX:
+        right = f"name a folder whose path is {longest - SOCKET_PATH_MAX} bytes shorter"
+        raise InputError(f"{wanted.state} is too long for a Unix socket", where="--state", right=right)
 
 
 def _own_certificate(wanted: Wanted) -> Bundle:
-    listened = [a.host for a in (wanted.listen, wanted.gateway_listen) if not a.everywhere]
-    dns, addresses = sort_names([*wanted.names, *listened])
+    dns, addresses = sort_names([*wanted.names, *([] if wanted.listen.everywhere else [wanted.listen.host])])
     authority = make_authority(wanted.state / "authority")
     return issue(authority, "hub", wanted.state / "tls", kind="hub", dns_names=dns, ip_addresses=addresses)
 
@@ -158,6 +163,10 @@ def _token(path: Path) -> str:
     return token
 
 
+def _control_socket(state: Path) -> Path:
+    return state / "control.sock"
+
+
 def _tls(bundle: Bundle) -> Json:
     return {"ca": str(bundle.ca), "cert": str(bundle.cert), "key": str(bundle.key)}
 
@@ -167,19 +176,20 @@ def _gateway(wanted: Wanted, bundle: Bundle) -> Json:
         "node": "hub",
         "jurisdiction": wanted.jurisdiction,
         "repository": str(wanted.repository),
-        "host": wanted.gateway_listen.host,
-        "port": wanted.gateway_listen.port,
+        "host": wanted.listen.host,
+        "port": wanted.listen.port,
         "tls": _tls(bundle),
+        "control_plane": str(_control_socket(wanted.state)),
         "pid_file": str(wanted.state / "gateway.json"),
         "exit_with_stdin": True,
     }
 
 
-def _control(wanted: Wanted, bundle: Bundle, token: str, started_s: float) -> Json:
+def _control(wanted: Wanted, token: str, started_s: float) -> Json:
     return {
         "jurisdiction": wanted.jurisdiction,
         "store": str(wanted.state / "hub.db"),
-        "api": {"host": wanted.listen.host, "port": wanted.listen.port, "tls": _tls(bundle)},
+        "api": {"socket": str(_control_socket(wanted.state))},
         "page": {"host": wanted.page.host, "port": wanted.page.port, "token": token, "names": list(wanted.names)},
         "run_started_s": started_s,
         "exit_with_stdin": True,

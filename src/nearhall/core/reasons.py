@@ -24,7 +24,7 @@ class Reason(Enum):
 
     # Refused
     RESTARTING = "restarting"
-    """The gateway of this site is starting; the agent answers for it. 503."""
+    """The gateway of this site is starting, and the agent answers for it; at a hub: its control plane is. 503."""
     DRAINING = "draining"
     """The gateway is being stopped on purpose. 503."""
     DEADLINE = "deadline"

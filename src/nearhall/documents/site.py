@@ -114,9 +114,7 @@ class SiteDocument(_Strict):
     site_class: Literal["device", "micro", "distributed", "regional"] = Field(alias="class")
     jurisdiction: Jurisdiction
     hub: str | None = Field(default=None, pattern=r"^https://\S+$")
-    """The hub's control API; None for a site that stands alone."""
-    hub_gateway: str | None = Field(default=None, pattern=r"^https://\S+$")
-    """The hub's gateway, for what falls back."""
+    """The one origin that this site dials; None for a site that stands alone."""
     hub_jurisdiction: Jurisdiction | None = None
     """Where the hub is; without it nothing that is bound to a jurisdiction leaves the site."""
     envelope: Envelope

@@ -107,7 +107,6 @@ class Hub(_Strict):
 
     jurisdiction: str = Field(default="DE", pattern=r"^[A-Z]{2}(-[A-Z0-9]{1,3})?$")
     url: str | None = Field(default=None, pattern=r"^https://")
-    gateway_url: str | None = Field(default=None, pattern=r"^https://")
     credentials: str | None = None
     """For a hub elsewhere: the folder of bundles that `nearhall hub credentials` wrote, one folder a site."""
 

@@ -10,14 +10,17 @@ import zlib
 import httpcore
 
 from nearhall.core.errors import TemporaryError
+from nearhall.core.reasons import Reason
 from nearhall.drivers.mutual_tls import checked_origin, pool, socket_of
 from nearhall.drivers.tcp_info import LinkMeter
 from nearhall.ports.uplink import UplinkReply
+from nearhall.wire.headers import REASON
 from nearhall.wire.session import BODY_BYTES_MAX
 
 CONNECT_S = 2.0
 """A handshake over 200 ms of round trip takes 0.6 s; a cut link is noticed after this."""
 IDLE_S = 120.0
+_AWAY = Reason.RESTARTING.value.encode()
 GZIP_FROM_BYTES = 512
 """Below this gzip saves less than its own head."""
 
@@ -48,6 +51,8 @@ class HttpsUplink:
                 sent, received = self._meter.added(connection) if connection is not None else (0, 0)
         except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, ssl.SSLError, OSError) as error:
             raise TemporaryError(f"the hub does not answer: {type(error).__name__} {error}".strip()) from error
+        if response.status == 503 and any(n.lower() == REASON and v == _AWAY for n, v in response.headers):
+            raise TemporaryError("the hub's control plane is starting")  # its gateway answers for it, as for a link that is cut
         return UplinkReply(
             status=response.status, body=_inflated(answer, response), sent_bytes=sent, received_bytes=received, took_s=took
         )

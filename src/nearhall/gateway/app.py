@@ -13,6 +13,7 @@ from nearhall.core.reasons import FAILURES, Reason
 from nearhall.gateway.body import discard_rest
 from nearhall.gateway.chat import chat
 from nearhall.gateway.exchange import ClientGoneError, Exchange, Receive, Scope, Send
+from nearhall.gateway.front import PREFIX, Front
 from nearhall.gateway.infer import infer
 from nearhall.gateway.metrics import CONTENT_TYPE, Metrics
 from nearhall.gateway.models import Model, State
@@ -34,11 +35,15 @@ Handler = Callable[[Exchange], Awaitable[None]]
 class App:
     """The ASGI application on the service port."""
 
-    def __init__(self, plane: Plane, metrics: Metrics, *, may_load: bool) -> None:
-        """`may_load`: whether models may be loaded and unloaded through this port, and not only by the control socket."""
+    def __init__(self, plane: Plane, metrics: Metrics, *, may_load: bool, front: Front | None = None) -> None:
+        """`may_load`: whether models may be loaded and unloaded through this port, and not only by the control socket.
+
+        `front`: at a hub, what hands the control API's requests on.
+        """
         self._plane = plane
         self._metrics = metrics
         self._may_load = may_load
+        self._front = front
         self._get: Mapping[str, Handler] = {
             "/healthz": self._live,
             "/v2": self._server,
@@ -75,22 +80,32 @@ class App:
             # Probes come from sites to their hub; a client of a site that claims to be one would only go uncounted.
             exchange.ask = replace(exchange.ask, probe=False)
         path = exchange.path
+        if self._front is not None and path.startswith(PREFIX):
+            return await self._front.answer(exchange)
         if exchange.method == "POST":
-            if path.startswith(_PREFIX) and path.endswith("/infer"):
-                return await infer(self._plane, exchange, *_model_and_version(path[len(_PREFIX) : -len("/infer")]))
-            if path == "/v1/chat/completions":
-                return await chat(self._plane, exchange)
-            if path.startswith("/v2/repository/"):
-                return await repository_api(self._plane, exchange, may_load=self._may_load)
-        elif exchange.method in {"GET", "HEAD"}:
-            handler = self._get.get(path.rstrip("/") or "/")
-            if handler is not None:
-                return await handler(exchange)
-            if path.startswith(_PREFIX):
-                return await self._model(exchange, path[len(_PREFIX) :])
-            if path.startswith("/v1/models/"):
-                return await self._openai_model(exchange, path[len("/v1/models/") :])
-        raise Refusal(Reason.BAD_REQUEST, f"{exchange.method} {path[:128]} is not served; see /v2, /v1/models and /metrics")
+            return await self._work(exchange, path)
+        if exchange.method in {"GET", "HEAD"}:
+            return await self._tell(exchange, path)
+        raise _not_served(exchange)
+
+    async def _work(self, exchange: Exchange, path: str) -> None:
+        if path.startswith(_PREFIX) and path.endswith("/infer"):
+            return await infer(self._plane, exchange, *_model_and_version(path[len(_PREFIX) : -len("/infer")]))
+        if path == "/v1/chat/completions":
+            return await chat(self._plane, exchange)
+        if path.startswith("/v2/repository/"):
+            return await repository_api(self._plane, exchange, may_load=self._may_load)
+        raise _not_served(exchange)
+
+    async def _tell(self, exchange: Exchange, path: str) -> None:
+        handler = self._get.get(path.rstrip("/") or "/")
+        if handler is not None:
+            return await handler(exchange)
+        if path.startswith(_PREFIX):
+            return await self._model(exchange, path[len(_PREFIX) :])
+        if path.startswith("/v1/models/"):
+            return await self._openai_model(exchange, path[len("/v1/models/") :])
+        raise _not_served(exchange)
 
     async def _refuse(self, exchange: Exchange, refusal: Refusal) -> None:
         """Answers with a refusal, counted; a stream that has begun can only be cut off."""
@@ -160,6 +175,11 @@ class App:
         if model is None or not model.entry.chat or not model.ready:
             raise Refusal(Reason.MODEL_UNKNOWN, f"there is no chat model {name[:64]!r} ready here")
         await exchange.json(200, one_model(name, int(model.loaded_s), self._plane.node.decode()))
+
+
+def _not_served(exchange: Exchange) -> Refusal:
+    what = f"{exchange.method} {exchange.path[:128]}"
+    return Refusal(Reason.BAD_REQUEST, f"{what} is not served; see /v2, /v1/models and /metrics")
 
 
 def _standing(model: Model) -> str:

@@ -38,7 +38,7 @@ async def read_body(exchange: Exchange, limits: Limits) -> Body:
         raise Refusal(Reason.UNSUPPORTED, f"content-encoding {encoding!r} is not supported; known: gzip, deflate")
     if exchange.ask.content_length is not None and exchange.ask.content_length > most:
         raise _too_large(f"the body has {exchange.ask.content_length} bytes", limits.body_mib)
-    raw = await _received(exchange, most, limits.body_mib)
+    raw = await received(exchange, most)
     plain = raw if encoding in {"", "identity"} else await _inflated(raw, encoding, limits)
     head = exchange.ask.head_bytes
     if (len(plain) if head is None else head) > limits.json_mib * MIB:
@@ -49,7 +49,9 @@ async def read_body(exchange: Exchange, limits: Limits) -> Body:
     return Body(raw, plain)
 
 
-async def _received(exchange: Exchange, most: int, mib: float) -> bytes:
+async def received(exchange: Exchange, most: int) -> bytes:
+    """The body as it comes, at most `most` bytes; raises Refusal(TOO_LARGE) or ClientGoneError."""
+    mib = most / MIB
     message = await exchange.receive()
     if message["type"] == "http.request" and not message.get("more_body"):
         first: bytes = message.get("body", b"")

@@ -90,6 +90,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Unix socket, made with mode 0600."""
     pid_file: str | None = None
     hub: Hub | None = None
+    control_plane: str | None = None
+    """At a hub: the Unix socket of the control API, to which `/api/v1/` is handed on, so that sites dial one origin."""
     workloads: list[Workload] = []
     limits: Limits = Limits()
     probe: Probe = Probe()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -13,20 +14,37 @@ from fastapi.exceptions import RequestValidationError
 
 from nearhall.core.errors import TemporaryError
 from nearhall.hub.service import Hub
+from nearhall.wire.headers import PEER, PEER_URI
 from nearhall.wire.session import BODY_BYTES_MAX, WAIT_S_MAX, Batch, Desired, Hello, HubError, Reported
 
 GZIP_FROM_BYTES = 512
 Message = TypeVar("Message")
 
 
-def control_api(hub: Hub, *, identify: bool) -> FastAPI:
-    """The application. `identify` is False only where there is no TLS: tests on 127.0.0.1."""
+Peer = tuple[str | None, Sequence[str]]
+"""The subject's common name and the URIs of a certificate that has been verified."""
+
+
+def peer_by_tls(request: Request) -> Peer:
+    """As this program's own TLS saw it."""
+    tls = request.scope.get("extensions", {}).get("tls", {})
+    return tls.get("client_cert_name"), tls.get("client_cert_uris", ())
+
+
+def peer_by_front(request: Request) -> Peer:
+    """As the hub's gateway saw it, which alone can reach the Unix socket."""
+    return request.headers.get(PEER.decode()), request.headers.getlist(PEER_URI.decode())
+
+
+def control_api(hub: Hub, *, peer: Callable[[Request], Peer] | None) -> FastAPI:
+    """The application. `peer` says who asks; None only where there is no TLS: tests on 127.0.0.1."""
     app = FastAPI(title="nearhall hub", docs_url=None, redoc_url=None, openapi_url=None)
 
     def check(request: Request, site: str) -> None:
-        tls = request.scope.get("extensions", {}).get("tls", {})
-        name = tls.get("client_cert_name")
-        if identify and (name != site or f"nearhall:site:{site}" not in tls.get("client_cert_uris", ())):
+        if peer is None:
+            return
+        name, uris = peer(request)
+        if name != site or f"nearhall:site:{site}" not in uris:
             raise _refused(403, f"the certificate is {name!r}'s, not {site!r}'s", "identity")
 
     @app.post("/api/v1/sites/{site}/hello")

@@ -20,12 +20,14 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class Api(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where sites dial."""
+    """Where the control API listens: on a Unix socket behind the hub's gateway, or on a port of its own."""
 
+    socket: str | None = None
+    """Made with mode 0600; who speaks through it is believed about whose certificate it has seen."""
     host: str = "127.0.0.1"
-    port: int
+    port: int | None = None
     tls: Tls | None = None
-    """None only for tests on 127.0.0.1."""
+    """Of the port; None only for tests on 127.0.0.1."""
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -56,10 +58,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 def check_settings(settings: Settings, *, where: str) -> None:
     """Raises InputError for values that no hub can run with; `where` is the file."""
+    if (settings.api.socket is None) == (settings.api.port is None):
+        raise InputError("api has to listen in one place", where=where, right="api.socket or api.port")
     for name, port in (("api.port", settings.api.port), ("page.port", settings.page.port)):
-        if not 0 <= port <= 65535:
+        if port is not None and not 0 <= port <= 65535:
             raise InputError(f"{name} is {port}", where=where, right="0 to 65535; 0 takes a free one")
-    if settings.api.tls is None and settings.api.host not in LOOPBACK:
+    if settings.api.port is not None and settings.api.tls is None and settings.api.host not in LOOPBACK:
         right = "name ca, cert and key, or listen on 127.0.0.1"
         raise InputError(
             "api listens beyond this machine without TLS: any caller could speak for any site", where=where, right=right

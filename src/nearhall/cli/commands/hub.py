@@ -18,10 +18,10 @@ from nearhall.core.errors import InputError
 from nearhall.drivers.clock import SystemClock
 
 EPILOG = (
-    "Example:  nearhall hub --state hub --listen 0.0.0.0:8443 --gateway-listen 0.0.0.0:8444 --page 8080 "
+    "Example:  nearhall hub --state hub --listen 0.0.0.0:8443 --page 8080 "
     "--repository ~/.cache/nearhall/models --name hub.example, then "
     "nearhall hub credentials --state hub --site shop-01 --out credentials, and at the site "
-    "nearhall up --hub https://hub.example:8443 --hub-gateway https://hub.example:8444 --credentials credentials"
+    "nearhall up --hub https://hub.example:8443 --credentials credentials"
 )
 
 app = typer.Typer(add_completion=False, help="Run the hub: gateway, control API and page.", rich_markup_mode=None)
@@ -34,9 +34,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standar
 def hub(
     context: typer.Context,
     state: Annotated[Path | None, typer.Option(help="The hub's folder: certificates, store, logs.")] = None,
-    listen: Annotated[str, typer.Option(help="[HOST:]PORT of the control API, mutual TLS.")] = "8443",
-    gateway_listen: Annotated[str, typer.Option(help="[HOST:]PORT of the hub's gateway, mutual TLS.")] = "8444",
-    page: Annotated[str, typer.Option(help="[HOST:]PORT of the page, plain HTTP behind a token: keep it on 127.0.0.1.")] = "8445",
+    listen: Annotated[str, typer.Option(help="[HOST:]PORT that sites dial, mutual TLS: gateway and control API.")] = "8443",
+    page: Annotated[str, typer.Option(help="[HOST:]PORT of the page, plain HTTP behind a token: keep it on 127.0.0.1.")] = "8444",
     repository: Annotated[Path | None, typer.Option(help="The hub's model repository.")] = None,
     jurisdiction: Annotated[str, typer.Option(help="Where this machine stands: an ISO 3166 code.")] = "DE",
     name: Annotated[list[str] | None, typer.Option(help="A DNS name or address by which sites reach it; repeatable.")] = None,
@@ -48,7 +47,6 @@ def hub(
     wanted = Wanted(
         state=_needed(state, "--state", "the hub's folder").resolve(),
         listen=parse_address(listen, option="--listen"),
-        gateway_listen=parse_address(gateway_listen, option="--gateway-listen"),
         page=parse_address(page, option="--page"),
         repository=_needed(repository, "--repository", "the hub's model repository").expanduser().resolve(),
         jurisdiction=jurisdiction,
@@ -106,11 +104,10 @@ async def _run(wanted: Wanted, laid: Laid, *, as_json: bool) -> None:
 
 
 def _announce(wanted: Wanted, laid: Laid, *, as_json: bool) -> None:
-    where = {"control": wanted.listen, "gateway": wanted.gateway_listen}
-    urls = {what: f"https://{address.url_host}:{address.port}" for what, address in where.items()}
-    lines = [f"{what:8} {url}" for what, url in urls.items()]
+    url = f"https://{wanted.listen.url_host}:{wanted.listen.port}"
+    lines = [f"sites dial {url}"]
     if not any((wanted.listen.everywhere, wanted.names)):
-        lines.append("sites on other machines cannot reach it: name --listen, --gateway-listen and --name for that")
-    summary = escape("\n".join([*lines, f"page     {laid.page_url}", f"state    {wanted.state}", "Ctrl-C ends"]))
-    emit(summary, {**urls, "page": laid.page_url, "state": str(wanted.state)}, as_json=as_json)
+        lines.append("sites on other machines cannot reach it: name --listen and --name for that")
+    summary = escape("\n".join([*lines, f"page       {laid.page_url}", f"state      {wanted.state}", "Ctrl-C ends"]))
+    emit(summary, {"hub": url, "page": laid.page_url, "state": str(wanted.state)}, as_json=as_json)
     sys.stdout.flush()

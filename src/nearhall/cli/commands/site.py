@@ -74,8 +74,8 @@ def resolve(
         raise InputError(f"{state} is too long for a Unix socket", where="--state", right=right)
     workloads = [_workload(site, index) for index in range(len(site.workloads))]
     hub = None
-    if site.hub is not None and site.hub_gateway is not None:
-        hub = {"url": site.hub_gateway.rstrip("/"), "jurisdiction": site.hub_jurisdiction or "", "tls": tls}
+    if site.hub is not None:
+        hub = {"url": site.hub.rstrip("/"), "jurisdiction": site.hub_jurisdiction or "", "tls": tls}
     gateway: dict[str, Any] = {
         "node": f"{site.id}/{node.id}",
         "jurisdiction": site.jurisdiction,

@@ -52,8 +52,7 @@ def command(
     hub_probe: Annotated[
         str | None, typer.Option(help="Measure your real round trip to this URL and use it for the link.")
     ] = None,
-    hub: Annotated[str | None, typer.Option(help="Join a hub elsewhere: https://HOST:PORT of its control API.")] = None,
-    hub_gateway: Annotated[str | None, typer.Option(help="That hub's gateway: https://HOST:PORT.")] = None,
+    hub: Annotated[str | None, typer.Option(help="Join a hub elsewhere: https://HOST:PORT.")] = None,
     credentials: Annotated[
         Path | None, typer.Option(help="Certificates that the hub elsewhere issued, a folder for each site.")
     ] = None,
@@ -82,7 +81,6 @@ def command(
         light=light,
         link=_link(base, wan, hub_probe),
         hub_url=hub,
-        hub_gateway_url=hub_gateway,
         credentials=credentials,
         camera=camera,
         model=model,

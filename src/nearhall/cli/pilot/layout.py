@@ -21,8 +21,8 @@ VIRTUAL_POSITIONS: tuple[tuple[int, str], ...] = ((1, "feed"), (2, "ups_in"), (3
 ENVIRONMENT_UNIT = 10
 VIRTUAL_UPS_RATING_W = 800.0
 """About twice the default server's busy power: small UPS are sized so, and their fixed loss is felt."""
-PORTS_PER_SITE = 4
-PORTS_SHARED = 4
+PORTS_PER_SITE = 3
+PORTS_SHARED = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +49,8 @@ class SitePlaces:
     tls: Tls
     service_port: int
     cabinet_port: int
-    api_lane_port: int
-    gateway_lane_port: int
+    lane_port: int
+    """The shaped way to the hub."""
 
     @property
     def gateway_pid(self) -> Path:
@@ -71,11 +71,16 @@ class HubPlaces:
     run: Path
     repository: Path
     tls: Tls
-    api_port: int
-    gateway_port: int
+    port: int
+    """The one origin that sites dial."""
     page_port: int
     link_control_port: int
     token: str
+
+    @property
+    def control(self) -> Path:
+        """The control API's Unix socket."""
+        return self.run / "hub.sock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +106,7 @@ def hub_api_settings(layout: Layout, started_s: float) -> Json:
     return {
         "jurisdiction": layout.up.hub.jurisdiction,
         "store": str(hub.folder / "hub.db"),
-        "api": {"host": "127.0.0.1", "port": hub.api_port, "tls": hub.tls.json()},
+        "api": {"socket": str(hub.control)},
         "page": {"host": "127.0.0.1", "port": hub.page_port, "token": hub.token},
         "run_started_s": started_s,
         "seed": layout.up.seed,
@@ -110,33 +115,31 @@ def hub_api_settings(layout: Layout, started_s: float) -> Json:
 
 
 def hub_gateway_settings(layout: Layout) -> Json:
-    """Settings of the hub's gateway: the same program as a site's, without a hub behind it."""
+    """Settings of the hub's gateway: the same program as a site's, with the control plane behind it instead of a hub."""
     hub = _hub(layout)
     return {
         "node": "hub",
         "jurisdiction": layout.up.hub.jurisdiction,
         "repository": str(hub.repository),
         "host": "127.0.0.1",
-        "port": hub.gateway_port,
+        "port": hub.port,
         "tls": hub.tls.json(),
         "control_socket": str(hub.run / "hub-gateway.sock"),
         "pid_file": str(hub.folder / "gateway.json"),
         "hub": None,
+        "control_plane": str(hub.control),
         "workloads": [],
         "exit_with_stdin": True,
     }
 
 
 def link_settings(layout: Layout) -> Json:
-    """Settings of the shaper: one lane to the control API and one to the gateway for every site."""
+    """Settings of the shaper: one lane for every site."""
     hub = _hub(layout)
-    lanes: list[Json] = []
-    for name, places in layout.sites.items():
-        for lane, listen, to in (
-            ("api", places.api_lane_port, hub.api_port),
-            ("gateway", places.gateway_lane_port, hub.gateway_port),
-        ):
-            lanes.append({"site": name, "name": lane, "listen": f"127.0.0.1:{listen}", "to": f"127.0.0.1:{to}"})
+    lanes: list[Json] = [
+        {"site": name, "name": "hub", "listen": f"127.0.0.1:{places.lane_port}", "to": f"127.0.0.1:{hub.port}"}
+        for name, places in layout.sites.items()
+    ]
     link = layout.up.link
     return {
         "lanes": lanes,
@@ -163,7 +166,7 @@ def gateway_settings(layout: Layout, site: Site) -> Json:
         "control_socket": str(places.run / f"{site.id}.ctl"),
         "pid_file": str(places.gateway_pid),
         "hub": {
-            "url": _gateway_url(layout, places),
+            "url": _hub_url(layout, places),
             "jurisdiction": layout.up.hub.jurisdiction,
             "tls": places.tls.json(),
         },
@@ -195,7 +198,7 @@ def agent_settings(layout: Layout, site: Site, gateway_config: Path) -> Json:
         "agent_pid_file": str(places.agent_pid),
         "agent_socket": str(places.run / f"{site.id}.agt"),
         "results_socket": str(places.run / f"{site.id}.res"),
-        "hub": {"url": _api_url(layout, places), "tls": places.tls.json()},
+        "hub": {"url": _hub_url(layout, places), "tls": places.tls.json()},
         "meters": meters(layout, site),
         "workloads": [_workload(workload) for workload in site.workloads],
         "about": about(layout, site),
@@ -332,12 +335,8 @@ def _hub(layout: Layout) -> HubPlaces:
     return layout.hub
 
 
-def _api_url(layout: Layout, places: SitePlaces) -> str:
-    return layout.up.hub.url or f"https://127.0.0.1:{places.api_lane_port}"
-
-
-def _gateway_url(layout: Layout, places: SitePlaces) -> str:
-    return layout.up.hub.gateway_url or f"https://127.0.0.1:{places.gateway_lane_port}"
+def _hub_url(layout: Layout, places: SitePlaces) -> str:
+    return layout.up.hub.url or f"https://127.0.0.1:{places.lane_port}"
 
 
 def all_ports(site_ids: Sequence[str]) -> int:

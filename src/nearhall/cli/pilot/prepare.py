@@ -92,8 +92,7 @@ def lay_out(up: Up, out: Path, *, repository: Path, clips: Mapping[str, Path]) -
             run=run,
             repository=repository,
             tls=Tls(ca=bundle.ca, cert=bundle.cert, key=bundle.key),
-            api_port=next(ports),
-            gateway_port=next(ports),
+            port=next(ports),
             page_port=next(ports),
             link_control_port=next(ports),
             token=secrets.token_urlsafe(24),
@@ -114,8 +113,7 @@ def lay_out(up: Up, out: Path, *, repository: Path, clips: Mapping[str, Path]) -
             tls=tls,
             service_port=next(ports),
             cabinet_port=next(ports),
-            api_lane_port=next(ports),
-            gateway_lane_port=next(ports),
+            lane_port=next(ports),
         )
     return Layout(
         up=up,

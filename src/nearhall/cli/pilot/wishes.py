@@ -25,7 +25,6 @@ class Wishes:
     light: bool
     link: Link | None
     hub_url: str | None
-    hub_gateway_url: str | None
     credentials: Path | None
     camera: str | None
     model: str | None
@@ -45,7 +44,7 @@ def with_wishes(up: Up, wishes: Wishes) -> Up:
         changes["light"] = True
     if wishes.hub_url is not None:
         changes["hub"] = _hub_elsewhere(up, wishes)
-    elif wishes.credentials is not None or wishes.hub_gateway_url is not None:
+    elif wishes.credentials is not None:
         raise InputError("needs the hub's address", where="--credentials", right="add --hub https://HOST:PORT")
     sites = list(up.sites)
     if wishes.camera is not None or wishes.model is not None:
@@ -90,13 +89,9 @@ def _hub_elsewhere(up: Up, wishes: Wishes) -> Hub:
         right = "add --credentials DIR with the bundles that the hub wrote (nearhall hub credentials --site ID --out DIR)"
         raise InputError("a hub elsewhere knows its sites by certificate", where="--hub", right=right)
     url = wishes.hub_url or ""
-    gateway = wishes.hub_gateway_url or url
-    for name, value in (("--hub", url), ("--hub-gateway", gateway)):
-        if not value.startswith("https://"):
-            raise InputError(f"{value!r} is not an https:// address", where=name, right="e.g. https://hub.example:8443")
-    return up.hub.model_copy(
-        update={"url": url.rstrip("/"), "gateway_url": gateway.rstrip("/"), "credentials": str(wishes.credentials)}
-    )
+    if not url.startswith("https://"):
+        raise InputError(f"{url!r} is not an https:// address", where="--hub", right="e.g. https://hub.example:8443")
+    return up.hub.model_copy(update={"url": url.rstrip("/"), "credentials": str(wishes.credentials)})
 
 
 def _with_camera(site: Site, camera: str | None, model: str | None) -> Site:

@@ -15,7 +15,7 @@ import socket
 import ssl
 import uuid
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from typing import Any
 import uvicorn
 import uvloop
 
-from nearhall.cli.roots.program import read_settings, run_program, say_ready, stop_event
+from nearhall.cli.roots.program import listen_unix, read_settings, run_program, say_ready, stop_event
 from nearhall.cli.roots.tls_protocol import TlsProtocol
 from nearhall.core.errors import InputError, PermanentError
 from nearhall.documents.whole_file import write_whole
@@ -32,6 +32,7 @@ from nearhall.drivers.own_cpu import own_cpu_seconds, start_ticks
 from nearhall.gateway.app import App
 from nearhall.gateway.control import Control, snapshot
 from nearhall.gateway.forward import HubLink
+from nearhall.gateway.front import Front
 from nearhall.gateway.metrics import Metrics
 from nearhall.gateway.models import Models, Opener, Runtime
 from nearhall.gateway.plane import Plane
@@ -88,6 +89,13 @@ def open_fallback(hub: Hub) -> Fallback:
     return fallback
 
 
+def open_front(path: str) -> Front:
+    """The way to the hub's control plane."""
+    from nearhall.drivers.control_socket import ControlSocket
+
+    return Front(ControlSocket(path))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Composed:
     """A data plane, put together and not yet listening."""
@@ -95,6 +103,7 @@ class Composed:
     plane: Plane
     app: App
     metrics: Metrics
+    front: Front | None
 
 
 def compose(
@@ -126,7 +135,8 @@ def compose(
     )
     metrics = Metrics(stats, models=models.states, hub_reachable=lambda: None if hub is None else hub.reachable, cpu_s=cpu_s)
     may_load = settings.control_socket is None and _loopback(settings.host)
-    return Composed(plane=plane, app=App(plane, metrics, may_load=may_load), metrics=metrics)
+    front = None if settings.control_plane is None else open_front(settings.control_plane)
+    return Composed(plane=plane, app=App(plane, metrics, may_load=may_load, front=front), metrics=metrics, front=front)
 
 
 def _loopback(host: str) -> bool:
@@ -178,8 +188,9 @@ async def serve(settings: Settings, *, announce: Callable[[int, Plane], None]) -
     with bound:
         composed = compose(settings, clock=SystemClock())
         plane = composed.plane
+        control = None if settings.control_socket is None else listen_unix(Path(settings.control_socket), where="control_socket")
         try:
-            async with _listening(_control_config(settings, plane, stop), _control_socket(settings)):
+            async with _listening(_control_config(settings, plane, stop), control):
                 plane.models.start()
                 await _until_settled(plane, stop)
                 config = _config(composed.app, settings, tls=True)
@@ -192,6 +203,8 @@ async def serve(settings: Settings, *, announce: Callable[[int, Plane], None]) -
             await plane.models.close()
             if plane.hub is not None:
                 await plane.hub.close()
+            if composed.front is not None:
+                await composed.front.close()
 
 
 async def _until_settled(plane: Plane, stop: asyncio.Event) -> None:
@@ -227,26 +240,6 @@ def _config(app: Any, settings: Settings, *, tls: bool) -> uvicorn.Config:
 
 def _control_config(settings: Settings, plane: Plane, stop: asyncio.Event) -> uvicorn.Config:
     return _config(Control(plane, stop=stop.set), settings, tls=False)
-
-
-def _control_socket(settings: Settings) -> socket.socket | None:
-    """The control socket, open to its owner alone before anybody can connect."""
-    if settings.control_socket is None:
-        return None
-    path = Path(settings.control_socket)
-    with suppress(FileNotFoundError):
-        path.unlink()
-    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o177)
-    try:
-        bound.bind(str(path))
-    except OSError as error:
-        bound.close()
-        right = "name a short path in a folder of yours"
-        raise InputError(f"cannot be made ({error.strerror or error})", where=str(path), right=right) from error
-    finally:
-        os.umask(mask)
-    return bound
 
 
 @asynccontextmanager

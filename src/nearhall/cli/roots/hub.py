@@ -1,4 +1,7 @@
-"""The hub's control plane: `python -m nearhall.cli.roots.hub SETTINGS.json`. Two listeners: for sites, and for people."""
+"""The hub's control plane: `python -m nearhall.cli.roots.hub SETTINGS.json`. Two listeners: for sites, and for people.
+
+Sites dial the hub's gateway, which hands `/api/v1/` on to the Unix socket here.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,12 @@ from typing import Any
 import uvicorn
 
 from nearhall import __version__
-from nearhall.cli.roots.program import read_settings, run_program, say_ready, stop_event
+from nearhall.cli.roots.program import listen_unix, read_settings, run_program, say_ready, stop_event
 from nearhall.cli.roots.tls_protocol import TlsProtocol
 from nearhall.core.errors import InputError
 from nearhall.drivers.clock import SystemClock
 from nearhall.drivers.store_sqlite import SqliteStore
-from nearhall.hub.api import control_api
+from nearhall.hub.api import control_api, peer_by_front, peer_by_tls
 from nearhall.hub.live import Board
 from nearhall.hub.page import page_app
 from nearhall.hub.service import Hub
@@ -50,16 +53,19 @@ async def main(path: str) -> None:
     hub = Hub(hub_id=store.hub_id, store=store, board=board, clock=clock, off_loop=off_loop)
     await hub.recall(settings.run_started_s)
     page = settings.page
-    api_socket = _listen(settings.api.host, settings.api.port)
+    api = settings.api
+    api_socket = _listen(api.host, api.port) if api.port is not None else listen_unix(Path(api.socket or ""), where="api.socket")
     page_socket = _listen(page.host, page.port)
-    api_port, page_port = api_socket.getsockname()[1], page_socket.getsockname()[1]
+    page_port = page_socket.getsockname()[1]
+    api_at = {"api_socket": api.socket} if api.port is None else {"api_port": api_socket.getsockname()[1]}
+    peer = peer_by_front if api.port is None else (peer_by_tls if api.tls is not None else None)
     serving = [
-        (_server(control_api(hub, identify=settings.api.tls is not None), settings.api), api_socket),
+        (_server(control_api(hub, peer=peer), api), api_socket),
         (_server(page_app(hub, token=page.token, hosts=_hosts(page, page_port), render=render_page), None), page_socket),
     ]
     tasks = [asyncio.create_task(server.serve(sockets=[listening])) for server, listening in serving]
     tasks.append(asyncio.create_task(hub.forget(settings.retention_days * DAY_S)))
-    say_ready(api_port=api_port, page_port=page_port)
+    say_ready(**api_at, page_port=page_port)
     halt = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({halt, *tasks}, return_when=asyncio.FIRST_COMPLETED)

@@ -10,8 +10,10 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,6 +42,23 @@ def read_settings(path: str, kind: type[Settings]) -> Settings:
     if unknown:
         raise InputError(f"{unknown[0]} is not a setting of this program", where=path)
     return settings
+
+
+def listen_unix(path: Path, *, where: str) -> socket.socket:
+    """A Unix socket, open to its owner alone before anybody can connect; raises InputError, naming the setting `where`."""
+    with suppress(FileNotFoundError):
+        path.unlink()
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        bound.bind(str(path))
+    except OSError as error:
+        bound.close()
+        right = "name a short path in a folder of yours"
+        raise InputError(f"{path} cannot be made ({error.strerror or error})", where=where, right=right) from error
+    finally:
+        os.umask(mask)
+    return bound
 
 
 def say_ready(**facts: object) -> None:
