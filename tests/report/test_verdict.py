@@ -9,6 +9,7 @@ import pytest
 
 from nearhall.report.evidence_marks import in_text
 from nearhall.report.next_steps import next_steps
+from nearhall.report.summary import words
 from nearhall.report.verdict import Verdict, decide
 
 Pilot = dict[str, Any]
@@ -112,6 +113,22 @@ def test_gain_at_no_round_trip_at_all_is_not_called_a_bound_of_nought(pilot: Pil
     _rtt_nought(pilot)
     assert any("differ by 0.10 ms" in in_text(reason) for reason in decide(pilot).reasons)
     assert any("only at a longer round trip than this, or for residency" in in_text(reason) for reason in decide(pilot).reasons)
+
+
+def test_a_bound_of_nought_is_any_round_trip(pilot: Pilot) -> None:
+    workloads = [
+        workload for site in pilot["sites"] for workload in site["workloads"] if workload["break_even_rtt_ms"] is not None
+    ]
+    workloads[0]["break_even_rtt_ms"] = 0.0
+    said = " ".join(map(in_text, decide(pilot).reasons))
+    assert f"It pays at any round trip for {workloads[0]['id']}" in said
+    assert "and above 2.30 ms [S] for" in said
+    for workload in workloads:
+        workload["break_even_rtt_ms"] = 0.0
+    said = " ".join(map(in_text, decide(pilot).reasons))
+    assert "It pays at any round trip: the hub took longer even without the way to it." in said
+    assert "0 ms" not in said.replace("40 ms", "").replace("10 ms", "")
+    assert "any [S]" in words(pilot)
 
 
 def test_books_that_close_are_believed_over_their_difference(pilot: Pilot) -> None:

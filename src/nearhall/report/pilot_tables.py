@@ -11,6 +11,7 @@ from nearhall.core.histogram import SAMPLES_NEEDED
 from nearhall.report.evidence_marks import Figure
 from nearhall.report.formats import (
     NO_VALUE,
+    above_ms,
     celsius,
     count,
     date_and_time,
@@ -94,7 +95,7 @@ def where_it_pays(reader: PilotReader) -> list[Row]:
         Row(
             label=workload.id,
             site=workload.site,
-            figures=[workload.figure("break_even_rtt_ms", ms, missing=missing)],
+            figures=[workload.figure("break_even_rtt_ms", above_ms, missing=missing)],
             pairs=[_per_thousand(workload, place) for place in ("local", "hub")],
         )
         for workload in reader.workloads

@@ -175,6 +175,11 @@ def _above_which(verdict: Verdict, reader: PilotReader) -> list[Words]:
     (low_name, low), (high_name, high) = bounds[0], bounds[-1]
     if slower and high.text == NOUGHT:
         return [said(f"A small site pays only at a longer round trip than this{why}.")]
+    if high.text == NOUGHT:
+        return [said("It pays at any round trip: the hub took longer even without the way to it.")]
+    if low.text == NOUGHT:
+        words = "It pays at any round trip for {low_name}, and above {high} for {high_name}."
+        return [said(words, low_name=low_name, high=high, high_name=high_name)]
     first = "A small site pays only above" if slower else "It pays above"
     if len(bounds) == 1:
         return [said(f"{first} a round trip of {{low}}{why}.", low=low)]

@@ -99,7 +99,7 @@ def curl_line(url: str, model: Model) -> str | None:
     """A command that the model answers; None where its input is too large to show."""
     name = model.entry.name
     if model.entry.chat:
-        ask = f'{{"model": "{name}", "messages": [{{"role": "user", "content": "Say hello"}}], "max_tokens": 24}}'
+        ask = f'{{"model": "{name}", "messages": [{{"role": "user", "content": "Say hello"}}], "max_completion_tokens": 24}}'
         return f"  curl -s {url}/v1/chat/completions -d '{ask}'"
     inputs = [_example(spec) for spec in model.inputs]
     if not inputs or None in inputs:

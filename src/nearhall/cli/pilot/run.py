@@ -76,7 +76,7 @@ class Pilot:
 
     async def _start_world(self) -> None:
         programs = self._programs
-        self._tell("starting the hub and the link")
+        self._tell("starting the hub and the link" if programs.hub else "starting the virtual cabinets")
         await self._start([*programs.hub, *programs.link, *programs.cabinets])
         self._tell("starting the sites")
         await self._start(programs.agents)
