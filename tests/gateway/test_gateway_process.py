@@ -132,6 +132,19 @@ def test_falling_back_over_mutual_tls(tmp_path, models):
             assert infer(pool, site.address)[1]["x-nearhall-reason"] == "hub_unreachable"
 
 
+def test_beyond_its_connections_it_refuses_with_a_reason_and_recovers(tmp_path, models):
+    with gateway(tmp_path, models, limits={"connections": 3}) as running, httpcore.ConnectionPool() as pool:
+        idle = [socket.create_connection(("127.0.0.1", running.port), timeout=5) for _ in range(3)]
+        until(lambda: infer(pool, running.address)[0] == 429, what="the fourth connection is refused")
+        status, headers, _ = infer(pool, running.address)
+        assert (status, headers["x-nearhall-reason"], headers["retry-after"]) == (429, "queue_full", "1")
+        assert pool.request("GET", f"http://{running.address}/v2/health/live").status == 200, "who only asks how it is, may"
+        assert running.stats()["workloads"]["model:(other)"]["rejected"]["queue_full"] >= 1
+        for one in idle:
+            one.close()
+        until(lambda: infer(pool, running.address)[0] == 200, what="room again")
+
+
 def ask_raw(port, parts):
     """One request sent as it is; the answer's head, read while the request may still be going out."""
     with socket.create_connection(("127.0.0.1", port), timeout=20) as raw:

@@ -21,6 +21,7 @@ from nearhall.gateway.plane import Plane
 from nearhall.gateway.repository_api import repository_api
 from nearhall.wire.oip import model_metadata, server_metadata
 from nearhall.wire.openai import models_list, one_model
+from nearhall.wire.telemetry import OTHER
 
 log = logging.getLogger("nearhall.gateway")
 
@@ -89,6 +90,10 @@ class App:
         raise _not_served(exchange)
 
     async def _work(self, exchange: Exchange, path: str) -> None:
+        most = self._plane.limits.connections
+        if exchange.connections > most:
+            exchange.workload = OTHER  # its body, which would name the model, is not read
+            raise Refusal(Reason.QUEUE_FULL, f"more than {most} connections are open; use fewer of them", retry_after_ms=1000)
         if path.startswith(_PREFIX) and path.endswith("/infer"):
             return await infer(self._plane, exchange, *_model_and_version(path[len(_PREFIX) : -len("/infer")]))
         if path == "/v1/chat/completions":

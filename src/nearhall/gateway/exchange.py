@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, MutableMapping, Sequence
 from math import inf
 from typing import Any, Protocol, cast
 
@@ -22,8 +22,8 @@ _LOOK_S = 0.0005
 _LOOKS_MAX = 2000
 """A client that takes longer than a second to read its answer is slow on its own account."""
 EXTENSION = "nearhall"
-"""The key in ASGI's `extensions` under which the server's protocol class leaves `first_byte_s`, `transport` and `connection`,
-notes that live as long as the connection."""
+"""The key in ASGI's `extensions` under which the server's protocol class leaves `first_byte_s`, `transport`, `connection`
+(notes that live as long as the connection) and `connections` (all that are open)."""
 
 
 class Closing(Protocol):
@@ -56,6 +56,7 @@ class Exchange:
     __slots__ = (
         "_clock",
         "_connection",
+        "_connections",
         "_receive",
         "_send",
         "_transport",
@@ -79,6 +80,7 @@ class Exchange:
         """When the request's first byte reached this process, by the monotonic clock."""
         self._transport: Closing | None = own.get("transport")
         self._connection: dict[str, float] = own.get("connection", {})
+        self._connections: Collection[object] = own.get("connections", ())
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.ask = AskHeaders()
@@ -111,6 +113,11 @@ class Exchange:
         """Resets the connection: an answer that has begun and cannot end must not look whole."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.abort()
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open, this one with them; 0 where the server does not say."""
+        return len(self._connections)
 
     def refused_again(self) -> bool:
         """Notes a refusal for want of room; whether this connection was refused so within the last second already."""

@@ -31,10 +31,11 @@ class Front:
     async def answer(self, exchange: Exchange) -> None:
         """Answers one request with what the control plane says; raises Refusal(RESTARTING) while there is none."""
         body = await received(exchange, BODY_BYTES_MAX)
+        path: str = exchange.scope.get("raw_path", exchange.path.encode()).decode("latin-1")
         query: bytes = exchange.scope.get("query_string", b"")
         request = ForwardRequest(
             method=exchange.method,
-            path=f"{exchange.path}?{query.decode('latin-1')}" if query else exchange.path,
+            path=f"{path}?{query.decode('latin-1')}" if query else path,
             headers=[*(header for header in exchange.headers if header[0] not in {PEER, PEER_URI}), *_peer(exchange)],
             body=body,
             timeout_s=ANSWER_S,

@@ -10,6 +10,7 @@ from nearhall.core.reasons import Reason
 from nearhall.core.residency import Reach, Residency
 from nearhall.gateway.settings import Workload
 from nearhall.wire.headers import AskHeaders
+from nearhall.wire.telemetry import OTHER
 
 NAMES_MAX = 64
 """Models that no workload names are counted by name up to here, and then together: names come from clients."""
@@ -65,7 +66,7 @@ class Workloads:
         if workload is not None:
             return workload.id
         if model not in self._others and len(self._others) >= NAMES_MAX:
-            return "model:(other)"
+            return OTHER
         self._others.add(model)
         return f"model:{model}"
 

@@ -9,13 +9,11 @@ import msgspec
 
 from nearhall.core.reasons import Reason
 from nearhall.wire.headers import WORKLOAD
-from nearhall.wire.telemetry import Event, GatewayStats, PathStats, Sketch, WorkloadStats
+from nearhall.wire.telemetry import OTHER, Event, GatewayStats, PathStats, Sketch, WorkloadStats
 
 _NOTHING = WorkloadStats()
 _NO_PATH = PathStats()
 _MODELS, _CHAT = "/v2/models/", "/v1/chat/completions"
-OTHER = "model:(other)"
-"""For models that no workload of the site names, as in the gateway."""
 _COUNTS = (
     "local",
     "hub",

@@ -10,6 +10,9 @@ import msgspec
 
 from nearhall.core.histogram import Histogram
 
+OTHER = "model:(other)"
+"""Requests of no workload, where their model is not known or there are too many to name."""
+
 
 class Sketch(msgspec.Struct, frozen=True, omit_defaults=True):
     """A histogram on the wire: parallel arrays of bucket indexes and counts, and the exact sum."""

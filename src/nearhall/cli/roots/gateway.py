@@ -228,7 +228,6 @@ def _config(app: Any, settings: Settings, *, tls: bool) -> uvicorn.Config:
         server_header=False,
         date_header=False,
         backlog=BACKLOG,
-        limit_concurrency=settings.limits.connections,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=max(1, round(settings.limits.drain_s)),
         ssl_keyfile=None if secured is None else secured.key,

@@ -15,7 +15,7 @@ Extension = dict[str, Any]
 
 
 class TlsProtocol(HttpToolsProtocol):
-    """Fills `scope["extensions"]`: `tls` (ASGI TLS extension) and `nearhall` (`first_byte_s`, `transport`, `connection`)."""
+    """Fills `scope["extensions"]`: `tls` (ASGI TLS extension) and `nearhall` (see `gateway.exchange.EXTENSION`)."""
 
     _tls: Extension | None = None
     _notes: Extension
@@ -29,7 +29,12 @@ class TlsProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Called by the parser with the first byte of each request."""
         super().on_message_begin()
-        ours: Extension = {"first_byte_s": time.monotonic(), "transport": self.transport, "connection": self._notes}
+        ours: Extension = {
+            "first_byte_s": time.monotonic(),
+            "transport": self.transport,
+            "connection": self._notes,
+            "connections": self.connections,
+        }
         extensions: dict[str, Extension] = {"nearhall": ours}
         if self._tls is not None:
             extensions["tls"] = self._tls
