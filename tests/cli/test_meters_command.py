@@ -13,12 +13,14 @@ import pytest
 from drivers.modbus_device import Device
 
 VIRTUAL = {0: "nearhall", 1: "virtual-sdm630", 6: "VIRTUAL-shop-01-1"}
-REAL = {0: "Eastron", 1: "SDM630", 6: "123"}
+REAL = {0: "Eastron", 1: "SDM630"}
 
 
 def _device(objects: Mapping[int, str]) -> Device:
-    words = dict(zip((52, 53), struct.unpack(">HH", struct.pack(">f", 240.5)), strict=True))
-    return Device(words, objects=objects)
+    words: dict[int, int] = {}
+    for address, value in {52: 240.5, 72: 12.5}.items():
+        words[address], words[address + 1] = struct.unpack(">HH", struct.pack(">f", value))
+    return Device(words, objects=objects, serial=(64512, 123))
 
 
 def _meters(objects: Mapping[int, str], *arguments: str) -> tuple[int, str, str]:
@@ -50,7 +52,18 @@ def test_json_is_one_object_with_its_evidence(objects: Mapping[int, str], kind: 
     assert code == 0, error
     said = json.loads(out)
     assert (said["kind"], said["values"]["power_w"]) == (kind, 240.5)
-    assert said["identity"]["serial"] == objects[6]
+    assert said["identity"]["serial"] == objects.get(6, "123")
+
+
+def test_the_profiles_say_what_of_them_could_not_be_confirmed():
+    code, out, error = _meters(REAL, "profiles", "--json")
+    assert code == 0, error
+    told = {profile["name"]: profile for profile in json.loads(out)["profiles"]}
+    assert (told["sdm630"]["class_percent"], told["iem3155"]["class_percent"]) == (1.0, 1.0)
+    assert any("display" in caution for caution in told["iem3155"]["unconfirmed"])
+    code, out, error = _meters(REAL, "profiles")
+    assert code == 0, error
+    assert "unconfirmed" in out
 
 
 @pytest.mark.parametrize(

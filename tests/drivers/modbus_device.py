@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 
 IDENTIFICATION = 0x2B
+HOLDING, INPUT = 3, 4
 ILLEGAL_FUNCTION, ILLEGAL_ADDRESS = 1, 2
 
 
 class Device:
     """One unit. `registers` by address; `objects` None: refuses to name itself; `silent`: function codes left unanswered."""
 
-    def __init__(self, registers: Mapping[int, int], *, function: int = 4, objects: Mapping[int, str] | None = None) -> None:
+    def __init__(
+        self,
+        registers: Mapping[int, int],
+        *,
+        function: int = 4,
+        objects: Mapping[int, str] | None = None,
+        serial: tuple[int, int] | None = None,
+    ) -> None:
         self.registers = dict(registers)
+        self.serial = serial
+        """Its address among the holding registers, and the number there."""
+        self.exceptions: dict[int, int] = {}
+        """Function code to the exception code that it is answered with."""
         self.function = function
         self.objects = objects
         self.silent: dict[int, int] = {}
@@ -23,10 +35,12 @@ class Device:
         self.short = False
         self.port = 0
         self.asked: list[int] = []
+        self.counts: list[int] = []
+        """Registers asked for in each read."""
         self._writers: set[asyncio.StreamWriter] = set()
 
     @asynccontextmanager
-    async def serving(self, port: int = 0) -> AsyncIterator[Device]:
+    async def serving(self, port: int = 0) -> AsyncGenerator[Device]:
         server = await asyncio.start_server(self._serve, "127.0.0.1", port)
         self.port = server.sockets[0].getsockname()[1]
         try:
@@ -62,12 +76,17 @@ class Device:
 
     def _answer(self, pdu: bytes) -> bytes:
         code = pdu[0]
+        if code in self.exceptions:
+            return bytes([code | 0x80, self.exceptions[code]])
+        if code == HOLDING and self.serial is not None and pdu[1:5] == struct.pack(">HH", self.serial[0], 2):
+            return bytes([code, 4]) + struct.pack(">I", self.serial[1])
         if code == IDENTIFICATION and self.objects is not None:
             parts = b"".join(bytes([number, len(text)]) + text.encode() for number, text in self.objects.items())
             return bytes([code, 0x0E, pdu[2], 0x83, 0, 0, len(self.objects)]) + parts
         if code != self.function:
             return bytes([code | 0x80, ILLEGAL_FUNCTION])
         start, count = struct.unpack(">HH", pdu[1:5])
+        self.counts.append(count)
         if not any(address in self.registers for address in range(start, start + count)):
             return bytes([code | 0x80, ILLEGAL_ADDRESS])
         words = [self.registers.get(address, 0) for address in range(start, start + count - self.short)]

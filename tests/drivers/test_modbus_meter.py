@@ -8,13 +8,14 @@ import struct
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from datetime import date
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from drivers.modbus_device import IDENTIFICATION, Device
+from drivers.modbus_device import HOLDING, IDENTIFICATION, INPUT, Device
 from nearhall.core.errors import InputError, PermanentError, TemporaryError
 from nearhall.core.evidence import Kind
 from nearhall.drivers.clock import ManualClock
@@ -33,7 +34,7 @@ from nearhall.ports.meter import Reading
 RECORD = Commissioning(
     meter_class_percent=1.0, ct_ratio=40.0, phase="L1", serial="123", commissioned_by="A", commissioned_on="2026-11-01"
 )
-REAL = {0: "Eastron", 1: "SDM630", 6: "123"}
+REAL = {0: "Eastron", 1: "SDM630", 6: "the cellar's"}
 VIRTUAL = {0: "nearhall", 1: "virtual-sdm630", 6: "VIRTUAL-shop-01-1"}
 PUBLISHED = {
     "volts_l1": (0, 230.5),
@@ -60,7 +61,8 @@ def _float32(values: Mapping[int, float]) -> dict[int, int]:
 
 def _sdm630(objects: Mapping[int, str] | None, **values: float) -> Device:
     published = {name: (address, values.get(name, value)) for name, (address, value) in PUBLISHED.items()}
-    return Device(_float32(dict(published.values())), objects=objects)
+    serial = (64512, 123) if objects is REAL else None
+    return Device(_float32(dict(published.values())), objects=objects, serial=serial)
 
 
 def _meter(device: Device, profile: Profile = SDM630, record: Commissioning | None = None) -> ModbusMeter:
@@ -124,6 +126,114 @@ def test_what_a_reading_is_worth(objects: Mapping[int, str] | None, record: Comm
 def test_another_serial_than_the_commissioned_one_is_refused():
     with pytest.raises(PermanentError, match=r"serial '123'.*'999'"):
         _read(_sdm630(REAL), record=replace(RECORD, serial="999"))
+
+
+def test_a_name_that_the_user_gave_it_is_no_serial():
+    device = _sdm630(REAL)
+    device.serial = None
+    reading, meter = _read(device, record=replace(RECORD, serial="999"))
+    assert reading.kind is Kind.MEASURED
+    assert meter.identity is not None
+    assert meter.identity.serial == "999"
+
+
+@pytest.mark.parametrize(("function", "at"), [(HOLDING, 64512), (IDENTIFICATION, None)], ids=["serial", "identification"])
+def test_a_device_that_is_silent_to_what_it_does_not_know_is_read_all_the_same(function: int, at: int | None):
+    device = _sdm630(REAL)
+    device.silent[function] = 1 if at is not None else SILENCES_BELIEVED
+
+    async def story() -> None:
+        async with device.serving():
+            meter = _meter(device)
+            for _ in range(0 if at is not None else SILENCES_BELIEVED - 1):
+                with pytest.raises(TemporaryError):
+                    await meter.read()
+            assert (await meter.read()).values["power_w"] == 1000.0
+            await meter.close()
+
+    asyncio.run(story())
+
+
+def test_another_device_behind_a_new_connection_is_asked_who_it_is():
+    async def story() -> None:
+        real, virtual = _sdm630(REAL), _sdm630(VIRTUAL)
+        async with real.serving():
+            meter = _meter(real, record=RECORD)
+            assert (await meter.read()).kind is Kind.MEASURED
+        with suppress(TemporaryError):
+            await meter.read()
+        async with virtual.serving(real.port):
+            assert (await meter.read()).kind is Kind.SIMULATED
+            await meter.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("code", [5, 6, 10, 11])
+def test_a_busy_device_is_asked_again_and_not_taken_for_one_of_another_type(code: int):
+    async def story() -> None:
+        device = _sdm630(REAL)
+        async with device.serving():
+            meter = _meter(device)
+            await meter.read()
+            device.exceptions[INPUT] = code
+            with pytest.raises(TemporaryError, match=f"exception {code}"):
+                await meter.read()
+            del device.exceptions[INPUT]
+            assert (await meter.read()).values["power_w"] == 1000.0
+            await meter.close()
+
+    asyncio.run(story())
+
+
+def test_a_busy_answer_to_the_identification_does_not_make_a_virtual_device_real():
+    async def story() -> None:
+        device = _sdm630(VIRTUAL)
+        device.exceptions[IDENTIFICATION] = 6
+        async with device.serving():
+            meter = _meter(device, record=RECORD)
+            with pytest.raises(TemporaryError, match="exception 6"):
+                await meter.read()
+            del device.exceptions[IDENTIFICATION]
+            assert (await meter.read()).kind is Kind.SIMULATED
+            await meter.close()
+
+    asyncio.run(story())
+
+
+def test_words_in_the_wrong_order_are_noticed():
+    words = {address ^ 1: word for address, word in _sdm630(None).registers.items()}
+    with pytest.raises(PermanentError, match=r"volts_l1, which cannot be.*words in order"):
+        _read(Device(words))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("volts_l2", -230.0), ("frequency_hz", 5e4), ("energy_import_kwh", -1.0), ("energy_import_kwh", 1e20), ("power_w", 1e-30)],
+)
+def test_a_figure_that_cannot_be_is_no_reading(name: str, value: float):
+    with pytest.raises(PermanentError, match=f"for {name}, which cannot be"):
+        _read(_sdm630(REAL, **{name: value}))
+
+
+@pytest.mark.parametrize("value", [0.0, -3000.0])
+def test_no_power_and_power_given_back_are_figures(value: float):
+    reading, _ = _read(_sdm630(REAL, power_w=value))
+    assert reading.values["power_w"] == value
+
+
+def test_neither_power_nor_energy_is_no_reading():
+    with pytest.raises(TemporaryError, match="neither its power nor its energy"):
+        _read(_sdm630(REAL, power_w=float("nan"), energy_import_kwh=float("nan")))
+    reading, _ = _read(_sdm630(REAL, power_w=float("nan")))
+    assert (reading.values["energy_import_kwh"], "power_w" in reading.values) == (1234.5, False)
+
+
+def test_no_read_is_longer_than_the_makers_allow():
+    device = _sdm630(REAL)
+    _read(device)
+    assert device.asked.count(INPUT) == 2
+    assert max(device.counts) <= 60
 
 
 def test_the_transformers_ratio_goes_to_what_runs_through_them_and_to_nothing_else():
@@ -233,6 +343,9 @@ def test_an_address_is_read(url: str, host: str, port: int, unit: int):
         "modbus://h:99999/1",
         "modbus:///1",
         "modbus://h/1/2",
+        "modbus://h/1?profile=sdm630",
+        "modbus://h/1#2",
+        "modbus://me@h/1",
     ],
 )
 def test_what_is_no_address_is_told_what_would_be_right(url: str):
@@ -254,6 +367,9 @@ def test_a_profile_is_in_order(profile: Profile):
     assert profile.function in {3, 4}
     assert all(q.form in {FLOAT32, INT64, "uint32"} for q in profile.quantities)
     assert profile.source
+    assert date.fromisoformat(profile.checked_on)
+    assert all(profile.unconfirmed)
+    assert bool(profile.unconfirmed) is (profile is not ENVIRONMENT)
     assert (profile.class_percent is None) is (profile is ENVIRONMENT)
 
 

@@ -1,8 +1,8 @@
 """An instrument on Modbus TCP behind `ports.meter.Meter`.
 
-A virtual device names itself in its Modbus identification (function 43/14); that is read before any figure, and what it
-says is part of every reading: no setting makes a virtual meter's figures anything but `simulated`. A device that does not
-answer the identification is taken for what it is commissioned as.
+A virtual device names itself in its Modbus identification (function 43/14); that is read before any figure on each
+new connection, and what it says is part of every reading: no setting makes a virtual meter's figures anything but `simulated`. A
+device that does not answer the identification is taken for what it is commissioned as.
 """
 
 from __future__ import annotations
@@ -20,17 +20,34 @@ from pymodbus.exceptions import ModbusException
 
 from nearhall.core.errors import InputError, PermanentError, TemporaryError
 from nearhall.core.evidence import Kind
-from nearhall.drivers.meter_profiles import FLOAT32, INT64, PROFILES, WORDS, Profile, Quantity
+from nearhall.drivers.meter_profiles import FLOAT32, INT64, PROFILES, UINT32, WORDS, Profile, Quantity
 from nearhall.ports.clock import Clock
 from nearhall.ports.meter import MeterIdentity, Reading
 
 ANSWER_S = 1.0
 DEFAULT_PORT = 502
-REGISTERS_MAX = 80
-"""In one read; Modbus allows 125, the SDM630 80."""
+REGISTERS_MAX = 60
+"""In one read; Modbus allows 125, Eastron's documents 80 or 60 (40 or 30 parameters)."""
 VIRTUAL_VENDOR = "nearhall"
 SILENCES_BELIEVED = 3
 """Times in a row that a device may leave its identification unanswered before it is read without one."""
+NOT_KNOWN = frozenset({1, 2, 3})
+"""Exception codes that say no for good: function, address or value not known. The others (busy, failed, a gateway that does not
+reach its device) pass (Modbus application protocol V1.1b3, section 7)."""
+POSSIBLE: dict[str, tuple[float, float]] = {
+    "volts": (0.0, 1e5),
+    "current_a": (-1e5, 1e5),
+    "power_w": (-1e9, 1e9),
+    "apparent_va": (-1e9, 1e9),
+    "power_factor": (-2.0, 2.0),
+    "frequency_hz": (0.0, 1e3),
+    "energy_import_kwh": (0.0, 1e10),
+}
+"""Beyond what any instrument of a site says, by how a name begins: a figure outside was read with a wrong map or word order."""
+TINIEST = 1e-20
+"""No figure is smaller, save zero: 32 bit floats with their words exchanged are, very often."""
+KEY_FIGURES = ("power_w", "energy_import_kwh")
+"""A reading without any of those that its profile has is none."""
 
 logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # what fails is told by our own errors
 
@@ -65,6 +82,9 @@ def parse_meter_url(url: str) -> MeterAddress:
         unit = int(parts.path.strip("/"))
     except ValueError as error:
         raise InputError(f"{url!r} is not the address of a meter", right=right) from error
+    if parts.query or parts.fragment or parts.username is not None:
+        said = "nothing may follow the unit, or stand before the host (a profile is an option of its own)"
+        raise InputError(f"{url!r} is not the address of a meter: {said}", right=right)
     if parts.scheme != "modbus" or not parts.hostname or not 1 <= unit <= 247:
         raise InputError(f"{url!r} is not the address of a meter", right=right)
     return MeterAddress(host=parts.hostname, port=port, unit=unit)
@@ -105,6 +125,8 @@ class ModbusMeter:
         self._commissioning = commissioning
         self._identity: MeterIdentity | None = None
         self._client: AsyncModbusTcpClient | None = None
+        self._identified: AsyncModbusTcpClient | None = None
+        """The connection on which the device named itself: behind a new one may be another."""
         self._silences = 0
 
     @property
@@ -113,16 +135,15 @@ class ModbusMeter:
         return self._identity
 
     async def read(self) -> Reading:
-        """Polls once."""
+        """Polls once; raises TemporaryError where the next poll may do, PermanentError where a person must mend something."""
         try:
             client = await self._connected()
-            if self._identity is None:
+            identity = self._identity
+            if identity is None or client is not self._identified:
                 identity = await self._identify(client)
                 client = await self._connected()
-            else:
-                identity = self._identity
             values = await self._values(client)
-            self._identity = identity
+            self._identity, self._identified = identity, client
         except (ModbusException, OSError, TimeoutError) as error:
             await self.close()
             raise TemporaryError(f"{self._where} does not answer ({_plain(error)})") from error
@@ -150,9 +171,11 @@ class ModbusMeter:
 
     async def _identify(self, client: AsyncModbusTcpClient) -> MeterIdentity:
         texts = await self._identification(client)
-        vendor, product, serial = texts.get(0, ""), texts.get(1, ""), texts.get(6, "")
-        virtual = vendor == VIRTUAL_VENDOR and (product.startswith("virtual") or serial.startswith("VIRTUAL"))
+        vendor, product, named = texts.get(0, ""), texts.get(1, ""), texts.get(6, "")
+        virtual = vendor == VIRTUAL_VENDOR and (product.startswith("virtual") or named.startswith("VIRTUAL"))
         record = self._commissioning
+        # Object 6 is a name that the user gives (Modbus application protocol V1.1b3, 6.21); the virtual cabinet's is its serial.
+        serial = named if virtual else await self._serial()
         if record is not None and not virtual and serial and record.serial != serial:
             raise PermanentError(f"{self._where} has serial {serial!r}, but its commissioning record is for {record.serial!r}")
         return MeterIdentity(
@@ -171,6 +194,8 @@ class ModbusMeter:
         """
         try:
             answer = await client.read_device_information(read_code=3, object_id=0, device_id=self._address.unit)
+            if answer.isError() and answer.exception_code not in NOT_KNOWN:
+                raise ModbusException(f"exception {answer.exception_code} to its identification")
         except (ModbusException, TimeoutError):
             self._silences += 1
             if self._silences < SILENCES_BELIEVED:
@@ -180,6 +205,21 @@ class ModbusMeter:
         if answer.isError():
             return {}
         return {number: bytes(text).decode("latin-1") for number, text in getattr(answer, "information", {}).items()}
+
+    async def _serial(self) -> str:
+        """The serial number in the instrument's registers; empty where there is none, or it does not tell."""
+        if self._profile.serial_at is None:
+            return ""
+        client = await self._connected()
+        try:
+            answer = await client.read_holding_registers(self._profile.serial_at, count=2, device_id=self._address.unit)
+        except (ModbusException, TimeoutError):
+            await self.close()
+            return ""
+        if answer.isError() or len(answer.registers) != 2:
+            return ""
+        number = int(_number(list(answer.registers), UINT32, low_word_first=self._profile.low_word_first))
+        return str(number) if number else ""
 
     def _kind(self) -> Kind:
         if self._identity is not None and self._identity.virtual:
@@ -193,16 +233,30 @@ class ModbusMeter:
             count = group[-1].address + WORDS[group[-1].form] - first
             read = client.read_input_registers if self._profile.function == 4 else client.read_holding_registers
             answer = await read(first, count=count, device_id=self._address.unit)
+            if answer.isError() and answer.exception_code not in NOT_KNOWN:
+                raise ModbusException(f"exception {answer.exception_code} to registers {first} to {first + count - 1}")
             if answer.isError() or len(answer.registers) != count:
                 raise PermanentError(
-                    f"{self._where} refuses registers {first} to {first + count - 1}: is it a {self._profile.title}?"
+                    f"{self._where} refuses registers {first} to {first + count - 1}: is it of the type {self._profile.title}?"
                 )
             for quantity in group:
                 words = list(answer.registers[quantity.address - first :][: WORDS[quantity.form]])
                 value = _number(words, quantity.form, low_word_first=self._profile.low_word_first) * quantity.scale
                 if isfinite(value):  # some meters say NaN for a power factor without a load; that is no figure
+                    self._must_be_possible(quantity.name, value)
                     values[quantity.name] = value * (ratio if _through_transformer(quantity.name) else 1.0)
+        known = {quantity.name for quantity in self._profile.quantities}.intersection(KEY_FIGURES)
+        if known and not known.intersection(values):
+            raise TemporaryError(f"{self._where} answers, but neither its power nor its energy is a number")
         return values
+
+    def _must_be_possible(self, name: str, value: float) -> None:
+        least, most = next((bounds for start, bounds in POSSIBLE.items() if name.startswith(start)), (-1e9, 1e9))
+        if not least <= value <= most or 0.0 < abs(value) < TINIEST:
+            raise PermanentError(
+                f"{self._where} says {value:.3g} for {name}, which cannot be: "
+                f"is it of the type {self._profile.title}, and the words in order?"
+            )
 
 
 def _groups(quantities: Sequence[Quantity]) -> list[tuple[int, list[Quantity]]]:

@@ -10,13 +10,14 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from nearhall.cli.output import console, emit
 from nearhall.core.evidence import Kind
 from nearhall.drivers.clock import SystemClock
-from nearhall.drivers.meter_profiles import PROFILES
+from nearhall.drivers.meter_profiles import PROFILES, Profile
 from nearhall.drivers.modbus_meter import ModbusMeter, find_profile, parse_meter_url, read_commissioning
 from nearhall.ports.meter import MeterIdentity, Reading
 
@@ -57,17 +58,30 @@ def read(
 
 @app.command()
 def profiles(as_json: Json = False) -> None:
-    """List the register maps that are known, with their sources."""
-    table = Table("profile", "instrument", "class", "quantities", "source", box=None, pad_edge=False)
-    for profile in PROFILES.values():
-        accuracy = "-" if profile.class_percent is None else f"{profile.class_percent:g} %"
-        table.add_row(profile.name, profile.title, accuracy, ", ".join(q.name for q in profile.quantities), profile.source)
-    data = {
-        "profiles": [
-            {"name": p.name, "title": p.title, "class_percent": p.class_percent, "source": p.source} for p in PROFILES.values()
-        ]
+    """List the register maps that are known, with their sources and what of each could not be confirmed."""
+    emit(Group(*map(_profile, PROFILES.values())), {"profiles": [_profile_data(p) for p in PROFILES.values()]}, as_json=as_json)
+
+
+def _profile(profile: Profile) -> RenderableType:
+    lines = Table.grid(padding=(0, 2))
+    lines.add_row("class", "-" if profile.class_percent is None else f"{profile.class_percent:g} %")
+    lines.add_row("quantities", ", ".join(quantity.name for quantity in profile.quantities))
+    lines.add_row("source", f"{profile.source} ({profile.checked_on})")
+    for caution in profile.unconfirmed:
+        lines.add_row("unconfirmed", caution)
+    return Group(Text(f"{profile.name}: {profile.title}", style="bold"), Padding(lines, (0, 0, 1, 2)))
+
+
+def _profile_data(profile: Profile) -> dict[str, Any]:
+    return {
+        "name": profile.name,
+        "title": profile.title,
+        "class_percent": profile.class_percent,
+        "quantities": [quantity.name for quantity in profile.quantities],
+        "source": profile.source,
+        "checked_on": profile.checked_on,
+        "unconfirmed": list(profile.unconfirmed),
     }
-    emit(table, data, as_json=as_json)
 
 
 async def _read(meter: ModbusMeter, url: str, profile: str, *, watch: bool, as_json: bool) -> None:
