@@ -9,11 +9,25 @@ NearhallError
 
 from __future__ import annotations
 
+import re
+
 from nearhall.core.reasons import Reason
+
+_USER_INFO = re.compile(r"(?<=://)(?!\$\{)[^/@\s?#'\"]+@")
+_SECRET_VALUE = re.compile(r"([?&][^=&\s]*(?:pass|pwd|token|key|secret|auth|sig)[^=&\s]*=)(?!\$\{)[^&\s'\"]+", re.IGNORECASE)
+
+
+def without_login(text: str) -> str:
+    """The text with user and password of every address in it struck out, and values of its query that are named like secrets."""
+    return _SECRET_VALUE.sub(r"\1***", _USER_INFO.sub("***@", text))
 
 
 class NearhallError(Exception):
-    """The root of everything nearhall raises on purpose."""
+    """The root of everything nearhall raises on purpose. What it says is for screens and logs: no address in it has a login."""
+
+    def __str__(self) -> str:
+        """What happened, in one line."""
+        return without_login(super().__str__())
 
 
 class InputError(NearhallError):
@@ -30,7 +44,7 @@ class InputError(NearhallError):
     def __str__(self) -> str:
         """`where: what; right`, in one line."""
         line = f"{self.where}: {self.what}" if self.where else self.what
-        return f"{line}; {self.right}" if self.right else line
+        return without_login(f"{line}; {self.right}" if self.right else line)
 
 
 class Refusal(NearhallError):  # noqa: N818 (an expected outcome, named for what the client gets)

@@ -18,7 +18,8 @@ from nearhall.cli.pilot.run import Ended, Pilot
 from nearhall.cli.pilot.screen import Screen
 from nearhall.cli.pilot.wishes import Wishes, with_wishes
 from nearhall.cli.roots.models import cache_folder, ensure_clips, ensure_default_models
-from nearhall.core.errors import InputError
+from nearhall.core.addresses import LOGIN, filled, taken_out
+from nearhall.core.errors import InputError, without_login
 from nearhall.documents.up import Link, Up, default_pilot
 from nearhall.documents.whole_file import write_whole
 from nearhall.documents.yaml_file import dump_document, read_document
@@ -75,6 +76,9 @@ def command(
     if wan is not None and hub_probe is not None:
         raise InputError("the link is either given or measured", where="--wan, --hub-probe", right="leave one of them out")
     base = read_document(document, Up) if document is not None else default_pilot(light=light)
+    secrets: dict[str, str] = {}
+    if camera is not None:
+        camera, secrets = taken_out(camera)
     wishes = Wishes(
         seconds=seconds,
         seed=seed,
@@ -87,6 +91,7 @@ def command(
         meters=meter or [],
     )
     up = with_wishes(base, wishes)
+    _check_sources(up, {**os.environ, **secrets})
     length = up.seconds
     if length is None and not sys.stdin.isatty():
         length = SECONDS_WITHOUT_TERMINAL
@@ -103,6 +108,7 @@ def command(
         clips=clips,
         seconds=length,
         planted=_planted(plant_scale_error or []),
+        secrets=secrets,
     )
     emit(summary, pilot, as_json=as_json)
 
@@ -115,10 +121,11 @@ def _run(
     clips: Mapping[str, Path],
     seconds: float | None,
     planted: Mapping[str, Mapping[int, float]],
+    secrets: Mapping[str, str],
 ) -> tuple[str, Mapping[str, object]]:
     clock = SystemClock()
     layout = lay_out(up, out, repository=repository, clips=clips)
-    programs = write_settings(layout, out, started_s=clock.utc(), scale_errors=planted)
+    programs = write_settings(layout, out, started_s=clock.utc(), scale_errors=planted, secrets=secrets)
 
     async def live() -> Ended:
         with Screen(notes(), layout, seconds) as screen:
@@ -129,12 +136,25 @@ def _run(
     return write_returns(layout, out, ended)
 
 
+def _check_sources(up: Up, environment: Mapping[str, str]) -> None:
+    """Every address of a stream can be filled in; raises InputError before anything starts."""
+    for site in up.sites:
+        for workload in site.workloads:
+            if workload.source is None:
+                continue
+            where = f"source of workload {workload.id} at {site.id}"
+            if taken_out(workload.source)[1]:
+                right = f"write ${{{LOGIN}}} in its place, and export {LOGIN}=user:password"
+                raise InputError("holds a login, which no document should", where=where, right=right)
+            filled(workload.source, environment, where=where)
+
+
 def _link(up: Up, wan: str | None, hub_probe: str | None) -> Link | None:
     if wan is not None:
         return parse_wan(wan, up.link)
     if hub_probe is not None:
         trip = measure_round_trip(hub_probe)
-        source = f"measured by nearhall up --hub-probe {hub_probe}: median of {trip.n} round trips"
+        source = f"measured by nearhall up --hub-probe {without_login(hub_probe)}: median of {trip.n} round trips"
         return up.link.model_copy(
             update={"rtt_ms": round(trip.p50_ms, 2), "jitter_ms": round(trip.jitter_ms, 2), "source": source}
         )

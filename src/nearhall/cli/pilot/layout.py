@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nearhall.core.errors import without_login
 from nearhall.documents.up import Meter, Site, Up, Workload
 from nearhall.drivers.meter_profiles import PROFILES
 
@@ -284,7 +285,7 @@ def about(layout: Layout, site: Site) -> Json:
                 "id": meter["id"],
                 "position": meter["position"],
                 "protocol": "modbus",
-                "url": meter["url"],
+                "url": without_login(meter["url"]),
                 "profile": meter["profile"],
                 "class_percent": PROFILES[meter["profile"]].class_percent if meter["profile"] in PROFILES else None,
                 "virtual": meter["url"].startswith(f"modbus://127.0.0.1:{layout.sites[site.id].cabinet_port}/"),

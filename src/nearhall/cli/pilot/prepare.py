@@ -134,17 +134,24 @@ def lay_out(up: Up, out: Path, *, repository: Path, clips: Mapping[str, Path]) -
     )
 
 
-def write_settings(layout: Layout, out: Path, *, started_s: float, scale_errors: Mapping[str, Mapping[int, float]]) -> Programs:
-    """Writes every program's settings file and says which programs there are."""
+def write_settings(
+    layout: Layout,
+    out: Path,
+    *,
+    started_s: float,
+    scale_errors: Mapping[str, Mapping[int, float]],
+    secrets: Mapping[str, str] | None = None,
+) -> Programs:
+    """Writes every program's settings file and says which programs there are; `secrets` are for the players' environment."""
     programs = Programs(hub=[], link=[], cabinets=[], agents=[], players=[])
 
-    def program(name: str, module: str, settings: Json, *, restart: bool = True) -> Program:
+    def program(name: str, module: str, settings: Json, *, restart: bool = True, of: Mapping[str, str] | None = None) -> Program:
         slug = name.replace(" ", "-")
         config = out / "state" / "settings" / f"{slug}.json"
         write_whole(config, json.dumps(settings, indent=1).encode())
         log = out / "state" / "logs" / f"{slug}.log"
         command = (sys.executable, "-m", f"nearhall.cli.roots.{module}", str(config))
-        return Program(name=name, command=command, log=log, restart=restart)
+        return Program(name=name, command=command, log=log, restart=restart, secrets=of or {})
 
     if layout.hub is not None:
         programs.hub.append(program("hub gateway", "gateway", places_of.hub_gateway_settings(layout)))
@@ -158,7 +165,8 @@ def write_settings(layout: Layout, out: Path, *, started_s: float, scale_errors:
         gateway_config = out / "state" / "settings" / f"gateway-{site.id}.json"
         write_whole(gateway_config, json.dumps(places_of.gateway_settings(layout, site), indent=1).encode())
         programs.agents.append(program(f"agent {site.id}", "agent", places_of.agent_settings(layout, site, gateway_config)))
-        programs.players.append(program(f"players {site.id}", "players", places_of.players_settings(layout, site), restart=False))
+        played = places_of.players_settings(layout, site)
+        programs.players.append(program(f"players {site.id}", "players", played, restart=False, of=secrets))
     return programs
 
 

@@ -6,9 +6,9 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ class Program:
     command: tuple[str, ...]
     log: Path
     restart: bool = True
+    secrets: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    """For its environment alone: what no file and no command line may hold."""
 
 
 class Running:
@@ -125,6 +127,7 @@ class Running:
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for `up`, which then stops the others in order
                 limit=LINE_BYTES_MAX,
+                env={**os.environ, **self.program.secrets},
             )
         self._process = process
         if process.stdout is not None:

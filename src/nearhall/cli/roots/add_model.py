@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 
 from nearhall.cli.roots.models import example, measured_variant, write_model
-from nearhall.core.errors import InputError, PermanentError, Refusal, TemporaryError
+from nearhall.core.errors import InputError, PermanentError, Refusal, TemporaryError, without_login
 from nearhall.core.tensor import BYTES, TensorSpec
 from nearhall.documents.model import ModelDocument, TensorShape, Variant
 from nearhall.drivers.model_files import runtime_of
@@ -136,6 +136,9 @@ def _example(text: str) -> tuple[str, tuple[Sequence[int], float]]:
 
 
 def _add_url(url: str, repository: Path, *, name: str | None, remote_model: str | None, api_key_file: Path | None) -> Added:
+    if without_login(url) != url:
+        right = "put the server's key into a file and name it with --api-key-file"
+        raise InputError("the address holds a secret, which would stand in model.yaml", where=url, right=right)
     try:
         key = None if api_key_file is None else read_key(api_key_file)
         offer = offered(url, key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import msgspec
 
 from nearhall.cli.roots.program import read_settings, run_program, say_ready, stop_event
+from nearhall.core.addresses import filled
 from nearhall.core.errors import InputError, TemporaryError
 from nearhall.drivers.clock import SystemClock
 from nearhall.drivers.media import Clip, LiveStream, load_clip, load_sound
@@ -94,7 +96,7 @@ def _pictures(workload: Workload, size: tuple[int, int] | None) -> Clip | LiveSt
 def _source(workload: Workload) -> str:
     if workload.source is None:
         raise InputError(f"workload {workload.id} has no source", right="name a file, a folder or an rtsp:// address")
-    return workload.source
+    return filled(workload.source, os.environ, where=f"source of workload {workload.id}")
 
 
 if __name__ == "__main__":
