@@ -11,7 +11,7 @@ from nearhall.core.reasons import FAILURES, Reason
 from nearhall.ports.clock import Clock
 from nearhall.wire.telemetry import Event, GatewayStats, ModelState, PathStats, ProbePair, Sketch, WorkloadStats
 
-PROBES_KEPT = 10_000
+PROBES_KEPT = 600
 EVENTS_KEPT = 1_000
 """Both as `wire.telemetry` promises; the totals count all."""
 WITHIN_MS = 10.0

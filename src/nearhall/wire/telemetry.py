@@ -82,7 +82,8 @@ class WorkloadStats(msgspec.Struct, frozen=True, omit_defaults=True):
     paths: dict[str, PathStats] = {}
     """`local`, `hub`."""
     probes: list[ProbePair] = []
-    """In `GatewayStats`: those since the process started, at most the last 10,000; `probes_total` counts all."""
+    """In `GatewayStats`: those since the process started, at most the last 600, five minutes of them: the agent asks every
+    two seconds and is away for ten at the most; `probes_total` counts all."""
     probes_total: int = 0
     raw_bytes: int = 0
     """What a sensible central design would have sent (`x-nearhall-raw-bytes`), for requests that said so."""
