@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -74,8 +75,25 @@ def test_a_meter_is_read_with_its_profile():
         "feed",
         "modbus://192.0.2.7:502/1",
         "sdm630",
-        "feed.json",
+        str(Path("feed.json").resolve()),
     )
+
+
+@pytest.mark.parametrize(
+    ("meters", "said"),
+    [
+        (["feed=modbus://h:502/1,profile=sdm603"], "sdm630"),
+        (["feed=modbus://h:502"], "modbus://HOST:PORT/UNIT"),
+        (["feed=modbus://h:502/1?profile=sdm630"], "nothing may follow the unit"),
+        (["feed=modbus://h:502/1,commissioning=/nowhere/feed.json"], "cannot be read"),
+        (["feed=modbus://h:502/1", "feed=modbus://h:502/2,id=b"], "two meters of shop-01 have the position 'feed'"),
+        (["feed=modbus://h:502/1,id=a", "it=modbus://h:502/2,id=a"], "two meters of shop-01 have the id 'a'"),
+    ],
+)
+def test_what_the_agent_would_refuse_is_refused_before_anything_starts(meters: list[str], said: str):
+    assert with_wishes(default_pilot(), _wishes(meters=["feed=modbus://h:502/1", "it=modbus://h:502/2"])).sites[0].meters
+    with pytest.raises(InputError, match=re.escape(said)):
+        with_wishes(default_pilot(), _wishes(meters=meters))
 
 
 def test_free_ports_are_distinct_free_and_below_the_ephemeral_range():

@@ -207,6 +207,29 @@ def test_a_real_meter_makes_its_own_figures_measured_and_no_others():
     assert vouched(evidence, f"{VIDEO}/energy_j_per_request/full")["kind"] == "measured"
 
 
+def test_a_real_feed_is_not_held_against_a_virtual_cabinet():
+    def mixed(window: int) -> dict[str, MeterWindow]:
+        real = meters(window, kind="measured", scale={"feed": 3.0})["feed"]
+        return meters(window) | {"feed": real}
+
+    pilot = build([record(n, meters=mixed(n)) for n in range(N)])
+    site = pilot["sites"][0]
+    assert site["energy"]["facility_kwh"] == pytest.approx(3 * 360 * 60 / 3.6e6)
+    assert (site["energy"]["closes"], site["energy"]["findings"], site["energy"]["closure_percent"]) == (True, [], None)
+    assert (site["energy"]["other_kwh"], site["pue"]["value"]) == (None, None)
+    assert "feed" in vouched(pilot["evidence"], "/sites/0/energy/closes")["source"]
+    assert "one meter is real and one virtual" in vouched(pilot["evidence"], "/sites/0/pue")["source"]
+
+
+def test_real_meters_are_held_against_each_other():
+    def real(window: int) -> dict[str, MeterWindow]:
+        return meters(window, kind="measured", scale={"feed": 3.0})
+
+    site = build([record(n, meters=real(n)) for n in range(N)])["sites"][0]
+    assert site["energy"]["closes"] is False
+    assert site["pue"]["value"] == pytest.approx(3 * 360 / 252, rel=1e-4)
+
+
 def test_over_a_real_link_the_round_trip_is_the_one_seen():
     link = {"rtt_ms": 40.0, "mbps": None, "kind": "measured", "source": ""}
     said = about(link=link)

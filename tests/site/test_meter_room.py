@@ -102,6 +102,9 @@ def test_a_register_that_went_back_gives_no_energy_and_the_next_window_has_it_ag
             await room.play()
             found.append(room.room.window()["m0"].register_kwh)
         assert found == [[], [], [1.0, 2.0]]
+        assert room.told == [
+            ("meter_stepped_back", "meter m0: its energy register went back from 900 to 1 kWh; was it replaced or reset?")
+        ]
 
     asyncio.run(story())
 
@@ -114,6 +117,15 @@ def test_a_lost_meter_is_told_once_and_so_is_its_return():
         assert [kind for kind, _ in room.told] == ["meter_lost", "meter_back"]
         assert "m0" in room.told[0][1]
         assert room.room.window()["m0"].missed == LOST_AFTER + 3
+
+    asyncio.run(story())
+
+
+def test_a_meter_that_a_person_must_mend_is_told_at_once():
+    async def story() -> None:
+        room = Room(ScriptedMeter([_reading(power_w=1.0), PermanentError("is it of that type?")]))
+        await room.play()
+        assert room.told == [("meter_lost", "meter m0: is it of that type?")]
 
     asyncio.run(story())
 

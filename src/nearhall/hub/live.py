@@ -174,8 +174,11 @@ class SiteBoard:
 
     def _pue(self) -> float | None:
         by_position = {meter.position: meter.id for meter in self.about.meters}
-        facility, it = (self.energy.get(by_position.get(position, "")) for position in ("feed", "it"))
-        return None if facility is None or it is None else pue(facility_kwh=facility.kwh, it_kwh=it.kwh)
+        names = [by_position.get(position, "") for position in ("feed", "it")]
+        facility, it = (self.energy.get(name) for name in names)
+        if facility is None or it is None or len({self.meters[name].virtual for name in names if name in self.meters}) > 1:
+            return None  # a real feed says nothing of a virtual cabinet's servers
+        return pue(facility_kwh=facility.kwh, it_kwh=it.kwh)
 
     def _kinds(self) -> dict[str, str]:
         link = Kind(self.about.link.kind) if self.about.link.kind in {kind.value for kind in Kind} else Kind.ASSUMED

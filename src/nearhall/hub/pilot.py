@@ -112,7 +112,10 @@ def _evidence(period: SitePeriod, shares: Shares, pointer: str, ledger: Ledger) 
     ledger.say(f"{pointer}/link/agent_bytes", Kind.MEASURED, "TCP payload with TLS, counted by the kernel (TCP_INFO)")
     say_energy(ledger, f"{pointer}/energy", books)
     it = _it_position(books)
-    ledger.say(f"{pointer}/pue", books.kind("feed", it or "it"), f"energy registers: feed over {it or 'it'}, the same period")
+    ratio = f"energy registers: feed over {it or 'it'}, the same period"
+    if not books.comparable("feed", it or "it"):
+        ratio = f"none: of feed and {it or 'it'} one meter is real and one virtual, which do not see the same load"
+    ledger.say(f"{pointer}/pue", books.kind("feed", it or "it"), ratio)
     instrument = "the virtual cabinet" if books.whole_kind is Kind.SIMULATED else "the site's instruments"
     for part in ("blocks", "series"):
         ledger.say(f"{pointer}/{part}", books.whole_kind, f"registers and readings of {instrument}")
@@ -133,7 +136,8 @@ def _it_position(books: Books) -> str | None:
 def _pue(period: SitePeriod, books: Books) -> Json:
     position = _it_position(books)
     facility, it = books.kwh("feed"), (None if position is None else books.kwh(position))
-    value = None if facility is None or it is None else pue(facility_kwh=facility, it_kwh=it)
+    apart = position is None or not books.comparable("feed", position)
+    value = None if facility is None or it is None or apart else pue(facility_kwh=facility, it_kwh=it)
     return {
         "value": None if value is None else round(value, 4),
         "category": None if position is None else CATEGORY_BY_POSITION[position],

@@ -28,12 +28,15 @@ class Books:
     energy: Mapping[str, MeteredEnergy]
     kinds: Mapping[str, Kind]
     seconds: float
+    virtual: frozenset[str] = frozenset()
+    """Positions whose instruments are virtual: they see another load than real ones do."""
 
     @classmethod
     def of(cls, period: SitePeriod) -> Books:
         """From a site's records; several instruments at one position add up."""
         energy: dict[str, MeteredEnergy] = {}
         kinds: dict[str, Kind] = {}
+        virtual: set[str] = set()
         for about in period.about.meters:
             seen = period.meters.get(about.id)
             if seen is None or seen.covered_s <= 0 or about.position not in POSITIONS:
@@ -45,7 +48,9 @@ class Books:
             energy[about.position] = metered if before is None else _both(before, metered)
             kind = seen.kind or Kind.ASSUMED
             kinds[about.position] = weakest([kind, kinds.get(about.position, kind)])
-        return cls(energy=energy, kinds=kinds, seconds=period.span.seconds)
+            if seen.virtual:
+                virtual.add(about.position)
+        return cls(energy=energy, kinds=kinds, seconds=period.span.seconds, virtual=frozenset(virtual))
 
     def kwh(self, position: str) -> float | None:
         """The energy at a position; None without an instrument there."""
@@ -56,6 +61,17 @@ class Books:
         """The kind of a figure derived from the instruments at these positions; assumed while one is missing."""
         return weakest(self.kinds.get(position, Kind.ASSUMED) for position in positions)
 
+    def comparable(self, *positions: str) -> bool:
+        """Whether the instruments at these positions see one load: a real feed says nothing of a virtual cabinet's parts."""
+        return len({position in self.virtual for position in positions if position in self.energy}) < 2
+
+    @property
+    def one_load(self) -> Mapping[str, MeteredEnergy]:
+        """The instruments that can be compared: the larger part, the real or the virtual ones; all, as a rule."""
+        real = {position: energy for position, energy in self.energy.items() if position not in self.virtual}
+        unreal = {position: energy for position, energy in self.energy.items() if position in self.virtual}
+        return real if len(real) >= len(unreal) else unreal
+
     @property
     def whole_kind(self) -> Kind:
         """The weakest kind of all instruments; assumed where there is none."""
@@ -64,7 +80,7 @@ class Books:
 
 def energy(period: SitePeriod, books: Books) -> dict[str, Any]:
     """The `energy` object: kilowatt-hours by position, how well the books close, and what does not agree."""
-    balance = energy_balance(books.energy, expected_ups_loss_kwh=_expected_loss_kwh(period, books))
+    balance = energy_balance(books.one_load, expected_ups_loss_kwh=_expected_loss_kwh(period, books))
     return {
         "facility_kwh": _round(books.kwh("feed")),
         **{name: _round(books.kwh(position)) for name, position in NAMED.items()},
@@ -91,6 +107,11 @@ def say_energy(ledger: Ledger, pointer: str, books: Books) -> None:
             say(name, books.kind(position))
     if "other" not in books.kinds:
         say("other_kwh", books.kind("feed", "ups_in", "cooling"), ": feed less ups_in and cooling")
+    apart = sorted(set(books.energy) - set(books.one_load))
+    if apart:
+        why = f"; not compared with them: {', '.join(apart)}, since a real instrument and a virtual one do not see the same load"
+        for name in ("closure_percent", "tolerance_percent", "closes", "findings", "other_kwh"):
+            say(name, weakest(books.kinds[position] for position in books.one_load), why)
     ledger.say(f"{pointer}/register_coverage", Kind.MEASURED, "records that reached the hub, over the period")
 
 
@@ -99,6 +120,8 @@ def _other(books: Books) -> float | None:
     metered, feed, into, cooling = (books.kwh(position) for position in ("other", "feed", "ups_in", "cooling"))
     if metered is not None or feed is None or into is None or cooling is None:
         return metered
+    if not books.comparable("feed", "ups_in", "cooling"):
+        return None
     return max(0.0, feed - into - cooling)
 
 

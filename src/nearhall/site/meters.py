@@ -13,7 +13,7 @@ from nearhall.wire.telemetry import MeterWindow
 
 POWER, REGISTER = "power_w", "energy_import_kwh"
 LOST_AFTER = 3
-"""Missed polls in a row before a person is told."""
+"""Missed polls in a row before a person is told; of a meter that a person must mend, the first."""
 WRONG_PROFILE_S = 30.0
 """Between tries of a meter that answers but not as its profile says: a person must mend it."""
 
@@ -30,6 +30,8 @@ class _Station:
     polls: int = 0
     missed: int = 0
     missed_in_a_row: int = 0
+    told_lost: bool = False
+    """Whether a person has been told, and not yet that it is back."""
 
 
 class MeterRoom:
@@ -48,12 +50,21 @@ class MeterRoom:
 
     def window(self) -> dict[str, MeterWindow]:
         """What each instrument said since the last call."""
+        for name, station in self._stations.items():
+            self._tell_of_a_step_back(name, station)
         return {name: _window(station) for name, station in self._stations.items()}
 
     def identities(self) -> dict[str, MeterIdentity]:
         """Who the instruments are, as far as they have answered."""
         named = ((name, station.meter.identity) for name, station in self._stations.items())
         return {name: identity for name, identity in named if identity is not None}
+
+    def _tell_of_a_step_back(self, name: str, station: _Station) -> None:
+        register = station.last.values.get(REGISTER) if station.last is not None and station.polls else None
+        before = station.register_before
+        if register is not None and before is not None and register < before:
+            text = f"meter {name}: its energy register went back from {before:g} to {register:g} kWh; was it replaced or reset?"
+            self._tell("meter_stepped_back", text, "warning")
 
     async def _poll(self, name: str, station: _Station) -> None:
         while True:
@@ -64,25 +75,26 @@ class MeterRoom:
             except TemporaryError as error:
                 self._missed(name, station, str(error))
             except PermanentError as error:
-                self._missed(name, station, str(error))
+                self._missed(name, station, str(error), told_after=1)
                 pause = WRONG_PROFILE_S
             else:
                 self._read(name, station, reading)
             await asyncio.sleep(max(0.0, pause - (self._clock.monotonic() - began)))
 
     def _read(self, name: str, station: _Station, reading: Reading) -> None:
-        if station.missed_in_a_row >= LOST_AFTER:
+        if station.told_lost:
             self._tell("meter_back", f"meter {name} answers again", "info")
-        station.missed_in_a_row = 0
+        station.missed_in_a_row, station.told_lost = 0, False
         station.polls += 1
         station.last = reading
         if POWER in reading.values:
             station.powers.append(reading.values[POWER])
 
-    def _missed(self, name: str, station: _Station, why: str) -> None:
+    def _missed(self, name: str, station: _Station, why: str, *, told_after: int = LOST_AFTER) -> None:
         station.missed += 1
         station.missed_in_a_row += 1
-        if station.missed_in_a_row == LOST_AFTER:
+        if station.missed_in_a_row >= told_after and not station.told_lost:
+            station.told_lost = True
             self._tell("meter_lost", f"meter {name}: {why}", "warning")
 
 

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from nearhall.core.errors import InputError
 from nearhall.documents.up import Hub, Link, Meter, Site, Up, Workload
+from nearhall.drivers.modbus_meter import find_profile, parse_meter_url, read_commissioning
 
 CAMERA_RATE_PER_S = 5.0
 CAMERA_SLO_MS = 100.0
@@ -52,7 +53,25 @@ def with_wishes(up: Up, wishes: Wishes) -> Up:
     if wishes.meters:
         sites[0] = sites[0].model_copy(update={"meters": [parse_meter(text) for text in wishes.meters]})
     changes["sites"] = sites
+    for site in sites:
+        check_meters(site)
     return up.model_copy(update=changes)
+
+
+def check_meters(site: Site) -> None:
+    """Refuses before anything starts what a site's agent would refuse: an address, a profile, a commissioning record.
+
+    Raises InputError; also for two meters at one position or of one id, of which one would be read in silence.
+    """
+    for meter in site.meters:
+        parse_meter_url(meter.url)
+        find_profile(meter.profile)
+        if meter.commissioning is not None:
+            read_commissioning(Path(meter.commissioning))
+    for what, names in (("position", [m.position for m in site.meters]), ("id", [m.id for m in site.meters])):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise InputError(f"two meters of {site.id} have the {what} {twice[0]!r}", where="--meter", right="leave one out")
 
 
 def parse_meter(text: str) -> Meter:
@@ -68,7 +87,7 @@ def parse_meter(text: str) -> Meter:
                 where="--meter",
                 right="use profile=NAME, commissioning=FILE or id=NAME after the address",
             )
-        fields[key] = value
+        fields[key] = str(Path(value).resolve()) if key == "commissioning" else value
     try:
         if not equals:
             raise ValueError(head)
