@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
-import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
@@ -17,17 +16,13 @@ from hypothesis import strategies as st
 
 from nearhall.cli.roots.models import cache_folder
 from nearhall.core.errors import InputError
-from nearhall.drivers.clock import SystemClock
 from nearhall.drivers.media import load_clip, load_sound, png_bytes
-from nearhall.sim.players.arrivals import poisson, steady
+from nearhall.sim.players.arrivals import bursts, poisson, steady
 from nearhall.sim.players.camera import CameraWork, ImageInput
 from nearhall.sim.players.chat import ChatWork
-from nearhall.sim.players.client import GatewayClient, Seen
 from nearhall.sim.players.faces import FaceWork, anchors, count_faces, letterboxed
 from nearhall.sim.players.inspection import InspectionWork
-from nearhall.sim.players.player import Player, Stream
-from nearhall.sim.players.speech import SpeechWork, frames
-from nearhall.sim.players.work import Answer, Request, TensorCall
+from nearhall.sim.players.work import Answer, TensorCall
 
 CLIPS = cache_folder(os.environ) / "files"
 rates = st.floats(0.1, 500)
@@ -35,7 +30,7 @@ rates = st.floats(0.1, 500)
 
 @given(rates, st.integers(0, 2**31))
 def test_arrivals_ascend_and_repeat_with_their_seed(rate: float, seed: int):
-    for arrive in (poisson, steady):
+    for arrive in (poisson, bursts, steady):
         times = list(itertools.islice(arrive(rate, seed), 50))
         assert times == sorted(times)
         assert times[0] >= 0
@@ -45,6 +40,20 @@ def test_arrivals_ascend_and_repeat_with_their_seed(rate: float, seed: int):
 def test_the_rate_is_kept():
     assert next(t for n, t in enumerate(poisson(10, 1)) if n == 5000) == pytest.approx(500, rel=0.05)
     assert next(t for n, t in enumerate(steady(10, 1)) if n == 5000) == pytest.approx(500, rel=0.001)
+    assert next(t for n, t in enumerate(bursts(10, 1)) if n == 50_000) == pytest.approx(5000, rel=0.05)
+
+
+def test_bursts_keep_their_rate_from_the_start():
+    """As many in the first ten seconds as the rate says, over many seeds: the process begins as if it had always run."""
+    counts = [sum(1 for _ in itertools.takewhile(lambda t: t < 10, bursts(4, seed))) for seed in range(2000)]
+    assert np.mean(counts) == pytest.approx(40, rel=0.05)
+
+
+@pytest.mark.parametrize(("arrive", "spread"), [(poisson, (0.8, 1.2)), (bursts, (4, 20))])
+def test_parts_come_in_bursts_and_people_do_not(arrive: Callable[[float, int], Iterator[float]], spread: tuple[float, float]):
+    """The variance of the counts per two seconds over their mean: 1 for Poisson, several times that for bursts."""
+    counts = np.bincount([int(t / 2) for t in itertools.islice(arrive(4, 7), 20_000)])
+    assert spread[0] < counts.var() / counts.mean() < spread[1]
 
 
 def test_a_request_carries_its_tensors_and_what_a_camera_would_have_sent():
@@ -86,27 +95,6 @@ def test_a_picture_is_letterboxed_without_distortion():
     assert not square[:32].any()
 
 
-def test_sound_is_framed_with_its_context():
-    sound = np.arange(1600, dtype=np.float32)
-    framed = frames(sound, 16_000)
-    assert [frame.size for frame in framed] == [576, 576, 576]
-    assert not framed[0][:64].any()
-    assert (framed[1][:64] == sound[448:512]).all()
-
-
-def test_the_speaker_s_state_is_carried_and_segments_are_counted():
-    work = SpeechWork(model="voice", workload="speech", samples=np.zeros(16_000, dtype=np.float32), rate_hz=16_000)
-    request = work.next()
-    assert request is not None
-    state = np.full((2, 1, 128), 0.5, dtype=np.float32)
-    found = work.take(request, _answer(output=np.array([[0.9]]), stateN=state))
-    assert [(f.name, f.value) for f in found] == [("speech_seconds", 512 / 16_000), ("segments", 1.0)]
-    again = work.next()
-    assert again is not None
-    assert state.astype("<f4").tobytes() in again.body
-    assert [f.name for f in work.take(again, _answer(output=np.array([[0.9]]), stateN=state))] == ["speech_seconds"]
-
-
 def test_an_inspected_part_is_right_or_wrong():
     work = InspectionWork(model="i", workload="w", images=np.full((1, 64), 8.0), labels=np.array([3]), seed=1)
     request = work.next()
@@ -124,6 +112,10 @@ def test_a_chat_counts_the_server_s_tokens():
     assert request.streamed
     body = b'data: {"choices":[],"usage":{"completion_tokens":7}}\n\ndata: [DONE]\n\n'
     assert [f.value for f in work.take(request, Answer(status=200, headers={}, body=body))] == [1.0, 7.0]
+    silent = Answer(status=200, headers={}, body=b"data: [DONE]\n\n")
+    assert [f.name for f in work.take(request, silent)] == ["answers"], "what the server did not count is not nought"
+    with pytest.raises(ValueError, match="no JSON"):
+        work.take(request, Answer(status=200, headers={}, body=b"data: {\n\ndata: [DONE]\n\n"))
 
 
 @pytest.mark.parametrize(
@@ -186,73 +178,6 @@ def test_what_is_no_film_or_sound_is_refused(tmp_path: Path):
 
 def test_a_png_is_smaller_than_its_pixels_say():
     assert 60 < png_bytes(np.zeros((64, 64))) < 64 * 64
-
-
-async def _server(reply: bytes) -> tuple[asyncio.Server, int]:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-                await reader.readexactly(length)
-                writer.write(reply)
-                await writer.drain()
-        except (asyncio.IncompleteReadError, OSError):
-            pass
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    return server, server.sockets[0].getsockname()[1]
-
-
-@pytest.mark.parametrize(
-    ("reply", "status"),
-    [
-        (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx-nearhall-served-by: s/n1\r\n\r\nok", "200"),
-        (b"HTTP/1.1 503 X\r\ncontent-length: 0\r\n\r\n", "503"),
-    ],
-)
-def test_every_arrival_is_counted_whatever_became_of_it(reply: bytes, status: str, short_folder: Path):
-    class Simple:
-        def next(self) -> Request | None:
-            return Request(path="/x", headers=[], body=b"q")
-
-        def take(self, request: Request, answer: Answer) -> list:
-            return []
-
-        def close(self) -> None:
-            pass
-
-    async def story() -> dict:
-        server, port = await _server(reply)
-        results = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        results.bind(str(short_folder / "r"))
-        client = GatewayClient(f"http://127.0.0.1:{port}", SystemClock())
-        player = Player(client=client, clock=SystemClock(), results_socket=str(short_folder / "r"), in_flight_max=4)
-        stream = Stream(id="w", work=Simple(), arrivals=itertools.islice(steady(200, 1), 20))
-        report = await player.play([stream], asyncio.Event(), None)
-        await client.close()
-        server.close()
-        results.close()
-        return report["workloads"]["w"]  # pyright: ignore[reportIndexIssue, reportUnknownVariableType]
-
-    seen = asyncio.run(story())
-    assert seen["sent"] + seen["dropped"] == 20
-    assert seen["by_status"] == {status: seen["sent"]}
-    assert seen["answered"] == (seen["sent"] if status == "200" else 0)
-
-
-def test_nobody_listening_is_a_broken_request_and_no_exception():
-    async def story() -> Seen:
-        with socket.socket() as unused:
-            unused.bind(("127.0.0.1", 0))
-            client = GatewayClient(f"http://127.0.0.1:{unused.getsockname()[1]}", SystemClock())
-            seen = Seen()
-            assert await client.ask(Request(path="/x", headers=[], body=b""), seen, intended_s=0.0) is None
-            await client.close()
-            return seen
-
-    assert asyncio.run(story()).broken == 1
 
 
 @pytest.mark.skipif(

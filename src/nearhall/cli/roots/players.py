@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from nearhall.core.addresses import filled
 from nearhall.core.errors import InputError, TemporaryError
 from nearhall.drivers.clock import SystemClock
 from nearhall.drivers.media import Clip, LiveStream, load_clip, load_sound
-from nearhall.sim.players.arrivals import poisson, steady
+from nearhall.sim.players.arrivals import bursts, poisson, steady
 from nearhall.sim.players.camera import CameraWork, ImageInput
 from nearhall.sim.players.chat import ChatWork
 from nearhall.sim.players.client import GatewayClient
@@ -31,6 +32,8 @@ from nearhall.sim.players.work import Work
 FRAMES_MAX = 300
 """Of a clip in memory: half a minute at ten a second; it plays in a loop."""
 SOUND_SECONDS_MAX = 60.0
+ARRIVALS: dict[str, Callable[[float, int], Iterator[float]]] = {"inspection": bursts, "chat": poisson}
+"""Parts come by the tray, people as they please; everything else is clocked."""
 
 
 async def main(path: str) -> None:
@@ -38,22 +41,24 @@ async def main(path: str) -> None:
     settings = read_settings(path, Settings)
     stop = stop_event(with_stdin=settings.exit_with_stdin)
     clock = SystemClock()
-    client = GatewayClient(settings.gateway, clock)
-    player = Player(client=client, clock=clock, results_socket=settings.results_socket, in_flight_max=settings.in_flight_max)
-    streams = [await _stream(workload, client) for workload in settings.workloads]
-    say_ready(site=settings.site)
+    clients = [GatewayClient(settings.gateway, clock) for _ in settings.workloads]
     try:
+        streams = [await _stream(workload, client) for workload, client in zip(settings.workloads, clients, strict=True)]
+        await asyncio.gather(*(client.warm() for client in clients))
+        player = Player(clock=clock, results_socket=settings.results_socket, in_flight_max=settings.in_flight_max)
+        say_ready(site=settings.site)
         report = await player.play(streams, stop, settings.seconds)
+        sys.stdout.write(json.dumps({"site": settings.site, **report}) + "\n")
+        sys.stdout.flush()
     finally:
-        await client.close()
-    sys.stdout.write(json.dumps({"site": settings.site, **report}) + "\n")
-    sys.stdout.flush()
+        for client in clients:
+            await client.close()
 
 
 async def _stream(workload: Workload, client: GatewayClient) -> Stream:
-    arrive = poisson if workload.kind in {"inspection", "chat"} else steady
+    arrive = ARRIVALS.get(workload.kind, steady)
     work = await _camera(workload, client) if workload.kind == "camera" else await asyncio.to_thread(_work, workload)
-    return Stream(id=workload.id, work=work, arrivals=arrive(workload.rate_per_s, workload.seed))
+    return Stream(id=workload.id, work=work, arrivals=arrive(workload.rate_per_s, workload.seed), client=client)
 
 
 def _work(workload: Workload) -> Work:

@@ -7,6 +7,7 @@ from random import Random
 
 import msgspec
 
+from nearhall.sim.players.events import ChatReader
 from nearhall.sim.players.work import Answer, Found, Request
 
 TOKENS_MAX = 32
@@ -47,13 +48,13 @@ class ChatWork:
         return Request(path="/v1/chat/completions", headers=headers, body=msgspec.json.encode(body), streamed=True)
 
     def take(self, request: Request, answer: Answer) -> Sequence[Found]:
-        """Tokens, as the server counted them."""
-        tokens = 0
-        for line in answer.body.split(b"\n"):
-            if line.startswith(b"data: {"):
-                usage = msgspec.json.decode(line[6:]).get("usage")
-                tokens = usage["completion_tokens"] if usage else tokens
-        return [Found("answers", 1, 1.0), Found("tokens", 1, float(tokens))]
+        """One answer; and its tokens, where the server counted them. Raises ValueError for events that are none of a chat."""
+        said = ChatReader()
+        said.feed(answer.body)
+        if said.unread:
+            raise ValueError(f"{said.unread} events are no JSON objects")
+        answers = [Found("answers", 1, 1.0)]
+        return answers if said.tokens is None else [*answers, Found("tokens", 1, float(said.tokens))]
 
     def close(self) -> None:
         """Nothing is open."""

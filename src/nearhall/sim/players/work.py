@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 import numpy as np
@@ -33,8 +33,14 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+    asked_s: float = 0.0
+    """When the first byte of the request went out, by the monotonic clock."""
+    got_s: float = 0.0
+    """When the last bytes of the answer came."""
     first_token_s: float | None = None
-    """Streamed answers: from the sending of the request."""
+    """Streamed answers: seconds from `asked_s` to the first text."""
+    cut_short: str | None = None
+    """Streamed answers: why this is no whole one; None for a whole one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +50,8 @@ class Found:
     name: str
     count: int = 1
     value: float = 0.0
-
-
-@dataclass(slots=True)
-class Nothing:
-    """No request at this arrival (a camera without a new picture)."""
-
-    why: str = ""
+    span_s: tuple[float, float] | None = None
+    """Where in the source it lies, from and to, for what has a length. It stays with the application."""
 
 
 class Work(Protocol):
@@ -66,6 +67,15 @@ class Work(Protocol):
 
     def close(self) -> None:
         """Lets go of cameras."""
+        ...
+
+
+@runtime_checkable
+class WorkInOrder(Work, Protocol):
+    """Work whose next request needs the answer before it: one request at a time, in the order of arrival."""
+
+    def skip(self, arrivals: int) -> None:
+        """So many pieces of the source passed by unasked; what comes next does not follow on what went before."""
         ...
 
 
