@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import av
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from nearhall.core.errors import InputError, TemporaryError
+from nearhall.policy.backoff import retry_wait_s
 
 Pixels = npt.NDArray[np.uint8]
 Samples = npt.NDArray[np.float32]
@@ -26,7 +28,10 @@ Samples = npt.NDArray[np.float32]
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
 CONNECT_S = 10.0
 """A camera on a slow link needs two seconds to its first frame (measured)."""
-RECONNECT_S = 1.0
+STALL_S = 5.0
+"""A stream without a packet for so long is lost: the slowest cameras send one a second."""
+CLOSE_S = 1.0
+RAW_SOUND_HZ = 8_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,8 @@ def load_clip(path: Path, *, rate_per_s: float, frames_max: int, size: tuple[int
                     seen += 1
                     if len(kept) >= frames_max:
                         return Clip(frames=kept, rate_per_s=own_rate / step)
+            if kept:
+                kept[-1] = replace(kept[-1], encoded_bytes=kept[-1].encoded_bytes + waiting)
     except (av.error.FFmpegError, IndexError, OSError) as error:
         raise InputError(
             f"is no film that can be read ({error})", where=str(path), right="name a video file or a folder of images"
@@ -78,8 +85,10 @@ def load_clip(path: Path, *, rate_per_s: float, frames_max: int, size: tuple[int
 
 
 def load_sound(path: Path, *, rate_hz: int, seconds_max: float) -> Samples:
-    """The sound in `path` as mono float32 from -1 to 1 at `rate_hz`; a `.raw` file is 16-bit PCM at 8 kHz."""
+    """The sound in `path` as mono float32 from -1 to 1 at `rate_hz`; a `.raw` file is 16-bit PCM at 8 kHz, and stays so."""
     if path.suffix == ".raw":
+        if rate_hz != RAW_SOUND_HZ:
+            raise InputError(f"is raw sound at {RAW_SOUND_HZ} Hz, not {rate_hz}", where=str(path), right="name a WAV file")
         samples = np.frombuffer(path.read_bytes(), dtype="<i2").astype(np.float32) / 32768.0
         return samples[: int(seconds_max * rate_hz)]
     parts: list[Samples] = []
@@ -111,25 +120,31 @@ def png_bytes(grey: npt.NDArray[Any]) -> int:
 
 
 class LiveStream:
-    """A camera's stream, read in a thread of its own; `latest` is the newest picture with all bytes since the last call."""
+    """A camera's stream, read in a thread of its own; `latest` is the newest picture with all bytes since the last call.
 
-    def __init__(self, url: str, *, size: tuple[int, int] | None = None) -> None:
+    A stream that is lost, or stands still for `STALL_S`, is opened again for as long as it takes; `lost` counts how often, and
+    `tell` says so in words.
+    """
+
+    def __init__(self, url: str, *, size: tuple[int, int] | None = None, tell: Callable[[str], None] = lambda _: None) -> None:
         """Connects; raises InputError when nothing answers at the address the first time."""
         self._url = url
         self._size = size
+        self._tell = tell
         self._lock = threading.Lock()
         self._frame: Pixels | None = None
         self._waiting = 0
         self._ended = threading.Event()
         self.lost = 0
-        """Times that the stream was lost and opened again."""
+        """Times that the stream was lost."""
+        self._draw = Random()  # noqa: S311 (spreads tries, no secret)
         frames = self._frames()
         try:
             self._keep(next(frames))
         except (TemporaryError, StopIteration) as error:
-            raise InputError(
-                f"no stream can be read ({error})", where=url, right="check the camera's address, name and password"
-            ) from error
+            why = str(error) or "it ended before its first picture"
+            right = "check the camera's address, name and password"
+            raise InputError(f"no stream can be read ({why})", where=url, right=right) from error
         self._thread = threading.Thread(target=self._read, args=(frames,), daemon=True, name="camera")
         self._thread.start()
 
@@ -143,20 +158,29 @@ class LiveStream:
             return frame
 
     def close(self) -> None:
-        """Stops reading."""
+        """Stops reading. A thread that waits for a picture that does not come is left to end with its read or the process."""
         self._ended.set()
+        self._thread.join(CLOSE_S)
 
     def _read(self, frames: Iterator[tuple[Pixels, int]]) -> None:
+        wait = 0.0
         while not self._ended.is_set():
+            why = "it ended"
             try:
                 for frame in frames:
+                    if wait:
+                        self._tell("the camera's pictures come again")
+                        wait = 0.0
                     self._keep(frame)
                     if self._ended.is_set():
                         return
-            except TemporaryError:
-                pass
-            self.lost += 1
-            self._ended.wait(RECONNECT_S)
+            except TemporaryError as error:
+                why = str(error)
+            if not wait:
+                self.lost += 1
+                self._tell(f"the camera's stream was lost ({why}); it is tried again until it is back")
+            wait = retry_wait_s(wait, self._draw.random())
+            self._ended.wait(wait)
             frames = self._frames()
 
     def _keep(self, frame: tuple[Pixels, int]) -> None:
@@ -165,16 +189,37 @@ class LiveStream:
             self._waiting += frame[1]
 
     def _frames(self) -> Iterator[tuple[Pixels, int]]:
+        options = {"rtsp_transport": "tcp"} if self._url.startswith("rtsp") else {}
         try:
-            with av.open(self._url, options={"rtsp_transport": "tcp"}, timeout=CONNECT_S) as container:
+            with av.open(self._url, options=options, timeout=(CONNECT_S, STALL_S)) as container:
                 stream = container.streams.video[0]
+                size = 0
                 for packet in container.demux(stream):
-                    size = packet.size
+                    size += packet.size
                     for frame in packet.decode():
                         yield _pixels(frame, self._size), size
                         size = 0
-        except (av.error.FFmpegError, IndexError, OSError) as error:
-            raise TemporaryError(str(error)) from error
+        except IndexError as error:
+            raise TemporaryError("it holds no pictures") from error
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise TemporaryError(_in_words(error)) from error
+
+
+def check_pictures(source: str) -> None:
+    """Reads one picture of a film, a folder or a stream; raises InputError where there is none to be had."""
+    if "://" in source:
+        LiveStream(source).close()
+    else:
+        load_clip(Path(source), rate_per_s=1.0, frames_max=1)
+
+
+def _in_words(error: Exception) -> str:
+    """What FFmpeg says, without the address; a read that took too long is called an exit by it."""
+    if isinstance(error, av.error.ExitError):
+        return f"nothing came for {STALL_S:g} s"
+    if isinstance(error, av.error.FFmpegError) and error.strerror:
+        return error.strerror
+    return str(error)
 
 
 def _pixels(frame: Any, size: tuple[int, int] | None) -> Pixels:

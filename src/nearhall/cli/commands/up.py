@@ -137,7 +137,7 @@ def _run(
 
 
 def _check_sources(up: Up, environment: Mapping[str, str]) -> None:
-    """Every address of a stream can be filled in; raises InputError before anything starts."""
+    """Every stream can be read; raises InputError before anything starts."""
     for site in up.sites:
         for workload in site.workloads:
             if workload.source is None:
@@ -146,7 +146,17 @@ def _check_sources(up: Up, environment: Mapping[str, str]) -> None:
             if taken_out(workload.source)[1]:
                 right = f"write ${{{LOGIN}}} in its place, and export {LOGIN}=user:password"
                 raise InputError("holds a login, which no document should", where=where, right=right)
-            filled(workload.source, environment, where=where)
+            address = filled(workload.source, environment, where=where)
+            if workload.kind in {"video", "camera"} and ("://" in address or Path(address).exists()):
+                _look_at(address)
+
+
+def _look_at(address: str) -> None:
+    """Reads one picture of the user's own stream."""
+    from nearhall.drivers.media import check_pictures
+
+    notes().print(f"looking at {without_login(address)}", markup=False)
+    check_pictures(address)
 
 
 def _link(up: Up, wan: str | None, hub_probe: str | None) -> Link | None:
