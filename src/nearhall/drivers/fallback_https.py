@@ -8,14 +8,14 @@ an answer are let go.
 from __future__ import annotations
 
 import asyncio
-import ssl
+import re
 from collections.abc import AsyncGenerator
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 
 import httpcore
 
 from nearhall.core.errors import TemporaryError
-from nearhall.drivers.mutual_tls import checked_origin, pool, socket_of
+from nearhall.drivers.mutual_tls import FAULTS, REPEATABLE, checked_origin, opened, pool, said, socket_of
 from nearhall.drivers.tcp_info import LinkMeter
 from nearhall.ports.runtime import ForwardRequest, ForwardResponse, LinkUse
 
@@ -32,7 +32,10 @@ HEALTH_TIMEOUT_S = 2.0
 HOP_BY_HOP = frozenset(
     {b"connection", b"host", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"content-length"}
 )
-_FAULTS = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, ssl.SSLError, OSError)
+INFER = re.compile(r"/v2/models/[^?]+/infer")
+"""May be asked twice (ADR, falling back), unless it names a sequence, as what goes to a stateful model does."""
+PARAMETERS_BYTES_MAX = 4096
+"""Where a sequence is looked for: parameters come first, tensors after."""
 
 
 class HttpsFallback:
@@ -69,27 +72,30 @@ class HttpsFallback:
         headers = [(name, value) for name, value in request.headers if name.lower() not in HOP_BY_HOP]
         timeout = {"connect": min(CONNECT_S, request.timeout_s), "read": request.timeout_s, "write": request.timeout_s}
         timeout["pool"] = request.timeout_s
-        stream = (self._probes if probe else self._work).stream(
-            request.method,
-            f"{self._origin}{request.path}",
-            headers=headers,
-            content=request.body,
-            extensions={"timeout": timeout},
+        entering = asyncio.ensure_future(
+            opened(
+                self._probes if probe else self._work,
+                request.method,
+                f"{self._origin}{request.path}",
+                headers=headers,
+                body=request.body,
+                seconds=timeout,
+                repeatable=_repeatable(request),
+            )
         )
-        entering = asyncio.ensure_future(stream.__aenter__())
         away = asyncio.ensure_future(self._away.wait())
         try:
             await asyncio.wait({entering, away}, return_when=asyncio.FIRST_COMPLETED)
             if not entering.done():
                 raise TemporaryError("the link to the hub was lost")
-            response = entering.result()
-        except _FAULTS as error:
+            response, stream = entering.result()
+        except FAULTS as error:
             raise self._lost(error) from error
         finally:
             away.cancel()
             if not entering.done():
                 entering.cancel()
-                with suppress(asyncio.CancelledError, *_FAULTS):
+                with suppress(asyncio.CancelledError, *FAULTS):
                     await entering
         self._found()
         answer = ForwardResponse(status=response.status, headers=_kept(response.headers), body=_nothing())
@@ -105,34 +111,39 @@ class HttpsFallback:
         await self._work.aclose()
         await self._probes.aclose()
 
-    async def _body(self, response: httpcore.Response, stream: object, answer: ForwardResponse) -> AsyncGenerator[bytes]:
+    async def _body(
+        self, response: httpcore.Response, stream: AbstractAsyncContextManager[httpcore.Response], answer: ForwardResponse
+    ) -> AsyncGenerator[bytes]:
         connection = socket_of(response)
         try:
             async for part in response.aiter_stream():
                 yield part
-        except _FAULTS as error:
+        except FAULTS as error:
             raise self._lost(error) from error
         finally:
             sent, received = self._meter.added(connection) if connection is not None else (0, 0)
             answer.link = LinkUse(sent=sent, received=received)
-            with suppress(*_FAULTS):
-                await stream.__aexit__(None, None, None)  # type: ignore[attr-defined]
+            with suppress(*FAULTS):
+                await stream.__aexit__(None, None, None)
 
     async def _keep_warm(self) -> None:
         timeout = {"connect": CONNECT_S, "read": HEALTH_TIMEOUT_S, "write": HEALTH_TIMEOUT_S, "pool": HEALTH_TIMEOUT_S}
         while True:
             for connections in (self._work, self._probes):
                 try:
-                    async with connections.stream(
-                        "GET", f"{self._origin}/v2/health/live", extensions={"timeout": timeout}
-                    ) as response:
+                    url = f"{self._origin}/v2/health/live"
+                    response, stream = await opened(
+                        connections, "GET", url, headers=[], body=b"", seconds=timeout, repeatable=True
+                    )
+                    async with AsyncExitStack() as leaving:
+                        leaving.push_async_exit(stream)
                         await response.aread()
                         connection = socket_of(response)
                         sent, received = self._meter.added(connection) if connection is not None else (0, 0)
                     self._kept_warm.sent += sent
                     self._kept_warm.received += received
                     self._found()
-                except _FAULTS as error:
+                except FAULTS as error:
                     self._lost(error)
             await asyncio.sleep(HEALTH_S if self._reachable else HEALTH_AWAY_S)
 
@@ -148,7 +159,14 @@ class HttpsFallback:
         ):
             self._reachable = False
             self._away.set()
-        return TemporaryError(f"the hub does not answer: {type(error).__name__} {error}".strip())
+        return TemporaryError(said(error))
+
+
+def _repeatable(request: ForwardRequest) -> bool:
+    if request.method in REPEATABLE:
+        return True
+    stateful = b'"sequence_id"' in request.body[:PARAMETERS_BYTES_MAX]
+    return request.method == "POST" and INFER.fullmatch(request.path) is not None and not stateful
 
 
 def _kept(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import gzip
-import ssl
 import time
 import zlib
+from contextlib import AsyncExitStack
 
 import httpcore
 
 from nearhall.core.errors import TemporaryError
 from nearhall.core.reasons import Reason
-from nearhall.drivers.mutual_tls import checked_origin, pool, socket_of
+from nearhall.drivers.mutual_tls import FAULTS, REPEATABLE, checked_origin, opened, pool, said, socket_of
 from nearhall.drivers.tcp_info import LinkMeter
 from nearhall.ports.uplink import UplinkReply
 from nearhall.wire.headers import REASON
@@ -19,7 +19,8 @@ from nearhall.wire.session import BODY_BYTES_MAX
 
 CONNECT_S = 2.0
 """A handshake over 200 ms of round trip takes 0.6 s; a cut link is noticed after this."""
-IDLE_S = 120.0
+IDLE_S = 60.0
+"""Shorter than the hub's 75 s: the end that asks must be the first to let go of an idle connection."""
 _AWAY = Reason.RESTARTING.value.encode()
 GZIP_FROM_BYTES = 512
 """Below this gzip saves less than its own head."""
@@ -41,16 +42,19 @@ class HttpsUplink:
             headers.append((b"content-encoding", b"gzip"))
         timeout = {"connect": CONNECT_S, "read": timeout_s, "write": timeout_s, "pool": timeout_s}
         began = time.monotonic()
+        url, repeatable = f"{self._origin}{path}", method in REPEATABLE
         try:
-            async with self._pool.stream(
-                method, f"{self._origin}{path}", headers=headers, content=body, extensions={"timeout": timeout}
-            ) as response:
+            response, stream = await opened(
+                self._pool, method, url, headers=headers, body=body, seconds=timeout, repeatable=repeatable
+            )
+            async with AsyncExitStack() as leaving:
+                leaving.push_async_exit(stream)
                 connection = socket_of(response)
                 answer = await _bounded(response)
                 took = time.monotonic() - began
                 sent, received = self._meter.added(connection) if connection is not None else (0, 0)
-        except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, ssl.SSLError, OSError) as error:
-            raise TemporaryError(f"the hub does not answer: {type(error).__name__} {error}".strip()) from error
+        except FAULTS as error:
+            raise TemporaryError(said(error)) from error
         if response.status == 503 and any(n.lower() == REASON and v == _AWAY for n, v in response.headers):
             raise TemporaryError("the hub's control plane is starting")  # its gateway answers for it, as for a link that is cut
         return UplinkReply(
