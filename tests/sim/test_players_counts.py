@@ -7,7 +7,9 @@ import itertools
 import json
 import logging
 import socket
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -369,6 +371,78 @@ def test_the_stopwatch_stops_before_the_client_s_own_work():
     assert from_intended is not None
     assert took < 40
     assert from_intended > 50, "the user has waited for the building, too"
+
+
+@pytest.mark.parametrize("where", ["next", "take"])
+def test_large_pictures_are_worked_on_where_they_hold_up_nobody(where: str):
+    """The application of one workload is held until all of the other's requests are answered."""
+    go = threading.Event()
+
+    class Held(Scripted):
+        def next(self) -> Request | None:
+            assert where != "next" or go.wait(30)
+            return super().next()
+
+        def take(self, request: Request, answer: Answer) -> list[Found]:
+            assert where != "take" or go.wait(30)
+            return super().take(request, answer)
+
+    async def story() -> dict[str, Any]:
+        async with scripted_server() as server:
+            with ThreadPoolExecutor(1) as executor:
+                held = Stream(
+                    id="held",
+                    work=Held(["whole"] * 3),
+                    arrivals=at_once(3),
+                    client=GatewayClient(server.origin, CLOCK),
+                    executor=executor,
+                )
+                free = Stream(
+                    id="free", work=Scripted(["whole"] * 20), arrivals=at_once(20), client=GatewayClient(server.origin, CLOCK)
+                )
+                playing = asyncio.create_task(
+                    Player(clock=CLOCK, results_socket=None, in_flight_max=64).play([held, free], asyncio.Event(), None)
+                )
+                await until_async(lambda: free.seen.answered == 20, what="the other's answers")
+                assert not held.seen.found
+                go.set()
+                report = await playing
+            for stream in (held, free):
+                await stream.client.close()
+            return json.loads(json.dumps(report))
+
+    workloads = asyncio.run(story())["workloads"]
+    adds_up(workloads["held"])
+    assert workloads["held"]["found"]["faces"]["count"] == 3
+
+
+@pytest.mark.parametrize(("where", "counted"), [("next", "dropped"), ("take", "misread")])
+def test_an_application_that_never_ends_is_counted_too(where: str, counted: str):
+    go = threading.Event()
+
+    class Stuck(Scripted):
+        def next(self) -> Request | None:
+            assert where != "next" or go.wait(30)
+            return super().next()
+
+        def take(self, request: Request, answer: Answer) -> list[Found]:
+            go.wait(30)
+            return []
+
+    async def story() -> dict[str, Any]:
+        async with scripted_server() as server:
+            with ThreadPoolExecutor(1) as executor:
+                client = GatewayClient(server.origin, CLOCK)
+                stream = Stream(id="w", work=Stuck(["whole"]), arrivals=at_once(1), client=client, executor=executor)
+                player = Player(clock=CLOCK, results_socket=None, in_flight_max=64, last_answers_s=0.3)
+                report = await player.play([stream], asyncio.Event(), None)
+                go.set()
+                await client.close()
+                return json.loads(json.dumps(report))
+
+    seen = asyncio.run(story())["workloads"]["w"]
+    adds_up(seen)
+    assert seen[counted] == 1
 
 
 def _busy_s(seconds: float) -> None:

