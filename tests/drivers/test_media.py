@@ -5,11 +5,9 @@ from __future__ import annotations
 import http.server
 import io
 import queue
-import subprocess
 import threading
 import wave
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from camera_rig import needs_server, rtsp
 from nearhall.core.errors import InputError
 from nearhall.drivers.media import LiveStream, check_pictures, load_clip, load_sound, png_bytes
 from waiting import until
 
-PYTHON = "/usr/bin/python3"
-CAMERA = Path(__file__).with_name("rtsp_camera.py")
 PASSWORD = "pass-51ab7e"
 pytestmark = pytest.mark.timeout(60)
 
@@ -224,33 +221,6 @@ def test_an_address_without_pictures_is_one_line_without_its_password(camera: We
     assert PASSWORD not in str(refused.value)
     assert "no stream can be read" in str(refused.value)
     assert "127.0.0.1" in str(refused.value)
-
-
-def _can_serve_rtsp() -> bool:
-    check = "import gi; gi.require_version('GstRtspServer', '1.0'); gi.require_version('Gst', '1.0');"
-    check += "from gi.repository import Gst; Gst.init(None); assert Gst.ElementFactory.find('x264enc')"
-    try:
-        return subprocess.run([PYTHON, "-c", check], capture_output=True, timeout=30, check=False).returncode == 0
-    except OSError:
-        return False
-
-
-needs_server = pytest.mark.skipif(
-    not _can_serve_rtsp(),
-    reason="no RTSP server here; Debian has one: gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly",
-)
-
-
-@contextmanager
-def rtsp(*arguments: str) -> Iterator[int]:
-    """A camera with its port."""
-    command = [PYTHON, str(CAMERA), *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield int(process.stdout.readline())
-        finally:
-            process.kill()
 
 
 @needs_server

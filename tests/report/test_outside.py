@@ -50,6 +50,14 @@ def test_a_lost_answer_is_shown_as_a_difference(seen: dict[str, Any]) -> None:
     assert "differ</span>" in render_report(seen)
 
 
+def test_what_was_not_answered_is_told_in_words(seen: dict[str, Any]) -> None:
+    first = seen["sites"][0]
+    seen["players"][first["id"]]["workloads"][first["workloads"][0]["id"]] |= {"idle": 12, "broken": 3, "dropped": 0}
+    told = from_outside(PilotReader(seen))[0].otherwise
+    assert [(said, figure.text) for said, figure in told] == [("connection lost", "3"), ("no new picture", "12")]
+    assert "no new picture" in render_report(seen)
+
+
 def test_two_medians_are_never_put_together(seen: dict[str, Any]) -> None:
     workload = seen["sites"][0]["workloads"][0]
     workload["requests"] |= {"local": 10, "hub": 5}

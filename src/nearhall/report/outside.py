@@ -9,6 +9,18 @@ from nearhall.report.evidence_marks import Figure
 from nearhall.report.formats import NO_VALUE, count, ms
 from nearhall.report.pilot_reader import PilotReader, WorkloadView, escaped
 
+OTHERWISE: dict[str, str] = {
+    "refused": "refused with a reason",
+    "broken": "connection lost",
+    "cut_short": "stream cut short",
+    "unanswered": "open at the end",
+    "dropped": "not sent, too many were open",
+    "idle": "no new picture",
+    "unready": "could not be made",
+    "misread": "could not be read",
+}
+"""What the application's other counts mean."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outside:
@@ -20,6 +32,8 @@ class Outside:
     """Sent, answered outside, answered by the site's count, median outside, median by the gateway."""
     agrees: bool
     """Whether both counted the same answers."""
+    otherwise: list[tuple[str, Figure]]
+    """What became of the rest, in words, where there is any."""
 
 
 def from_outside(reader: PilotReader) -> list[Outside]:
@@ -45,6 +59,11 @@ def _rows(reader: PilotReader) -> Iterator[Outside]:
                 _gateways(workload),
             ],
             agrees=answered == counted,
+            otherwise=[
+                (said, reader.figure(f"{seen}/{name}", count))
+                for name, said in OTHERWISE.items()
+                if reader.number(f"{seen}/{name}")
+            ],
         )
 
 
