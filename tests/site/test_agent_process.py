@@ -12,8 +12,8 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +36,16 @@ def shop(short_folder: Path, free_port: Callable[[], int]) -> Iterator[Site]:
         yield made
 
 
-def _records(made: Site) -> list[dict[str, Any]]:
-    box = SqliteOutbox(made.folder / "outbox.db", bytes_max=2**30)
+def _records(made: Site, state: Path | None = None) -> list[dict[str, Any]]:
+    box = SqliteOutbox((state or made.folder) / "outbox.db", bytes_max=2**30)
     try:
         return [json.loads(body) for _, body in box.pending(2**30)]
     finally:
         box.close()
 
 
-def _events(made: Site) -> list[str]:
-    return [event["kind"] for record in _records(made) for event in record.get("events", [])]
+def _events(made: Site, state: Path | None = None) -> list[str]:
+    return [event["kind"] for record in _records(made, state) for event in record.get("events", [])]
 
 
 def _counted(records: list[dict[str, Any]]) -> int:
@@ -173,6 +173,58 @@ def test_an_idle_agent_is_small(shop: Site):
     status = Path(f"/proc/{agent.pid}/status").read_text()
     resident_kib = int(status.partition("VmRSS:")[2].split()[0])
     assert resident_kib / 1024 < RESIDENT_MIB_MAX
+
+
+@contextmanager
+def _small_disk(folder: Path) -> Generator[Path]:
+    """A file system of 512 kB in memory; skips where this account may mount none."""
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "nearhall", str(folder)], capture_output=True, check=False)
+    if made.returncode:
+        pytest.skip(f"no small disk could be mounted: {made.stderr.decode().strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def _fill(disk: Path) -> Path:
+    ballast = disk / "ballast"
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(b"x" * 4096):
+            pass
+    return ballast
+
+
+@pytest.mark.parametrize("ran_before", [False, True], ids=["no outbox yet", "an outbox of before"])
+def test_a_disk_that_is_full_at_the_start_costs_telemetry_time_and_no_service(
+    short_folder: Path, free_port: Callable[[], int], ran_before: bool
+):
+    with (
+        _small_disk(short_folder / "disk") as disk,
+        site(short_folder, free_port(), state_dir=str(disk), agent_pid_file=str(disk / "agent.json")) as shop,
+    ):
+        asked = 0
+        if ran_before:
+            shop.start()
+            until(lambda: shop.status() == 200, what="the gateway's answer")
+            asked = 1
+            shop.end(signal.SIGKILL)  # the gateway lives on
+        ballast = _fill(disk)
+        shop.start()
+        until(lambda: shop.status() == 200, what="the gateway's answer on a full disk")
+        asked += 1 + sum(shop.status("POST", "/v2/models/faces/infer") == 200 for _ in range(5))
+        assert shop.state()["spooled_bytes"] == 0
+        said = [line for line in shop.log.read_text().splitlines() if "serves on" in line]
+        assert len(said) == 1, shop.log.read_text()
+        ballast.unlink()
+        until(lambda: _counted(_records(shop, disk)) >= asked, what="every answer in a record, once there is room")
+        assert shop.agent is not None
+        assert json.loads((disk / "agent.json").read_bytes())["pid"] == shop.agent.pid
+        assert shop.end() == 0, shop.log.read_text()
+        assert _counted(_records(shop, disk)) == asked
+        told = [kind for kind in _events(shop, disk) if kind.startswith("spool")]
+        assert told in (["spool_full", "spool_back"], []), "none where there was room again before the first record was due"
 
 
 def test_results_are_added_up_and_only_numbers_leave(shop: Site):

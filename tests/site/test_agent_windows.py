@@ -16,6 +16,7 @@ import pytest
 from nearhall.core.errors import PermanentError, TemporaryError
 from nearhall.drivers.clock import ManualClock
 from nearhall.drivers.outbox_memory import MemoryOutbox
+from nearhall.drivers.outbox_patient import PatientOutbox
 from nearhall.ports.uplink import UplinkReply
 from nearhall.site.agent import HELD_MAX, Agent, Parts, recalled_desired
 from nearhall.site.meters import MeterRoom
@@ -136,10 +137,12 @@ class Hub:
 class World:
     """One site in virtual time."""
 
-    def __init__(self, *, joined: bool) -> None:
+    def __init__(self, *, joined: bool, room: bool = True) -> None:
         self.clock = LoopClock()
         self.events: list[Event] = []
-        self.outbox = MemoryOutbox(bytes_max=2**24)
+        self.room = room
+        self.disk = MemoryOutbox(bytes_max=2**24)
+        self.outbox = PatientOutbox(self._made)
         self.control = Counters()
         self.supervisor = SteadyGateway()
         self.hub = Hub(self.clock)
@@ -148,6 +151,11 @@ class World:
 
     def tell(self, kind: str, text: str, level: str = "info") -> None:
         self.events.append(Event(at_s=self.clock.utc(), kind=kind, text=text, level=level))
+
+    def _made(self) -> MemoryOutbox:
+        if not self.room:
+            raise TemporaryError("the outbox cannot be opened: disk is full")
+        return self.disk
 
     def _sync(self) -> Sync:
         identity = SiteIdentity(site="a", software="s", boot_id="b", outbox_id=self.outbox.outbox_id, about={})
@@ -214,11 +222,11 @@ async def at_once(call: Callable[..., Any], *arguments: Any) -> Any:
     return call(*arguments)
 
 
-def play(story: Callable[[World], Coroutine[Any, Any, None]], *, joined: bool = False) -> World:
+def play(story: Callable[[World], Coroutine[Any, Any, None]], *, joined: bool = False, room: bool = True) -> World:
     """Runs an agent through a story, then stops it cleanly."""
 
     async def whole() -> World:
-        world = World(joined=joined)
+        world = World(joined=joined, room=room)
         running = asyncio.create_task(world.agent().run(world.stop, lambda: None))
         await story(world)
         world.stop.set()
@@ -259,10 +267,10 @@ def test_what_the_stand_in_refused_is_in_the_record_once():
 def test_a_full_disk_costs_no_count_and_is_told_once_each_way():
     async def story(world: World) -> None:
         await windows(1.5)
-        world.outbox.full = True
+        world.disk.full = True
         await windows(5)
         assert world.outbox.next_number == 2
-        world.outbox.full = False
+        world.disk.full = False
         await windows(2)
 
     world = play(story)
@@ -272,11 +280,26 @@ def test_a_full_disk_costs_no_count_and_is_told_once_each_way():
     assert starts == sorted(starts)
 
 
+def test_a_disk_that_is_full_at_the_start_costs_no_count_and_the_hub_hears_of_it_when_there_is_room():
+    async def story(world: World) -> None:
+        await windows(5)
+        assert not world.hub.records
+        world.room = True
+        await windows(4)
+
+    world = play(story, joined=True, room=False)
+    assert world.counted() == 10 * world.control.looks
+    assert [kind for kind in world.kinds() if kind.startswith("spool")] == ["spool_full", "spool_back"]
+    first, *others = world.records()
+    assert first.end_s - first.start_s >= 5 * WINDOW_S
+    assert others
+
+
 def test_what_is_held_for_a_full_disk_is_bounded():
     async def story(world: World) -> None:
-        world.outbox.full = True
+        world.disk.full = True
         await windows(HELD_MAX + 50)
-        world.outbox.full = False
+        world.disk.full = False
         await windows(1)
 
     assert HELD_MAX <= len(play(story).records()) <= HELD_MAX + 3

@@ -99,7 +99,10 @@ class SqliteOutbox:
     def kept(self) -> bytes | None:
         """The last `keep`."""
         with self._lock:
-            row = self._db.execute("SELECT value FROM facts WHERE name = 'keep'").fetchone()
+            try:
+                row = self._db.execute("SELECT value FROM facts WHERE name = 'keep'").fetchone()
+            except sqlite3.Error as error:
+                raise TemporaryError(f"the outbox cannot be read: {error}") from error
         return None if row is None else bytes(row[0])
 
     def pending(self, limit_bytes: int) -> Sequence[tuple[int, bytes]]:

@@ -14,7 +14,10 @@ class Outbox(Protocol):
 
     @property
     def outbox_id(self) -> str:
-        """Names this queue; a site whose disk was replaced has a new one, so that numbers never collide."""
+        """Names this queue; a site whose disk was replaced has a new one, so that numbers never collide.
+
+        Empty while it cannot be opened.
+        """
         ...
 
     @property
@@ -30,7 +33,7 @@ class Outbox(Protocol):
         ...
 
     def kept(self) -> bytes | None:
-        """The last `keep`, after a restart."""
+        """The last `keep`, after a restart; raises TemporaryError while it cannot be read."""
         ...
 
     def pending(self, limit_bytes: int) -> Sequence[tuple[int, bytes]]:
@@ -49,4 +52,8 @@ class Outbox(Protocol):
     @property
     def dropped(self) -> int:
         """Records lost to the byte bound since the outbox was made."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of the file."""
         ...

@@ -68,7 +68,9 @@ class Agent:
         self._software = software
         self._events = events
         """Filled by every part's `tell`; emptied by each record."""
-        self._before: GatewayStats | None = recalled(parts.outbox.kept())
+        self._before: GatewayStats | None = None
+        self._recalled = False
+        """Whether the outbox was open once: it knows what has been counted, and no record may be cut before."""
         self._models: list[ModelState] = []
         self._held: list[tuple[bytes, bytes | None]] = []
         self._disk_full = False
@@ -126,19 +128,24 @@ class Agent:
     async def _cut_records(self, stop: asyncio.Event) -> None:
         clock = self._parts.clock
         start_mono, start_utc = clock.monotonic(), clock.utc()
+        looked_mono = start_mono
         last = False
         while not last:
             with suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, self._settings.window_s - (clock.monotonic() - start_mono))):
+                async with asyncio.timeout(max(0.0, self._settings.window_s - (clock.monotonic() - looked_mono))):
                     await stop.wait()
             last = stop.is_set()  # looked at before the cut: what happens during it belongs to one more record
+            looked_mono = clock.monotonic()
+            if not await self._recall():
+                continue  # the window goes on: counters and registers are cumulative, so it will lose nothing
             now_mono, now_utc = clock.monotonic(), clock.utc()
             lasted = now_mono - start_mono
             step = (now_utc - start_utc) - lasted
             if abs(step) > CLOCK_STEP_S:
                 self._tell("clock_step", f"the clock was set by {step:+.1f} s; this window is dated by the new time", "warning")
             await self._cut(now_utc - lasted, now_utc, lasted)
-            start_mono, start_utc = now_mono, now_utc
+            start_mono = looked_mono = now_mono
+            start_utc = now_utc
 
     async def _cut(self, start_s: float, end_s: float, lasted_s: float) -> None:
         """One record: what the gateway counted, the instruments said, the applications found and the link carried."""
@@ -173,6 +180,20 @@ class Agent:
             cpu_share=cpu_share,
         )
         await self._keep(msgspec.json.encode(record), remembered(stats) if stats is not None else None)
+
+    async def _recall(self) -> bool:
+        """What was counted before this agent started; False while the outbox cannot be opened, which is told once."""
+        if self._recalled:
+            return True
+        try:
+            self._before = recalled(await self._parts.off_loop(self._parts.outbox.kept))
+        except TemporaryError as error:
+            if not self._disk_full:
+                self._tell("spool_full", f"{error}; no telemetry is cut until it can be, serving goes on", "error")
+            self._disk_full = True
+            return False
+        self._recalled = True
+        return True
 
     async def _stats(self) -> GatewayStats | None:
         if self._parts.supervisor.gateway is None:

@@ -17,6 +17,9 @@ LOST_AFTER = 3
 WRONG_PROFILE_S = 30.0
 """Between tries of a meter that answers but not as its profile says: a person must mend it."""
 
+POWERS_MAX = 3600
+"""Kept for the mean of a window: an hour of seconds, where a full disk makes one that long."""
+
 Tell = Callable[[str, str, str], None]
 
 
@@ -89,6 +92,7 @@ class MeterRoom:
         station.last = reading
         if POWER in reading.values:
             station.powers.append(reading.values[POWER])
+            del station.powers[:-POWERS_MAX]
 
     def _missed(self, name: str, station: _Station, why: str, *, told_after: int = LOST_AFTER) -> None:
         station.missed += 1

@@ -93,6 +93,10 @@ class Sync:
         wait = 0.0
         while True:
             self._fresh.clear()
+            if not self._outbox.outbox_id:  # it could not be opened yet: there is nothing to send, and no name to greet with
+                await self._until_fresh()
+                continue
+            self._session.rename(self._outbox.outbox_id)
             pending = await self._pending()
             outgoing = self._session.next(pending, next_number=self._outbox.next_number)
             if outgoing is None:

@@ -108,6 +108,12 @@ class SiteSession:
         self._edition += 1
         return True
 
+    def rename(self, outbox_id: str) -> None:
+        """The outbox that records come from; another one than before is the hub's to know first."""
+        if outbox_id != self._identity.outbox_id:
+            self._identity = replace(self._identity, outbox_id=outbox_id)
+            self._hub_id = None
+
     @property
     def greeted(self) -> bool:
         """Whether the hub has answered our hello."""

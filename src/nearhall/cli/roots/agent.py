@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -17,10 +18,12 @@ from uuid import uuid4
 
 from nearhall import __version__
 from nearhall.cli.roots.program import read_settings, run_program, say_ready, stop_event
+from nearhall.core.errors import TemporaryError
 from nearhall.documents.whole_file import write_whole
 from nearhall.drivers.clock import SystemClock
 from nearhall.drivers.gateway_socket import GatewaySocket
 from nearhall.drivers.modbus_meter import ModbusMeter, find_profile, parse_meter_url, read_commissioning
+from nearhall.drivers.outbox_patient import PatientOutbox
 from nearhall.drivers.outbox_sqlite import SqliteOutbox
 from nearhall.drivers.processes import ProcessCpu
 from nearhall.drivers.uplink_https import HttpsUplink
@@ -56,9 +59,19 @@ async def main(path: str) -> None:
     async def off_loop(call: Any, *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(executor, partial(call, *arguments))
 
-    outbox = SqliteOutbox(
-        state_dir / "outbox.db", bytes_max=int(settings.outbox_mib * MIB), tell=lambda text: tell("spool_damaged", text, "error")
-    )
+    pid = {"pid": os.getpid(), "start_ticks": process_start_ticks(os.getpid()), "boot_id": boot_id}
+
+    def on_disk() -> SqliteOutbox:
+        try:
+            write_whole(Path(settings.agent_pid_file), json.dumps(pid).encode())
+        except OSError as error:
+            raise TemporaryError(f"{settings.agent_pid_file} cannot be written ({error.strerror})") from error
+        bytes_max = int(settings.outbox_mib * MIB)
+        return SqliteOutbox(state_dir / "outbox.db", bytes_max=bytes_max, tell=lambda text: tell("spool_damaged", text, "error"))
+
+    outbox = PatientOutbox(on_disk)
+    if outbox.why:
+        sys.stderr.write(f"{outbox.why}; the site serves on, and telemetry waits until there is room\n")
     meters = {meter.id: _meter(meter, clock) for meter in settings.meters}
     stand_in = StandIn(settings.host, settings.port, counted_under=partial(counted_under, workloads=settings.workloads))
     stand_in.prepare()
@@ -103,8 +116,6 @@ async def main(path: str) -> None:
         off_loop=off_loop,
     )
     agent = Agent(settings, parts, boot_id=boot_id, software=SOFTWARE, events=events)
-    pid = {"pid": os.getpid(), "start_ticks": process_start_ticks(os.getpid()), "boot_id": boot_id}
-    write_whole(Path(settings.agent_pid_file), json.dumps(pid).encode())
     local = await asyncio.start_unix_server(partial(_tell_state, agent), settings.agent_socket)
     try:
         await agent.run(stop, lambda: say_ready(port=settings.port))
