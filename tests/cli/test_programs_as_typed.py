@@ -1,0 +1,147 @@
+"""`nearhall hub` and `nearhall site` as somebody types them, joined over one address, and what `nearhall` itself says."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from gateway.small_models import add_model
+from nearhall.cli.main import main
+from waiting import until
+
+BODY = b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1,4],"data":[1,2,3,4]}]}'
+STOP_S = 30
+pytestmark = pytest.mark.timeout(120)
+
+SITE = """
+schema: nearhall/site/v1
+id: shop-01
+class: micro
+jurisdiction: DE
+hub: https://127.0.0.1:{hub}
+hub_jurisdiction: DE
+envelope: {{it_power_kw: 1}}
+nodes: [{{id: n1, http: "127.0.0.1:{http}"}}]
+workloads:
+  - {{id: here, model: double, slo_p99_ms: 50, residency: site}}
+  - {{id: there, model: only_at_hub, slo_p99_ms: 500, residency: any}}
+"""
+
+
+@contextmanager
+def typed(log: Path, *arguments: object) -> Iterator[subprocess.Popen[bytes]]:
+    """`nearhall ARGUMENTS`, its words in `log`; ended by Ctrl-C."""
+    with log.open("wb") as out:
+        command = [sys.executable, "-m", "nearhall", *map(str, arguments)]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+    try:
+        yield process
+        process.send_signal(signal.SIGINT)
+        assert process.wait(STOP_S) == 0, log.read_text()
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def status(url: str, body: bytes | None = None) -> tuple[int, dict[str, str]]:
+    try:
+        with urllib.request.urlopen(url, body, timeout=10) as answer:
+            return answer.status, {name.lower(): value for name, value in answer.headers.items()}
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, {}
+    except OSError:
+        return 0, {}
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "nearhall", *map(str, arguments)]
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_hub_and_a_site_as_typed(short_folder: Path, free_port: Callable[[], int]):
+    hub, page, http = free_port(), free_port(), free_port()
+    add_model(short_folder / "hub-models", "only_at_hub", doubled=True)
+    add_model(short_folder / "site-models", "double", doubled=True)
+    state, credentials = short_folder / "hub", short_folder / "credentials"
+    said = short_folder / "hub.log"
+    with typed(said, "hub", "--state", state, "--listen", hub, "--page", page, "--repository", short_folder / "hub-models"):
+        until(lambda: "Ctrl-C ends" in said.read_text(), 40, what="the hub's addresses")
+        assert f"sites dial https://127.0.0.1:{hub}" in said.read_text()
+        found = re.search(rf"http://127\.0\.0\.1:{page}/\?token=(\S+)", said.read_text())
+        assert found is not None
+        live = urllib.request.Request(f"http://127.0.0.1:{page}/api/v1/live", headers={"authorization": f"Bearer {found[1]}"})
+        assert status(live.full_url)[0] == 403, "nobody looks without the token"
+        issued = run("hub", "credentials", "--state", state, "--site", "shop-01", "--out", credentials)
+        assert issued.returncode == 0, issued.stderr
+
+        document = short_folder / "site.yaml"
+        document.write_text(SITE.format(hub=hub, http=http))
+        options = ["--state", short_folder / "s", "--models", short_folder / "site-models"]
+        given = ["--credentials", credentials / "shop-01"]
+        checked = run("site", document, *options, *given, "--check", "--json")
+        assert checked.returncode == 0, checked.stderr
+        assert json.loads(checked.stdout)["gateway"]["hub"]["url"] == json.loads(checked.stdout)["agent"]["hub"]["url"]
+        with typed(short_folder / "site.log", "site", document, *options, *given):
+            at = f"http://127.0.0.1:{http}/v2/models"
+            until(lambda: status(f"{at}/double/infer", BODY)[0] == 200, 40, what="an answer of the site")
+            assert status(f"{at}/double/infer", BODY)[1]["x-nearhall-served-by"] == "shop-01/n1"
+            until(lambda: status(f"{at}/only_at_hub/infer", BODY)[0] == 200, 20, what="an answer of the hub")
+            assert status(f"{at}/only_at_hub/infer", BODY)[1]["x-nearhall-served-by"] == "hub"
+
+            def answered() -> int:
+                with urllib.request.urlopen(live, timeout=10) as answer:
+                    sites = json.load(answer)["sites"]
+                return sum(w.get("local", 0) + w.get("hub", 0) for site in sites for w in site["workloads"])
+
+            until(lambda: answered() >= 4, 20, what="the telemetry of both")
+        assert status(f"{at}/double/infer", BODY)[0] == 0, "the gateway ended with its site"
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--models", "none"], "there is no model repository"),
+        ([], "--credentials: the hub knows its sites by certificate"),
+        (["--credentials", "."], "ca.pem is missing"),
+    ],
+)
+def test_a_site_that_cannot_be_is_one_line(tmp_path: Path, options: list[str], told: str, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "site.yaml").write_text(SITE.format(hub=8443, http=8080))
+    (tmp_path / "models").mkdir()
+    given = [*options] if "--models" in options else ["--models", str(tmp_path / "models"), *options]
+    with pytest.raises(SystemExit) as ended:
+        main(["site", str(tmp_path / "site.yaml"), *given])
+    assert ended.value.code == 2
+    noted = capsys.readouterr().err
+    assert told in noted
+    assert len(noted.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        ([], 0, "plan, rehearse, run and prove"),
+        (["--help"], 0, "Start with"),
+        (["--version"], 0, "nearhall 0."),
+        (["upp"], 2, "did you mean 'up'?"),
+        (["zzz"], 2, "the commands are up, "),
+    ],
+)
+def test_nearhall_itself(arguments: list[str], code: int, told: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    said = capsys.readouterr()
+    assert int(ended.value.code or 0) == code
+    assert told in said.out + said.err
