@@ -73,7 +73,9 @@ bench: $(VENV)/.installed-dev ## Measure the gateway's overhead over the bare ru
 check: format lint types imports dependencies spelling changes docs covered ## Format, lint, types, imports, tests, docs: what CI runs
 	@echo 'check: all well'
 
-ROOMS := core physics policy wire documents ports gateway site hub report drivers cabinet sim cli
+# Branch coverage that a room must have, in percent: the pure rooms have no line that a test cannot reach.
+COVERAGE := core:100 physics:100 policy:100 wire:100 documents:90 ports:90 gateway:90 site:90 hub:90 report:90 drivers:90 \
+  cabinet:90 sim:90 cli:90
 
 .PHONY: format lint types imports dependencies spelling changes covered
 format: $(VENV)/.installed-dev
@@ -92,9 +94,12 @@ changes: $(VENV)/.installed-dev
 	@echo '== news'; $(BIN)/towncrier build --draft --version next >/dev/null
 covered: $(VENV)/.installed-dev
 	@echo '== tests'; $(BIN)/coverage erase && $(BIN)/coverage run -m pytest $(ARGS)
-	@echo '== coverage, by room (aim: 100 for core, physics, policy, wire; 90 for the rest)'; $(BIN)/coverage combine -q
-	@for room in $(ROOMS); do printf '%-10s %s\n' $$room "$$($(BIN)/coverage report --include="*/nearhall/$$room/*" --format=total 2>/dev/null)"; done
-	@echo 'every line that is missing: $(BIN)/coverage report --skip-covered --show-missing'
+	@echo '== coverage by room, and what it must be'; $(BIN)/coverage combine -q
+	@low=0; for both in $(COVERAGE); do room=$${both%:*}; least=$${both#*:}; \
+	  has=$$($(BIN)/coverage report --include="*/nearhall/$$room/*" --format=total 2>/dev/null); \
+	  [ "$${has:-0}" -ge "$$least" ] && note= || { note='too low'; low=1; }; \
+	  printf '%-10s %3s of %3s %s\n' "$$room" "$${has:-0}" "$$least" "$$note"; done; \
+	  [ $$low = 0 ] || { echo 'every line that is missing: $(BIN)/coverage report --skip-covered --show-missing' >&2; exit 1; }
 
 .PHONY: docs
 docs: $(VENV)/.installed-dev ## Generate the reference and build docs into build/docs

@@ -23,7 +23,8 @@ ENDED_SECONDS_MAX = 60.0
 class PilotProcess:
     """Starts `nearhall up ARGS --out DIR --json`; leaves nothing running."""
 
-    def __init__(self, out: Path, *arguments: str) -> None:
+    def __init__(self, out: Path, *arguments: str, traced: bool = True) -> None:
+        """`traced`: whether coverage may look into its programs, which slows their start."""
         self.out = out
         self._notes = out.with_name(f"{out.name}.notes")
         self._errors = self._notes.open("wb")
@@ -32,6 +33,7 @@ class PilotProcess:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._errors,
+            env={name: value for name, value in os.environ.items() if traced or not name.startswith("COVERAGE_")},
         )
 
     def __enter__(self) -> PilotProcess:

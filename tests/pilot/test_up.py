@@ -29,8 +29,8 @@ pytestmark = [
 ]
 
 
-def _start(out: Path, *arguments: str) -> PilotProcess:
-    pilot = PilotProcess(out, "--light", *arguments)
+def _start(out: Path, *arguments: str, traced: bool = True) -> PilotProcess:
+    pilot = PilotProcess(out, "--light", *arguments, traced=traced)
     until(lambda: pilot.said("work begins"), 120, what="the start of the work")
     until(lambda: pilot.said("token="), 5, what="the page's address")
     return pilot
@@ -76,7 +76,7 @@ def test_a_planted_meter_error_is_noticed(tmp_path: Path):
 
 def test_killed_parts_come_back_and_nothing_is_lost(tmp_path: Path):
     out = tmp_path / "pilot"
-    with _start(out, "--seconds", "45") as up:
+    with _start(out, "--seconds", "45", traced=False) as up:
         port = up.settings("gateway-shop-01")["port"]
         first = up.kill("gateway-shop-01")
         status, headers, took = _first_answer(port, "/v2/health/ready")
