@@ -21,15 +21,33 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+RTT_MS_MAX, JITTER_MS_MAX = 2000.0, 500.0
+"""Of a link that is played: beyond these it is no line that a request would be sent over."""
+
+
+class MeasuredTrip(_Strict):
+    """What `--hub-probe` measured: exchanges on one warm connection, or TCP connects where nothing spoke HTTP."""
+
+    url: str
+    n: int = Field(ge=1)
+    p50_ms: float = Field(ge=0)
+    jitter_ms: float = Field(ge=0)
+    """The 95th percentile less the median."""
+    connect_p50_ms: float = Field(ge=0)
+    warm: bool
+
+
 class Link(_Strict):
     """The link between every site and the hub."""
 
-    rtt_ms: float = Field(default=40.0, ge=0, le=2000)
-    jitter_ms: float = Field(default=2.0, ge=0, le=500)
+    rtt_ms: float = Field(default=40.0, ge=0, le=RTT_MS_MAX)
+    jitter_ms: float = Field(default=2.0, ge=0, le=JITTER_MS_MAX)
     mbps: float = Field(default=50.0, ge=0, le=10_000)
     """0 means unlimited."""
     source: str = "default of nearhall up: a wide-area link within a country"
     """Where the round trip comes from; `--hub-probe URL` writes what it measured."""
+    measured: MeasuredTrip | None = None
+    """The user's own round trip, where it was measured; the link that is played from it is simulated all the same."""
 
 
 class Probe(_Strict):

@@ -15,6 +15,8 @@ class LinkAbout(msgspec.Struct, frozen=True):
     mbps: float | None = None
     kind: str = "assumed"
     source: str = ""
+    measured: dict[str, Any] | None = None
+    """The round trip of the user's own that the played link was given: `p50_ms`, `jitter_ms`, `n`, `url` and how."""
 
 
 class WorkloadAbout(msgspec.Struct, frozen=True):

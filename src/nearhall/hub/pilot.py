@@ -73,6 +73,7 @@ def _site(name: str, period: SitePeriod, pointer: str, ledger: Ledger) -> Json:
             "mbps": about.link.mbps,
             "observed_rtt_ms": _middle(period.round_trips),
             "agent_bytes": period.agent_bytes,
+            "measured": about.link.measured,
         },
         "meters": [_meter(meter, period.meters.get(meter.id), name) for meter in about.meters if meter.position != "other"],
         "workloads": workloads,
@@ -109,6 +110,8 @@ def _evidence(period: SitePeriod, shares: Shares, pointer: str, ledger: Ledger) 
     ledger.say(f"{pointer}/link", kind, through)
     ledger.say(f"{pointer}/link/mbps", Kind.ASSUMED if kind is Kind.MEASURED else kind, link.source or "as the site was set up")
     ledger.say(f"{pointer}/link/observed_rtt_ms", kind, "median of the agent's exchanges, the hub's own time taken off")
+    if link.measured is not None:
+        ledger.say(f"{pointer}/link/measured", Kind.MEASURED, "nearhall up --hub-probe, from this machine before the run")
     ledger.say(f"{pointer}/link/agent_bytes", Kind.MEASURED, "TCP payload with TLS, counted by the kernel (TCP_INFO)")
     say_energy(ledger, f"{pointer}/energy", books)
     it = _it_position(books)

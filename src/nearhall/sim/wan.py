@@ -32,7 +32,7 @@ def parse_wan(text: str, base: Link) -> Link:
         except ValueError:
             raise InputError(f"{name} is {value!r}, not a number", where=WHERE, right=RIGHT) from None
     try:
-        return Link.model_validate({**base.model_dump(), **numbers, "source": f"given: --wan {text}"})
+        return Link.model_validate({**base.model_dump(), **numbers, "source": f"given: --wan {text}", "measured": None})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         message = str(first["msg"])

@@ -20,7 +20,7 @@ from nearhall.cli.pilot.wishes import Wishes, with_wishes
 from nearhall.cli.roots.models import cache_folder, ensure_clips, ensure_default_models
 from nearhall.core.addresses import LOGIN, filled, taken_out
 from nearhall.core.errors import InputError, without_login
-from nearhall.documents.up import Link, Up, default_pilot
+from nearhall.documents.up import JITTER_MS_MAX, RTT_MS_MAX, Link, MeasuredTrip, Up, default_pilot
 from nearhall.documents.whole_file import write_whole
 from nearhall.documents.yaml_file import dump_document, read_document
 from nearhall.drivers.clock import SystemClock
@@ -163,12 +163,29 @@ def _link(up: Up, wan: str | None, hub_probe: str | None) -> Link | None:
     if wan is not None:
         return parse_wan(wan, up.link)
     if hub_probe is not None:
-        trip = measure_round_trip(hub_probe)
-        source = f"measured by nearhall up --hub-probe {without_login(hub_probe)}: median of {trip.n} round trips"
-        return up.link.model_copy(
-            update={"rtt_ms": round(trip.p50_ms, 2), "jitter_ms": round(trip.jitter_ms, 2), "source": source}
-        )
+        return _probed(up, hub_probe)
     return None
+
+
+def _probed(up: Up, url: str) -> Link:
+    """The link with the round trip to `url`; raises InputError where that is longer than a link may be."""
+    trip = measure_round_trip(url)
+    if trip.p50_ms > RTT_MS_MAX:
+        right = f"a server within {RTT_MS_MAX:g} ms"
+        raise InputError(f"{url} takes {trip.p50_ms:.0f} ms for a round trip", where="--hub-probe", right=right)
+    how = "exchanges on a warm connection" if trip.warm else "TCP connects, since it answered no HTTP"
+    source = f"round trip measured by nearhall up --hub-probe {url} (median of {trip.n} {how}); the link itself is played"
+    measured = MeasuredTrip(
+        url=url,
+        n=trip.n,
+        p50_ms=round(trip.p50_ms, 2),
+        jitter_ms=round(trip.jitter_ms, 2),
+        connect_p50_ms=round(trip.connect_p50_ms, 2),
+        warm=trip.warm,
+    )
+    notes().print(f"{url}: {measured.p50_ms:g} ms, jitter {measured.jitter_ms:g} ms ({trip.n} {how})", markup=False)
+    changes = {"rtt_ms": measured.p50_ms, "jitter_ms": min(measured.jitter_ms, JITTER_MS_MAX), "source": source}
+    return up.link.model_copy(update={**changes, "measured": measured})
 
 
 def _planted(errors: list[str]) -> dict[str, dict[int, float]]:

@@ -302,7 +302,9 @@ def _link_about(layout: Layout) -> Json:
     if layout.hub is None:
         return {"kind": "measured", "source": "the site's own link, by its exchanges with the hub"}
     link = layout.up.link
-    return {"rtt_ms": link.rtt_ms, "jitter_ms": link.jitter_ms, "mbps": link.mbps, "kind": "simulated", "source": link.source}
+    measured = None if link.measured is None else link.measured.model_dump()
+    played = {"rtt_ms": link.rtt_ms, "jitter_ms": link.jitter_ms, "mbps": link.mbps}
+    return {**played, "kind": "simulated", "source": link.source, "measured": measured}
 
 
 def _workload(workload: Workload) -> Json:
