@@ -27,14 +27,16 @@ ANSWERS: dict[str, bytes] = {
     "stream-open": EVENTS + chunk(WORD) + chunk(b""),
     "large": HEAD + b"content-length: 100000\r\n\r\n" + b"x" * 100_000,
     "endless-event": EVENTS + chunk(b"data: " + b"x" * 2_000_000) + chunk(DONE) + chunk(b""),
+    "huge": HEAD + b"content-length: 5000000\r\n\r\n" + b"x" * 5_000_000,
     # These end the connection.
     "half": HEAD + b"content-length: 100\r\n\r\nhalf",
     "half-stream": EVENTS + chunk(WORD),
     "garbage": b"no HTTP at all\r\n\r\n",
     "reset": b"",
+    "last": HEAD + b"content-length: 2\r\n\r\nok",
     "hang": b"",
 }
-ENDING = frozenset({"half", "half-stream", "garbage", "reset"})
+ENDING = frozenset({"half", "half-stream", "garbage", "reset", "last"})
 
 
 class ScriptedServer:
@@ -45,6 +47,7 @@ class ScriptedServer:
         self.asked: Counter[str] = Counter()
         self.bodies: list[bytes] = []
         self.connections = 0
+        self.closed = 0
         self.at_once = 0
         self.at_once_max = 0
         self.gate = asyncio.Event()
@@ -75,6 +78,9 @@ class ScriptedServer:
                     break
         self._writers.discard(writer)
         writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+        self.closed += 1
 
     async def _answer(self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         if name == "hang":
