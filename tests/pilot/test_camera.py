@@ -37,6 +37,11 @@ def test_a_camera_is_played_and_its_password_is_in_no_file(tmp_path: Path):
     seen = pilot["players"]["shop-01"]["workloads"]["camera"]
     assert seen["answered"] == seen["sent"] > 10
     (camera,) = [w for site in pilot["sites"] for w in site["workloads"] if w["id"] == "camera"]
+    for site in pilot["sites"]:
+        for workload in site["workloads"]:
+            counted = workload["requests"]["local"] + workload["requests"]["hub"]
+            told = "one site works while another waits for its camera, and every request counts"
+            assert counted == pilot["players"][site["id"]]["workloads"][workload["id"]]["answered"], told
     assert camera["residency"] == "site"
     assert camera["requests"]["local"] == seen["answered"]
     assert camera["requests"]["hub"] == 0

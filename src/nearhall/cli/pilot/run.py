@@ -84,8 +84,9 @@ class Pilot:
 
     async def _play(self, seconds: float | None) -> Ended:
         self._tell("work begins")
-        await self._start(self._programs.players)
+        # Before the first player: one may wait for its camera while another's requests count already.
         ended = Ended(started_s=self._clock.utc(), ended_s=0.0)
+        await self._start(self._programs.players)
         watching = asyncio.create_task(self._watch(ended))
         with suppress(TimeoutError):
             await asyncio.wait_for(self._stop.wait(), seconds)
