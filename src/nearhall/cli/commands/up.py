@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from nearhall.cli.output import emit, notes
+from nearhall.cli.pilot.meters import read_meters
 from nearhall.cli.pilot.prepare import claim_folder, lay_out, next_folder, write_settings
 from nearhall.cli.pilot.returns import write_returns
 from nearhall.cli.pilot.run import Ended, Pilot
@@ -95,6 +96,7 @@ def command(
     length = up.seconds
     if length is None and not sys.stdin.isatty():
         length = SECONDS_WITHOUT_TERMINAL
+    read_meters(up, tell=lambda text: notes().print(text, markup=False))
     folder = out or next_folder(Path.cwd())
     claim_folder(folder)
     write_whole(folder / "pilot.yaml", dump_document(up))
