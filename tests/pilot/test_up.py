@@ -45,6 +45,13 @@ def test_a_pilot_returns_every_figure_of_the_contract(tmp_path: Path):
     assert missing(written) == []
     assert request_counts(written, "total") > 400
     assert request_counts(written, "failed") == 0
+    for site in written["sites"]:
+        for workload in site["workloads"]:
+            seen = written["players"][site["id"]]["workloads"][workload["id"]]
+            assert seen["arrivals"] == seen["sent"] + seen["dropped"] + seen["idle"] + seen["unready"], workload["id"]
+            ends = ("answered", "refused", "cut_short", "broken", "unanswered")
+            assert seen["sent"] == sum(seen[end] for end in ends), workload["id"]
+            assert seen["answered"] == workload["requests"]["local"] + workload["requests"]["hub"], workload["id"]
     assert "<html" in (out / "report.html").read_text()[:2000].lower()
     assert (out / "pilot.yaml").read_text().startswith("schema: nearhall/up/v1")
     assert left_behind(out) == []

@@ -19,7 +19,7 @@ READY = b"READY "
 READY_SECONDS_MAX = 90.0
 """A gateway that loads four small models on two busy cores needs a few seconds; more than this is a fault to be told."""
 STOP_SECONDS_MAX = 15.0
-"""Longer than any program's own drain (gateway 5 s, players 5 s); then the process is killed."""
+"""Longer than any program's own drain (gateway 5 s, players 12 s); then the process is killed."""
 STARTS_MAX = 5
 """Of a program that never served: then the pilot gives up and shows the end of its log."""
 LINE_BYTES_MAX = 4 * 1024 * 1024
