@@ -16,7 +16,7 @@ from hub.small_site import START_S, WINDOW_S, about, event, meters, path, probe,
 from nearhall.hub.about import About, parse_about
 from nearhall.hub.live import MINUTE_WINDOWS, POINTS_KEPT, Board
 from nearhall.wire.live import LiveSite, LiveState
-from nearhall.wire.telemetry import LinkWindow, Record, WorkloadStats
+from nearhall.wire.telemetry import LinkWindow, Outcome, Record, WorkloadStats
 
 ABOUT = parse_about(json.dumps(about()).encode())
 
@@ -171,3 +171,8 @@ def test_a_day_of_backlog_is_shown_in_seconds():
     board(*records)
     per_record_ms = (time.monotonic() - began) / 2000 * 1e3
     assert per_record_ms < 2.0, "43,200 windows a day must not take longer than a start may"
+
+
+def test_a_window_without_a_single_face_adds_none():
+    empty = {"video": [Outcome(name="faces", count=10, total=0.0)]}
+    assert site_of(board(record(0), record(1, outcomes=empty))).workloads[0].outcomes == {"faces": 3.0}

@@ -457,7 +457,7 @@ def _busy_s(seconds: float) -> None:
         pass
 
 
-def test_findings_go_to_the_agent_except_nought(short_folder: Path):
+def test_findings_go_to_the_agent_nought_too(short_folder: Path):
     class Counting(Scripted):
         def take(self, request: Request, answer: Answer) -> list[Found]:
             return [Found("faces", 1, 0.0), Found("segments", 1, 1.0, (0.5, 1.0))]
@@ -480,7 +480,8 @@ def test_findings_go_to_the_agent_except_nought(short_folder: Path):
                     return told, json.loads(json.dumps(report))
 
     told, report = asyncio.run(story())
-    assert told == [{"workload": "w", "name": "segments", "count": 1, "value": 1.0}] * 3, "numbers only: no times of speech"
+    faces, segments = ({"workload": "w", "name": n, "count": 1, "value": v} for n, v in (("faces", 0.0), ("segments", 1.0)))
+    assert sorted(told, key=lambda one: one["name"]) == [faces] * 3 + [segments] * 3, "numbers only: no times of speech"
     seen = report["workloads"]["w"]
     assert seen["found"] == {"faces": {"count": 3, "value": 0.0}, "segments": {"count": 3, "value": 3.0}}
     assert seen["spans"] == [{"name": "segments", "start_s": 0.5, "end_s": 1.0}] * 3

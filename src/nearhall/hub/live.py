@@ -56,7 +56,7 @@ class SiteBoard:
         for name, found in record.outcomes.items():
             outcomes = self.tallies.setdefault(name, Tally()).outcomes
             for outcome in found:
-                outcomes[outcome.name] = outcomes.get(outcome.name, 0.0) + (outcome.total or outcome.count)
+                outcomes[outcome.name] = outcomes.get(outcome.name, 0.0) + outcome.total
         for name, window in record.meters.items():
             if window.polls:
                 self.meters[name] = window

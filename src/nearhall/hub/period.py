@@ -117,7 +117,7 @@ class SitePeriod:
         for name, found in record.outcomes.items():
             outcomes = self.tallies.setdefault(name, Tally()).outcomes
             for outcome in found:
-                outcomes[outcome.name] = outcomes.get(outcome.name, 0.0) + (outcome.total or outcome.count)
+                outcomes[outcome.name] = outcomes.get(outcome.name, 0.0) + outcome.total
         for name, window in record.meters.items():
             self.meters.setdefault(name, MeterSum()).add(window, window_span, self.span)
         self.agent_bytes += record.link.sent_bytes + record.link.received_bytes

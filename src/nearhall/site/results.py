@@ -26,7 +26,8 @@ class _Result(msgspec.Struct, frozen=True):
     workload: _Name
     name: _Name
     count: int = 1
-    value: float = 0.0
+    value: float | None = None
+    """Without one, things were only counted: each adds one."""
 
 
 _decoder = msgspec.json.Decoder(_Result)
@@ -58,7 +59,8 @@ class Results(asyncio.DatagramProtocol):
                     names = self._sums.setdefault(result.workload, {})
                 if names is not None and (result.name in names or len(names) < NAMES_MAX):
                     count, total = names.get(result.name, (0, 0.0))
-                    names[result.name] = (count + result.count, total + result.value)
+                    added = result.count if result.value is None else result.value
+                    names[result.name] = (count + result.count, total + added)
                     return
         self.refused += 1
 

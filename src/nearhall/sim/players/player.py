@@ -153,8 +153,8 @@ class Player:
 
     def _tell(self, workload: str, found: Found) -> None:
         """Hands a number to the agent; while the agent is away it is lost, as a count of faces may be."""
-        if self._results_socket is None or not found.value:
-            return  # nought adds nothing; and the hub takes a window's sum of nought for a number without a value
+        if self._results_socket is None:
+            return
         message = {"workload": workload, "name": found.name, "count": found.count, "value": found.value}
         with suppress(OSError):
             self._datagrams.sendto(json.dumps(message).encode(), self._results_socket)
