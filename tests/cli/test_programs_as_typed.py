@@ -40,18 +40,21 @@ workloads:
 
 @contextmanager
 def typed(log: Path, *arguments: object) -> Iterator[subprocess.Popen[bytes]]:
-    """`nearhall ARGUMENTS`, its words in `log`; ended by Ctrl-C."""
+    """`nearhall ARGUMENTS`, its words in `log`; ended by Ctrl-C, always: a killed site leaves its gateway serving."""
     with log.open("wb") as out:
         command = [sys.executable, "-m", "nearhall", *map(str, arguments)]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
     try:
         yield process
-        process.send_signal(signal.SIGINT)
-        assert process.wait(STOP_S) == 0, log.read_text()
     finally:
-        if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        try:
+            code = process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+            raise
+    assert code == 0, log.read_text()
 
 
 def status(url: str, body: bytes | None = None) -> tuple[int, dict[str, str]]:
