@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 from gateway.plane_rig import rig
+from nearhall.drivers.clock import SystemClock
 from nearhall.drivers.fallback_memory import MemoryFallback
 from waiting import until_async
 
@@ -69,5 +71,35 @@ def test_a_server_that_is_gone_or_breaks_off(tmp_path):
                 server._up = True
                 await until_async(lambda: site.composed.plane.models.find("parrot").ready, what="it is found again")
                 assert (await site.chat("parrot", "a b")).reason == "local_first"
+
+    asyncio.run(tell())
+
+
+def test_an_opening_piece_that_only_names_the_role_is_no_first_token(tmp_path):
+    """As many servers send it, at once; the text comes when there is some."""
+    role_sent, go = asyncio.Event(), asyncio.Event()
+
+    async def foreign(scope, receive, send):
+        opening = {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}
+        text = {"choices": [{"index": 0, "delta": {"content": "yes"}}]}
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+        await send({"type": "http.response.body", "body": b"data: %s\n\n" % json.dumps(opening).encode(), "more_body": True})
+        role_sent.set()
+        await go.wait()
+        for part in (b"data: %s\n\n" % json.dumps(text).encode(), b"data: [DONE]\n\n"):
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def tell():
+        write_upstream(tmp_path, "parrot", "chat")
+        clock = SystemClock()
+        async with rig(tmp_path, upstream=Upstream(foreign)) as site:
+            asked = asyncio.create_task(site.chat("parrot", "a b", stream=True))
+            await role_sent.wait()
+            then = clock.monotonic()
+            await until_async(lambda: clock.monotonic() - then > 0.05, what="a pause before the text")
+            go.set()
+            assert (await asked).events[-1] == "[DONE]"
+            assert site.counted("model:parrot").paths["local"].ttft.total > 50
 
     asyncio.run(tell())

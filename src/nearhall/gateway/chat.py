@@ -28,6 +28,7 @@ from nearhall.gateway.upstream import pass_through
 from nearhall.policy.route import ForwardToHub, ServeLocal
 from nearhall.ports.runtime import ChatAsk, ChatMessage, ChatPiece, ForwardResponse
 from nearhall.wire import headers as names
+from nearhall.wire.chat_events import FirstText
 from nearhall.wire.headers import server_timing
 from nearhall.wire.openai import DONE, Answer, ChatRequest, Usage, decode_chat, error_event
 
@@ -271,7 +272,7 @@ async def _at_hub(call: Call, request: ChatRequest, reason: Reason) -> None:
 
 
 async def _pass_on(exchange: Exchange, request: ChatRequest, response: ForwardResponse, reason: Reason) -> float:
-    """Passes the hub's answer on as it comes; returns when its first part came, ms since the request's first byte."""
+    """Passes the hub's answer on as it comes; returns when its first text came, ms since the request's first byte."""
     good = response.status == 200
     if not (good and request.stream):
         whole = await whole_body(response)
@@ -279,16 +280,16 @@ async def _pass_on(exchange: Exchange, request: ChatRequest, response: ForwardRe
         headers = returned_headers(response.headers, reason=reason.value.encode() if good else None, total_ms=first_ms)
         await exchange.reply(response.status, headers, whole)
         return first_ms
-    parts = response.body
-    first = await anext(parts, b"")
-    first_ms = exchange.elapsed_ms()
-    await exchange.head(200, returned_headers(response.headers, reason=reason.value.encode(), total_ms=first_ms))
-    await exchange.part(first)
-    tail = first[-len(DONE) :]
-    async for part in parts:
+    text, text_ms, tail = FirstText(), None, b""
+    async for part in response.body:
+        if not exchange.started:
+            total_ms = exchange.elapsed_ms()
+            await exchange.head(200, returned_headers(response.headers, reason=reason.value.encode(), total_ms=total_ms))
+        if text.feed(part):
+            text_ms = exchange.elapsed_ms()
         tail = (tail + part)[-len(DONE) :]
         await exchange.part(part)
     if tail != DONE:
         raise TemporaryError("its stream ended early")
     await exchange.part(b"", more=False)
-    return first_ms
+    return exchange.elapsed_ms() if text_ms is None else text_ms

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,6 +27,7 @@ from nearhall.policy.probe import Probe as Chosen
 from nearhall.ports.clock import Clock
 from nearhall.ports.runtime import ForwardRequest
 from nearhall.wire import headers as names
+from nearhall.wire.chat_events import FirstText
 from nearhall.wire.oip import InferRequest, json_values
 from nearhall.wire.openai import ChatRequest
 from nearhall.wire.telemetry import ProbePair
@@ -120,7 +121,7 @@ class Probes:
                 if isinstance(answered.ask, TensorAsk):
                     await whole_body(response)
                 else:
-                    await anext(response.body, b"")
+                    await _until_text(response.body)
                 hub_ms = (self._clock.monotonic() - begun) * 1e3
             used = link_bytes(response)
             if response.status == 200:
@@ -186,6 +187,14 @@ class Probes:
                 "top_p": ask.request.top_p,
             }
         )
+
+
+async def _until_text(parts: AsyncIterator[bytes]) -> None:
+    """Returns once the first text of a streamed chat has come, or the stream has ended."""
+    text = FirstText()
+    async for part in parts:
+        if text.feed(part):
+            return
 
 
 def _head_bytes(headers: Sequence[Header]) -> int | None:

@@ -14,6 +14,7 @@ from nearhall.gateway.plane import Call, Plane
 from nearhall.gateway.stats import Answered
 from nearhall.ports.runtime import ForwardRequest, ForwardResponse
 from nearhall.wire import headers as names
+from nearhall.wire.chat_events import FirstText
 from nearhall.wire.openai import error_event
 
 _NOT_SENT = frozenset(
@@ -82,7 +83,7 @@ async def _broken_off(call: Call, response: ForwardResponse, why: str) -> None:
 
 
 async def _send(plane: Plane, exchange: Exchange, model: Model, response: ForwardResponse, reason: Reason) -> float:
-    """Passes the answer on as it comes; returns when its first part came, ms after the first byte of the request."""
+    """Passes the answer on as it comes; returns when its first part (of a stream: its first text) came, ms from the first byte."""
     headers: list[Header] = [(k.lower(), v) for k, v in response.headers if k.lower() not in _NOT_SENT - {b"content-length"}]
     headers += [
         (names.SERVED_BY, plane.node),
@@ -90,11 +91,14 @@ async def _send(plane: Plane, exchange: Exchange, model: Model, response: Forwar
         (names.REASON, reason.value.encode()),
     ]
     first: float | None = None
+    streamed = (header(response.headers, b"content-type") or b"").startswith(b"text/event-stream")
+    text = FirstText()
     parts: AsyncIterator[bytes] = response.body
     try:
         await exchange.head(response.status, headers)
         async for part in parts:
-            first = first if first is not None else exchange.elapsed_ms()
+            if first is None and (not streamed or text.feed(part)):
+                first = exchange.elapsed_ms()
             await exchange.part(part)
         await exchange.part(b"", more=False)
     finally:

@@ -7,8 +7,8 @@ from random import Random
 
 import msgspec
 
-from nearhall.sim.players.events import ChatReader
 from nearhall.sim.players.work import Answer, Found, Request
+from nearhall.wire.chat_events import ChatReader
 
 TOKENS_MAX = 32
 PROMPTS: tuple[str, ...] = (

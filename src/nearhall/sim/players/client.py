@@ -9,10 +9,10 @@ from contextlib import suppress
 import httpcore
 
 from nearhall.ports.clock import Clock
-from nearhall.sim.players.events import ChatReader
 from nearhall.sim.players.seen import Seen
 from nearhall.sim.players.stamps import StampedBackend, stamps_of
 from nearhall.sim.players.work import Answer, Request
+from nearhall.wire.chat_events import ChatReader
 
 ANSWER_S = 60.0
 """Without a byte for so long an answer is given up; a user has long left."""

@@ -106,5 +106,23 @@ class ChatReader:
             self.spoke = self.spoke or bool(_object(_object(choice).get("delta")).get("content"))
 
 
+class FirstText:
+    """Notes when the first text of a streamed chat comes, and looks no further."""
+
+    def __init__(self) -> None:
+        self._chat = ChatReader()
+        self.come = False
+
+    def feed(self, piece: bytes) -> bool:
+        """Whether it came in this piece; an event that is too large to be read counts as text."""
+        if self.come:
+            return False
+        try:
+            self.come = self._chat.feed(piece)
+        except EventTooLargeError:
+            self.come = True
+        return self.come
+
+
 def _object(value: Any) -> dict[str, Any]:
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
