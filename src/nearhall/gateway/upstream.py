@@ -83,7 +83,7 @@ async def _broken_off(call: Call, response: ForwardResponse, why: str) -> None:
 
 
 async def _send(plane: Plane, exchange: Exchange, model: Model, response: ForwardResponse, reason: Reason) -> float:
-    """Passes the answer on as it comes; returns when its first part (of a stream: its first text) came, ms from the first byte."""
+    """Passes the answer on as it comes; returns when its first part (of a stream: its first text) came, in ms from the first."""
     headers: list[Header] = [(k.lower(), v) for k, v in response.headers if k.lower() not in _NOT_SENT - {b"content-length"}]
     headers += [
         (names.SERVED_BY, plane.node),

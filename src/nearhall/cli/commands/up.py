@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from nearhall.cli.output import emit, notes
+from nearhall.cli.pilot.beforehand import check_hub, check_models, check_streams
 from nearhall.cli.pilot.meters import read_meters
 from nearhall.cli.pilot.prepare import claim_folder, lay_out, next_folder, write_settings
 from nearhall.cli.pilot.returns import write_returns
@@ -19,8 +20,8 @@ from nearhall.cli.pilot.run import Ended, Pilot
 from nearhall.cli.pilot.screen import Screen
 from nearhall.cli.pilot.wishes import Wishes, with_wishes
 from nearhall.cli.roots.models import cache_folder, ensure_clips, ensure_default_models
-from nearhall.core.addresses import LOGIN, filled, taken_out
-from nearhall.core.errors import InputError, without_login
+from nearhall.core.addresses import taken_out
+from nearhall.core.errors import InputError
 from nearhall.documents.up import JITTER_MS_MAX, RTT_MS_MAX, Link, MeasuredTrip, Up, default_pilot
 from nearhall.documents.whole_file import write_whole
 from nearhall.documents.yaml_file import dump_document, read_document
@@ -92,17 +93,24 @@ def command(
         meters=meter or [],
     )
     up = with_wishes(base, wishes)
-    _check_sources(up, {**os.environ, **secrets})
+
+    def tell(text: str) -> None:
+        notes().print(text, markup=False, soft_wrap=True)
+
+    check_streams(up, {**os.environ, **secrets}, tell=tell)
     length = up.seconds
     if length is None and not sys.stdin.isatty():
         length = SECONDS_WITHOUT_TERMINAL
-    read_meters(up, tell=lambda text: notes().print(text, markup=False))
-    folder = out or next_folder(Path.cwd())
-    claim_folder(folder)
-    write_whole(folder / "pilot.yaml", dump_document(up))
+    read_meters(up, tell=tell)
+    check_hub(up, tell=tell)
     cache = cache_folder(os.environ)
     repository = ensure_default_models(cache, light=up.light, progress=notes())
     clips = ensure_clips(cache, progress=notes())
+    check_models(up, repository)
+    folder = out or next_folder(Path.cwd())
+    claim_folder(folder)
+    tell(f"results go to {folder}")
+    write_whole(folder / "pilot.yaml", dump_document(up))
     summary, pilot = _run(
         up,
         folder.resolve(),
@@ -136,29 +144,6 @@ def _run(
 
     ended = asyncio.run(live())
     return write_returns(layout, out, ended)
-
-
-def _check_sources(up: Up, environment: Mapping[str, str]) -> None:
-    """Every stream can be read; raises InputError before anything starts."""
-    for site in up.sites:
-        for workload in site.workloads:
-            if workload.source is None:
-                continue
-            where = f"source of workload {workload.id} at {site.id}"
-            if taken_out(workload.source)[1]:
-                right = f"write ${{{LOGIN}}} in its place, and export {LOGIN}=user:password"
-                raise InputError("holds a login, which no document should", where=where, right=right)
-            address = filled(workload.source, environment, where=where)
-            if workload.kind in {"video", "camera"} and ("://" in address or Path(address).exists()):
-                _look_at(address)
-
-
-def _look_at(address: str) -> None:
-    """Reads one picture of the user's own stream."""
-    from nearhall.drivers.media import check_pictures
-
-    notes().print(f"looking at {without_login(address)}", markup=False)
-    check_pictures(address)
 
 
 def _link(up: Up, wan: str | None, hub_probe: str | None) -> Link | None:

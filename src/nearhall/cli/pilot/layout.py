@@ -59,6 +59,11 @@ class SitePlaces:
         return self.folder / "gateway.json"
 
     @property
+    def agent_socket(self) -> Path:
+        """Where the agent says how it is."""
+        return self.run / f"{self.folder.name}.agt"
+
+    @property
     def agent_pid(self) -> Path:
         """The agent's pid file."""
         return self.folder / "agent.json"
@@ -197,7 +202,7 @@ def agent_settings(layout: Layout, site: Site, gateway_config: Path) -> Json:
         "gateway_pid_file": str(places.gateway_pid),
         "gateway_control_socket": str(places.run / f"{site.id}.ctl"),
         "agent_pid_file": str(places.agent_pid),
-        "agent_socket": str(places.run / f"{site.id}.agt"),
+        "agent_socket": str(places.agent_socket),
         "results_socket": str(places.run / f"{site.id}.res"),
         "hub": {"url": _hub_url(layout, places), "tls": places.tls.json()},
         "meters": meters(layout, site),

@@ -22,8 +22,12 @@ def write_returns(layout: Layout, out: Path, ended: Ended) -> tuple[str, Mapping
     """
     if layout.hub is None:
         url = layout.up.hub.url
-        text = f"The hub at {url} holds this pilot's telemetry; its operator writes the report with: nearhall report --store ..."
-        return text, {"schema": "nearhall/pilot/v1", "hub": url, "players": ended.players}
+        report = "its operator writes the report on its machine: nearhall report --store STATE/hub.db --out FOLDER"
+        text = f"The hub at {url} holds this pilot's telemetry; {report}"
+        if not ended.drained:
+            waits = f"Not all telemetry reached the hub at {url}: the rest waits in {out}/state/sites/*/outbox.db"
+            text = f"{waits}. Of what did, {report}"
+        return text, {"schema": "nearhall/pilot/v1", "hub": url, "drained": ended.drained, "players": ended.players}
     store = SqliteStore(layout.hub.folder / "hub.db")
     try:
         pilot = build_pilot(store, start_s=ended.started_s, end_s=ended.ended_s, seed=layout.up.seed)

@@ -14,7 +14,7 @@ from typing import Any
 import httpcore
 import msgspec
 
-from nearhall.cli.pilot.layout import Layout
+from nearhall.cli.pilot.layout import Layout, SitePlaces
 from nearhall.cli.pilot.prepare import Programs
 from nearhall.cli.pilot.processes import Program, Running, stop_all
 from nearhall.core.errors import PermanentError
@@ -24,6 +24,8 @@ from nearhall.wire.live import LiveState
 POLL_SECONDS = 1.0
 CHAT_READY_SECONDS_MAX = 120.0
 """A 135-million-parameter model loads in 5 s alone and in 12 s on a busy machine (reference: measured); two load at once."""
+LAST_WINDOWS_S = 4.5
+"""Two windows of telemetry, for the last answers to be in a record: a hub elsewhere cannot be asked what it has."""
 DRAIN_SECONDS_MAX = 12.0
 """Two telemetry windows (2 s each), a round trip and a slow disk; then the report is written without the rest, and says so."""
 ANSWER_BYTES_MAX = 4 * 1024 * 1024
@@ -180,10 +182,14 @@ class Pilot:
 
     async def _drain(self, ended: Ended) -> bool:
         """Waits until every site's telemetry up to the end of the work is at the hub; False when that took too long."""
-        hub = self._layout.hub
-        if hub is None:
-            return True
         deadline = self._clock.monotonic() + DRAIN_SECONDS_MAX
+        if self._layout.hub is None:
+            await asyncio.sleep(LAST_WINDOWS_S)
+            while any([await self._keeps_back(places) for places in self._layout.sites.values()]):
+                if self._clock.monotonic() > deadline:
+                    return False
+                await asyncio.sleep(0.2)
+            return True
         async with httpcore.AsyncConnectionPool() as pool:
             while self._clock.monotonic() < deadline:
                 state = await self._live(pool)
@@ -192,6 +198,14 @@ class Pilot:
                     return True
                 await asyncio.sleep(0.2)
         return False
+
+    async def _keeps_back(self, places: SitePlaces) -> bool:
+        """Whether a site's agent holds telemetry that the hub has not got; True too while it does not say."""
+        async with httpcore.AsyncConnectionPool(uds=str(places.agent_socket)) as pool:
+            with suppress(httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, msgspec.DecodeError):
+                answer = await pool.request("GET", "http://agent/state", extensions={"timeout": _timeout(2.0)})
+                return bool(msgspec.json.decode(answer.content)["spooled_bytes"])
+        return True
 
 
 def _all_in(state: LiveState, sites: int, ended_s: float) -> bool:

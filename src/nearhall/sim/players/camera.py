@@ -22,7 +22,7 @@ class ImageInput:
     def __init__(self, metadata: dict[str, Any]) -> None:
         """Raises InputError for a model that takes no picture."""
         inputs = metadata["inputs"]
-        shape = [int(length) for length in inputs[0]["shape"]]
+        shape = [int(length) for length in inputs[0]["shape"]] if inputs else []
         right = "use a model with one input of shape [1, H, W, 3] or [1, 3, H, W] (FP32, FP16 or UINT8)"
         if len(inputs) != 1 or len(shape) not in {3, 4} or inputs[0]["datatype"] not in DTYPES:
             raise InputError(f"model {metadata['name']!r} does not take one picture", where="--model", right=right)
