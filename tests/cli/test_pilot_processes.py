@@ -12,6 +12,7 @@ import pytest
 
 from nearhall.cli.pilot.processes import Program, Running
 from nearhall.core.errors import PermanentError
+from waiting import until_async
 
 SERVES = """
 import signal, sys
@@ -35,6 +36,7 @@ def test_ready_is_what_it_said_and_the_last_line_is_kept(tmp_path: Path):
         running = Running(_program(tmp_path, SERVES), print)
         running.start()
         assert await running.until_ready() == {"port": 7}
+        await until_async(lambda: running.last_line == b"one\n", what="its second line")
         await running.stop()
         assert running.last_line == b'{"done": true}\n'
         assert running.pid is None

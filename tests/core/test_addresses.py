@@ -19,6 +19,9 @@ SECRET = "s3cret-9f"
         (f"[Errno 111] 'rtsp://user:{SECRET}@cam.example/1' refused", "[Errno 111] 'rtsp://***@cam.example/1' refused"),
         (f"https://hub.example/x?a=1&apiKey={SECRET}&b=2", "https://hub.example/x?a=1&apiKey=***&b=2"),
         (f"rtsp://cam.example/?user=admin&password={SECRET}", "rtsp://cam.example/?user=admin&password=***"),
+        ("rtsp://user:p@ss@cam.example/1", "rtsp://***@cam.example/1"),
+        (f"rtsp://cam.example/user=admin&password={SECRET}&channel=1", "rtsp://cam.example/user=admin&password=***&channel=1"),
+        (f"rtsp://cam.example/user=admin_password={SECRET}_channel=1", "rtsp://cam.example/user=admin_password=***"),
         ("modbus://meter.local:502/1", "modbus://meter.local:502/1"),
         ("write to somebody@example.com", "write to somebody@example.com"),
         (f"rtsp://${{{LOGIN}}}@cam.example/1?${{{QUERY}}}", f"rtsp://${{{LOGIN}}}@cam.example/1?${{{QUERY}}}"),
@@ -50,13 +53,27 @@ def test_no_error_says_a_login():
             {LOGIN: f"u:{SECRET}", QUERY: f"token={SECRET}"},
         ),
         ("rtsp://cam/1?ch=2", "rtsp://cam/1?ch=2", {}),
+        (f"rtsp://u:p@{SECRET}@cam/1", f"rtsp://${{{LOGIN}}}@cam/1", {LOGIN: f"u:p@{SECRET}"}),
+        (f"rtsp://cam/a/user=u&password={SECRET}&ch=1", f"rtsp://cam/a/${{{QUERY}}}", {QUERY: f"user=u&password={SECRET}&ch=1"}),
+        (f"rtsp://cam/user=u_password={SECRET}_ch=1", f"rtsp://cam/${{{QUERY}}}", {QUERY: f"user=u_password={SECRET}_ch=1"}),
+        ("rtsp://cam:554/me@2", "rtsp://cam:554/me@2", {}),
         ("rtsp://${MINE}@cam/1", "rtsp://${MINE}@cam/1", {}),
+        ("rtsp://viewer:${MINE}@cam/1?ch=2", "rtsp://viewer:${MINE}@cam/1?ch=2", {}),
+        ("rtsp://${MINE}:${MINE}@cam/1?token=${MINE}", "rtsp://${MINE}:${MINE}@cam/1?token=${MINE}", {}),
         ("/films/a@b.mp4", "/films/a@b.mp4", {}),
     ],
 )
 def test_what_is_taken_out_fills_in_again(address: str, written: str, secrets: dict[str, str]):
     assert taken_out(address) == (written, secrets)
     assert filled(written, {**secrets, "MINE": "${MINE}"}, where="x") == address
+
+
+@pytest.mark.parametrize("password", [f"a/{SECRET}", f"a?{SECRET}", f"a#{SECRET}"])
+def test_a_password_that_would_be_read_as_a_path_is_refused_and_not_shown(password: str):
+    with pytest.raises(InputError, match="the password holds one of") as refused:
+        taken_out(f"rtsp://user:{password}@cam/1")
+    assert SECRET not in str(refused.value)
+    assert "%2F" in str(refused.value)
 
 
 def test_a_variable_without_a_value_is_named():

@@ -16,12 +16,12 @@ from waiting import until
 
 SPIN = "while True: pass"
 SLEEP = "import sys; sys.stdin.read()"
-CHILD = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {SPIN!r}])"
+CHILD = f"import subprocess, sys; subprocess.run([sys.executable, '-I', '-S', '-c', {SPIN!r}])"
 
 
 @contextmanager
 def _running(code: str) -> Iterator[subprocess.Popen[bytes]]:
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, start_new_session=True) as process:
+    with subprocess.Popen([sys.executable, "-I", "-S", "-c", code], stdin=subprocess.PIPE, start_new_session=True) as process:
         try:
             yield process
         finally:

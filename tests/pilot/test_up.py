@@ -58,9 +58,9 @@ def test_a_pilot_returns_every_figure_of_the_contract(tmp_path: Path):
 
 
 def test_without_a_round_trip_there_is_no_gain_to_report(tmp_path: Path):
-    with _start(tmp_path / "near", "--seconds", "25", "--wan", "rtt=0,jitter=0,mbps=0") as near:
+    with _start(tmp_path / "near", "--seconds", "25", "--wan", "rtt=0,jitter=0,mbps=0", traced=False) as near:
         at_zero = near.returns(120)
-    with _start(tmp_path / "far", "--seconds", "25", "--wan", "rtt=40,jitter=0") as far:
+    with _start(tmp_path / "far", "--seconds", "25", "--wan", "rtt=40,jitter=0", traced=False) as far:
         at_forty = far.returns(120)
 
     def gains(pilot: dict) -> list[float]:
@@ -132,7 +132,7 @@ def _first_answer(port: int, path: str) -> tuple[int, dict[str, str], float]:
 
 def test_a_cut_link_leaves_local_answers_alone_and_telemetry_arrives_after(tmp_path: Path):
     out = tmp_path / "pilot"
-    with _start(out, "--seconds", "50") as up:
+    with _start(out, "--seconds", "50", traced=False) as up:
 
         def site() -> dict:
             return next(site for site in up.live()["sites"] if site["id"] == "shop-01")
