@@ -13,8 +13,10 @@ import re
 
 from nearhall.core.reasons import Reason
 
-_USER_INFO = re.compile(r"(?<=://)(?!\$\{)[^/@\s?#'\"]+@")
-_SECRET_VALUE = re.compile(r"([?&][^=&\s]*(?:pass|pwd|token|key|secret|auth|sig)[^=&\s]*=)(?!\$\{)[^&\s'\"]+", re.IGNORECASE)
+_USER_INFO = re.compile(r"(?<=://)(?!\$\{\w+\}@)[^/\s?#'\"]+@")
+_SECRET_VALUE = re.compile(
+    r"([?&/_][^=&\s/?]*(?:pass|pwd|token|key|secret|auth|sig)[^=&\s/?]*=)(?!\$\{)[^&\s'\"]+", re.IGNORECASE
+)
 
 
 def without_login(text: str) -> str:
