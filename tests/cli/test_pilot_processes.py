@@ -22,6 +22,7 @@ def stop(*_):
 signal.signal(signal.SIGTERM, stop)
 print('READY {"port": 7}', flush=True)
 print('one', flush=True)
+print('TELL  it rains ', flush=True)
 sys.stdin.read()
 """
 BREAKS = "import sys; print('no such thing', file=sys.stderr); sys.exit(3)"
@@ -33,10 +34,12 @@ def _program(tmp_path: Path, code: str, *, restart: bool = True) -> Program:
 
 def test_ready_is_what_it_said_and_the_last_line_is_kept(tmp_path: Path):
     async def story() -> None:
-        running = Running(_program(tmp_path, SERVES), print)
+        told: list[str] = []
+        running = Running(_program(tmp_path, SERVES), told.append)
         running.start()
         assert await running.until_ready() == {"port": 7}
-        await until_async(lambda: running.last_line == b"one\n", what="its second line")
+        await until_async(lambda: told == ["it: it rains"], what="what it tells")
+        assert running.last_line == b"one\n"
         await running.stop()
         assert running.last_line == b'{"done": true}\n'
         assert running.pid is None
@@ -50,8 +53,9 @@ def test_killed_it_is_started_again_and_told(tmp_path: Path):
         back = asyncio.Event()
 
         def tell(line: str) -> None:
-            told.append(line)
-            back.set()
+            if "rains" not in line:
+                told.append(line)
+                back.set()
 
         running = Running(_program(tmp_path, SERVES), tell)
         running.start()

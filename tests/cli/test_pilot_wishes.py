@@ -112,6 +112,7 @@ def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path):
 def test_an_earlier_pilot_is_replaced_and_a_default_name_never_is(tmp_path: Path):
     old = next_folder(tmp_path)
     claim_folder(old)
+    assert (old / "state").stat().st_mode & 0o777 == 0o700, "keys and the page's token are nobody else's"
     (old / "pilot.json").write_text("{}")
     claim_folder(old)
     assert next_folder(tmp_path) == tmp_path / "pilot-2"

@@ -2,41 +2,23 @@
 
 from __future__ import annotations
 
-import http.server
-import io
-import queue
 import threading
 import wave
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
 import pytest
 from PIL import Image
 
-from camera_rig import needs_server, rtsp
+from camera_rig import WebCamera, as_stream, film, needs_server, rtsp, web_camera
 from nearhall.core.errors import InputError
 from nearhall.drivers.media import LiveStream, check_pictures, load_clip, load_sound, png_bytes
 from waiting import until
 
 PASSWORD = "pass-51ab7e"
 pytestmark = pytest.mark.timeout(60)
-
-
-def film(target: Any, frames: int, *, rate: int = 10, kind: str = "mp4", codec: str = "mpeg4") -> None:
-    """Noise, 64 x 48, which no codec makes small."""
-    draw = np.random.default_rng(1)
-    with av.open(target, "w", format=kind) as container:
-        stream = container.add_stream(codec, rate=rate)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for _ in range(frames):
-            picture = draw.integers(0, 255, (48, 64, 3), dtype=np.uint8)
-            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
-                container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
 
 
 def video_bytes(path: Path) -> int:
@@ -113,64 +95,16 @@ def test_a_grey_picture_weighs_what_its_png_does():
     assert png_bytes(np.zeros((8, 8))) < png_bytes(np.random.default_rng(1).integers(0, 255, (8, 8)))
 
 
-class WebCamera:
-    """A camera that speaks HTTP: each connection gets what the test puts into its queue; None ends it."""
-
-    def __init__(self) -> None:
-        self.connections: queue.SimpleQueue[queue.SimpleQueue[bytes | None]] = queue.SimpleQueue()
-        self.asked = 0
-        camera = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                camera.asked += 1
-                try:
-                    parts = camera.connections.get(timeout=20)
-                except queue.Empty:
-                    return
-                self.send_response(200)
-                self.send_header("content-type", "video/mp2t")
-                self.end_headers()
-                while (part := parts.get()) is not None:
-                    try:
-                        self.wfile.write(part)
-                    except OSError:
-                        return
-
-            def log_message(self, *_: object) -> None:
-                """Says nothing."""
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.server.block_on_close = False
-        self.url = f"http://127.0.0.1:{self.server.server_port}/live.ts"
-
-    def sends(self, *parts: bytes | None) -> queue.SimpleQueue[bytes | None]:
-        """What the next connection gets; more may be put later."""
-        made: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        for part in parts:
-            made.put(part)
-        self.connections.put(made)
-        return made
-
-
 @pytest.fixture
 def camera() -> Iterator[WebCamera]:
-    made = WebCamera()
-    thread = threading.Thread(target=made.server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
-    thread.join()
+    with web_camera() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def stream() -> bytes:
     """Eight seconds of a camera, as it comes over the network."""
-    buffer = io.BytesIO()
-    film(buffer, 80, kind="mpegts", codec="mpeg2video")
-    return buffer.getvalue()
+    return as_stream(80)
 
 
 def test_the_newest_picture_and_all_bytes_since_the_last_look(camera: WebCamera, stream: bytes):

@@ -176,6 +176,8 @@ class LiveStream:
                         return
             except TemporaryError as error:
                 why = str(error)
+            except Exception as error:  # whatever a decoder raises: a reader that ended in silence would look like a still camera
+                why = f"{type(error).__name__}: {error}"
             if not wait:
                 self.lost += 1
                 self._tell(f"the camera's stream was lost ({why}); it is tried again until it is back")

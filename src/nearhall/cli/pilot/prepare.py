@@ -55,7 +55,7 @@ def claim_folder(out: Path) -> None:
             )
         if (out / "state").exists():
             shutil.rmtree(out / "state")
-        (out / "state").mkdir()
+        (out / "state").mkdir(mode=0o700)  # keys, the page's token, what the sites keep: for its owner alone
     except OSError as error:
         raise InputError(
             f"{out} cannot be written ({error.strerror})", where="--out", right="name a folder that you may write"

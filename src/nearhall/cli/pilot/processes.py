@@ -16,6 +16,8 @@ from nearhall.core.errors import PermanentError
 from nearhall.policy.backoff import crashes_after, restart_wait_s
 
 READY = b"READY "
+TELL = b"TELL "
+"""A line for the person at the screen."""
 READY_SECONDS_MAX = 90.0
 """A gateway that loads four small models on two busy cores needs a few seconds; more than this is a fault to be told."""
 STOP_SECONDS_MAX = 15.0
@@ -139,6 +141,8 @@ class Running:
             if line.startswith(READY):
                 if not self.ready.done():
                     self.ready.set_result(json.loads(line.removeprefix(READY)))
+            elif line.startswith(TELL):
+                self._tell(f"{self.program.name}: {line.removeprefix(TELL).decode(errors='replace').strip()}")
             else:
                 self.last_line = line
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from nearhall.cli.roots.program import read_settings, run_program, say_ready, stop_event
+from nearhall.cli.roots.program import read_settings, run_program, say, say_ready, stop_event
 from nearhall.core.addresses import filled
 from nearhall.core.errors import InputError, TemporaryError
 from nearhall.drivers.clock import SystemClock
@@ -78,9 +78,15 @@ def _own_rate(workload: Workload, source: Clip | LiveStream) -> float:
     """Pictures a second: a film that has fewer than were asked for plays at its own pace, not faster."""
     if isinstance(source, LiveStream) or source.rate_per_s >= workload.rate_per_s:
         return workload.rate_per_s
-    said = "%s: the film has %.3g pictures a second, fewer than the %.3g that were asked for; it plays at its own pace"
-    log.warning(said, workload.id, source.rate_per_s, workload.rate_per_s)
+    has, asked = f"{source.rate_per_s:.3g} pictures a second", f"{workload.rate_per_s:.3g}"
+    _tell(workload, f"the film has {has}, fewer than the {asked} that were asked for; it plays at its own pace")
     return source.rate_per_s
+
+
+def _tell(workload: Workload, text: str) -> None:
+    """Tells what happens to a stream, in the log and on the screen."""
+    log.warning("%s: %s", workload.id, text)
+    say(f"{workload.id}: {text}")
 
 
 def _work(workload: Workload) -> Work:
@@ -113,7 +119,7 @@ async def _image(workload: Workload, client: GatewayClient) -> ImageInput:
 def _pictures(workload: Workload, size: tuple[int, int] | None) -> Clip | LiveStream:
     source = _source(workload)
     if "://" in source:
-        return LiveStream(source, size=size, tell=lambda text: log.warning("%s: %s", workload.id, text))
+        return LiveStream(source, size=size, tell=lambda text: _tell(workload, text))
     return load_clip(Path(source), rate_per_s=workload.rate_per_s, frames_max=FRAMES_MAX, size=size)
 
 

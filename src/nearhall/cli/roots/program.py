@@ -67,6 +67,12 @@ def say_ready(**facts: object) -> None:
     sys.stdout.flush()
 
 
+def say(text: str) -> None:
+    """Tells the person at the parent's screen one line, whichever thread calls."""
+    sys.stdout.write(f"TELL {' '.join(text.split())}\n")
+    sys.stdout.flush()
+
+
 def stop_event(*, with_stdin: bool) -> asyncio.Event:
     """An event that SIGTERM and SIGINT set, and, if asked for, the end of standard input: a dead parent ends its children."""
     stop = asyncio.Event()
