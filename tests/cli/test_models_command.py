@@ -175,6 +175,16 @@ def test_what_is_not_served_is_one_line_and_leaves_nothing(tmp_path: Path):
     assert not list((tmp_path / "repo").glob("*/model.yaml"))
 
 
+def test_a_repository_that_cannot_be_is_one_line(tmp_path: Path):
+    model = _model(tmp_path / "m.onnx")
+    (tmp_path / "afile").write_text("no folder")
+    for place in ("/proc/x", str(tmp_path / "afile"), str(tmp_path / "afile" / "x")):
+        done = _nearhall("models", "add", str(model), "--repository", place)
+        assert done.returncode == 2, done.stderr
+        assert f"--repository: {place} cannot be used" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
 def test_a_name_is_taken_once(tmp_path: Path):
     model = _model(tmp_path / "m.onnx")
     assert _nearhall("models", "add", str(model), "--repository", str(tmp_path / "r")).returncode == 0

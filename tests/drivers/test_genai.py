@@ -74,6 +74,15 @@ def test_several_are_answered_at_once_and_one_given_up_frees_its_place(runtime: 
     asyncio.run(story())
 
 
+def test_ctrl_c_at_the_terminal_is_for_the_gateway(runtime: GenaiRuntime):
+    """It reaches every process of the terminal; this one goes on until its pipe ends."""
+    before = _children()
+    for child in before:
+        os.kill(child, signal.SIGINT)
+    assert asyncio.run(_whole(runtime, _ask("Say yes.", 4)))[-1].finish
+    assert _children() == before
+
+
 def test_a_prompt_beyond_the_context_is_the_clients_fault(runtime: GenaiRuntime):
     with pytest.raises(Refusal, match="context holds 2048"):
         asyncio.run(_whole(runtime, _ask("word " * 3000)))

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from nearhall.report.pilot import render_report
+from nearhall.report.pilot_reader import PilotReader
+from nearhall.report.pilot_tables import refusals
 
 TOLD = "feed says 10.0% more than ups_in, cooling and other together"
 PLANTED = "<script>alert('planted')</script>\"'&"
@@ -165,3 +167,19 @@ def test_no_figure_is_invented(pilot: dict[str, Any]) -> None:
             workload["break_even_rtt_ms"] = 7.77 if workload["break_even_rtt_ms"] is not None else None
     assert "7.77 ms" not in render_report(pilot)
     assert render_report(other).count("7.77 ms") >= 7
+
+
+def test_a_model_that_was_asked_for_in_vain_is_no_workload(pilot: dict[str, Any]) -> None:
+    stranger = copy.deepcopy(pilot["sites"][0]["workloads"][0])
+    stranger |= {"id": "model:gpt-4", "model": "gpt-4"}
+    stranger["requests"] |= {"total": 1, "local": 0, "hub": 0, "rejected": {"model_unknown": 1}}
+    pilot["sites"][0]["workloads"].append(stranger)
+    reader = PilotReader(pilot)
+    assert "model:gpt-4" not in [workload.id for workload in reader.workloads]
+    assert [row["label"] for row in refusals(reader) if row["reason"] == "model_unknown"] == ["model:gpt-4"]
+    stranger["requests"]["local"] = 1
+    assert "model:gpt-4" in [workload.id for workload in PilotReader(pilot).workloads], "answered, it counts"
+
+
+def test_the_tariff_is_named_where_costs_stand(pilot: dict[str, Any]) -> None:
+    assert "Costs at " in render_report(pilot)

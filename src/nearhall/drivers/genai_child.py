@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 import queue
+import signal
 import sys
 import threading
 import time
@@ -153,6 +154,7 @@ def _read_questions(stream: BinaryIO, questions: queue.SimpleQueue[ToChild]) -> 
 
 def main(path: str, threads: int, context: int) -> None:
     """Loads the model, warms it up, and answers until standard input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at the terminal is for the gateway, which ends this in order
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what the library prints must not mix with our messages
     questions: queue.SimpleQueue[ToChild] = queue.SimpleQueue()

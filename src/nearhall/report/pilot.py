@@ -43,6 +43,7 @@ def render_report(pilot: Mapping[str, Any]) -> str:
         counts=tables.evidence_counts(reader),
         where_it_pays=tables.where_it_pays(reader),
         link_rtts=list(zip([site.id for site in reader.sites], tables.link_round_trips(reader), strict=True)),
+        price=tables.price(reader),
         in_time=tables.in_time(reader),
         steps=next_steps(pilot),
         link_command=LINK_COMMAND,

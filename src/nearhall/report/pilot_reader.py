@@ -9,6 +9,8 @@ from typing import Any, cast
 from nearhall.report.evidence_marks import EvidenceIndex, Figure
 from nearhall.report.formats import NO_VALUE
 
+NOBODYS = "model:"
+"""Before the name of a model that no workload names."""
 NOT_IN_DOCUMENT = "pilot.json does not hold this figure"
 
 
@@ -73,8 +75,13 @@ class PilotReader:
 
     @property
     def workloads(self) -> list[WorkloadView]:
-        """Every workload of every site."""
+        """The workloads of every site. A model that clients asked for by a wrong name is none; see `asked_for`."""
         return [workload for site in self.sites for workload in site.workloads]
+
+    @property
+    def asked_for(self) -> list[WorkloadView]:
+        """The workloads, and the names of models that were asked for in vain."""
+        return [workload for site in self.sites for workload in site.asked_for]
 
     def _list(self, pointer: str) -> list[Mapping[str, Any]]:
         return [members(item) for item in elements(self.at(pointer))]
@@ -104,6 +111,11 @@ class WorkloadView:
     residency: str
     chat: bool
     """Compared by its times to first token."""
+
+    @property
+    def in_vain(self) -> bool:
+        """Whether it is no workload of the site, only a model's name that some client sent and nobody answered."""
+        return self.id.startswith(NOBODYS) and not any(self.number(f"requests/{place}") for place in ("local", "hub"))
 
     @property
     def link_rtt_ms(self) -> float | None:
@@ -153,6 +165,11 @@ class SiteView:
     @property
     def workloads(self) -> list[WorkloadView]:
         """Its workloads."""
+        return [workload for workload in self.asked_for if not workload.in_vain]
+
+    @property
+    def asked_for(self) -> list[WorkloadView]:
+        """Its workloads, and the names of models that were asked for in vain."""
         return [
             WorkloadView(
                 reader=self.reader,

@@ -102,6 +102,15 @@ def where_it_pays(reader: PilotReader) -> list[Row]:
     ]
 
 
+def price(reader: PilotReader) -> Figure | None:
+    """The tariff that costs rest on, as its evidence words it."""
+    for workload in reader.workloads:
+        figure = workload.figure("per_thousand/local/cost_usd", usd)
+        if not figure.missing and figure.source:
+            return Figure(text=figure.source, kind=figure.kind, source="the tariff of this report")
+    return None
+
+
 def link_round_trips(reader: PilotReader) -> list[Figure]:
     """The link's round trip, a figure for each site."""
     return [site.figure("link/rtt_ms", ms, missing="the site did not report its round trip") for site in reader.sites]
@@ -229,7 +238,7 @@ def refusals(reader: PilotReader) -> list[dict[str, Any]]:
             "figure": workload.figure(f"requests/rejected/{reason}", count),
             "why": REFUSED_BECAUSE.get(reason, plain(reason)),
         }
-        for workload in reader.workloads
+        for workload in reader.asked_for
         for reason, n in reader.counts(f"{workload.pointer}/requests/rejected").items()
         if n
     ]

@@ -16,6 +16,8 @@ from nearhall.report.verdict import Decision, decide, find
 LINES_MAX = 40
 WIDTH = 79
 """Whole lines on a terminal of 80."""
+PAYLOAD_MS_TOLD = 1.0
+"""From here on hub less local is not the gain by eye."""
 LABEL_WIDTH = 22
 WORKLOADS_SHOWN = 12
 """More would push the verdict off a terminal's first screen; the report has them all."""
@@ -66,6 +68,8 @@ def _workloads(reader: PilotReader) -> list[str]:
         above = workload.figure("break_even_rtt_ms", _bare(above_ms)).marked
         row = f"{_label(workload):<{width}} {local:>9} {hub:>9} {gain:>10} {above:>10}  {_so(workload)}"
         rows.append(row)
+    if any((workload.number("latency_ms/gain_p50/payload_ms") or 0) >= PAYLOAD_MS_TOLD for workload in shown):
+        rows.append("gain: in pairs, less what decoded pictures take on the link beyond encoded ones")
     if len(reader.workloads) > len(shown):
         rows.append(f"and {len(reader.workloads) - len(shown)} more in the report")
     return rows

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from nearhall.cli.output import emit, notes
@@ -107,10 +107,17 @@ def fetch(
 def licences(as_json_: Json = False) -> None:
     """Name the licence and the source of everything that set-up fetches: models, clips, training data, runtimes."""
     rows = _licences()
-    table = Table("what", "licence", "source", box=None, pad_edge=False)
+    table = Table("what", "licence", Column("source", overflow="fold"), box=None, pad_edge=False)
     for row in rows:
         table.add_row(row["what"], row["licence"], row["source"])
     emit(table, {"licences": rows}, as_json=as_json_)
+
+
+SOURCES: dict[str, str] = {
+    "openvino-genai": "https://github.com/openvinotoolkit/openvino.genai",
+    "openvino-tokenizers": "https://github.com/openvinotoolkit/openvino_tokenizers",
+}
+"""Of packages that name no home themselves."""
 
 
 def _licences() -> list[dict[str, str]]:
@@ -142,7 +149,7 @@ def _installed(name: str) -> dict[str, str] | None:
     short = licence.splitlines()[0][:60] if licence else ", ".join(classified)
     project_urls: list[str] = about.get_all("Project-URL") or []
     links = [value.partition(", ")[2] for value in project_urls]
-    source = str(about.get("Home-page") or next(iter(links), ""))
+    source = str(about.get("Home-page") or next(iter(links), SOURCES.get(name, "see its package")))
     return {"what": f"{name} {about['Version']}", "licence": short or "see its package", "source": source}
 
 

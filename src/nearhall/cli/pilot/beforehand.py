@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from nearhall.cli.pilot.prepare import held_model
 from nearhall.core.addresses import LOGIN, filled, taken_out
 from nearhall.core.errors import InputError, TemporaryError, without_login
 from nearhall.documents.model import ModelDocument
@@ -37,10 +38,12 @@ def check_streams(up: Up, environment: Mapping[str, str], *, tell: Tell) -> None
 
 
 def check_models(up: Up, repository: Path) -> None:
-    """Each model that a camera is shown to takes a picture; raises InputError for one that does not."""
+    """Each site's models are held, and what a camera is shown to takes a picture; raises InputError where that is not so."""
     from nearhall.sim.players.camera import ImageInput
 
     for site in up.sites:
+        for name in site.models:
+            held_model(site, repository, name)
         for workload in site.workloads:
             about = repository / workload.model / "model.yaml"
             if workload.kind != "camera" or not about.exists():

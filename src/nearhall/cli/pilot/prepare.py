@@ -72,6 +72,16 @@ def next_folder(base: Path) -> Path:
         number += 1
 
 
+def held_model(site: Site, repository: Path, model: str) -> Path:
+    """The folder of a model that is at a site; raises InputError, naming those there are, where it is not held."""
+    held = repository / model
+    if not (held / "model.yaml").exists():
+        known = ", ".join(sorted(path.parent.name for path in repository.glob("*/model.yaml")))
+        right = f"add it (nearhall models add FILE --name {model}), or name one of: {known}"
+        raise InputError(f"site {site.id} names the model {model!r}, which is not in {repository}", right=right)
+    return held
+
+
 def lay_out(up: Up, out: Path, *, repository: Path, clips: Mapping[str, Path]) -> Layout:
     """Folders, ports and certificates for every process; nothing is started."""
     state = out / "state"
@@ -174,11 +184,7 @@ def _models_of(site: Site, repository: Path, folder: Path) -> Path:
     """The site's own model repository: links to what the cache holds, for the models that are at this site."""
     folder.mkdir()
     for model in site.models:
-        held = repository / model
-        if not (held / "model.yaml").exists():
-            known = ", ".join(sorted(path.parent.name for path in repository.glob("*/model.yaml")))
-            raise InputError(f"site {site.id} names the model {model!r}, which is not in {repository}", right=f"one of: {known}")
-        (folder / model).symlink_to(held.resolve(), target_is_directory=True)
+        (folder / model).symlink_to(held_model(site, repository, model).resolve(), target_is_directory=True)
     return folder
 
 

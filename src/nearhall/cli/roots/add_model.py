@@ -248,14 +248,19 @@ def _checked_name(name: str, repository: Path) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
         raise InputError(f"{name!r} is no model name", where="--name", right="letters, digits, dots, dashes; at most 64")
     folder = repository / name
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    try:
+        repository.mkdir(parents=True, exist_ok=True)
+        taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    except OSError as error:
+        right = "name a folder that you may write"
+        raise InputError(f"{repository} cannot be used ({error.strerror})", where="--repository", right=right) from error
+    if taken:
         right = f"give another name with --name, or remove {folder}"
         raise InputError(f"the repository {repository} has a model {name!r} already", where="--name", right=right)
     return name
 
 
 def _room_for(path: Path, repository: Path) -> None:
-    repository.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(repository).free
     if path.stat().st_size * 1.1 > free:
         raise InputError(
