@@ -52,11 +52,20 @@ def test_a_hub_elsewhere_is_asked_as_each_site(tmp_path: Path, free_port: Callab
 
 
 def test_a_model_that_takes_no_picture_is_told(tmp_path: Path):
-    add_model(tmp_path, "double", doubled=True)
+    for name in {"double", *(model for site in pilot().sites for model in site.models)}:
+        add_model(tmp_path, name, doubled=True)
     with pytest.raises(InputError, match="--model: model 'double' does not take one picture"):
         check_models(pilot(kind="camera", model="double"), tmp_path)
     check_models(pilot(kind="camera", model="nobody_here"), tmp_path)
     check_models(pilot(), tmp_path)
+
+
+def test_a_model_that_is_not_held_is_told_with_the_way_to_add_it(tmp_path: Path):
+    add_model(tmp_path, "double", doubled=True)
+    with pytest.raises(
+        InputError, match=r"names the model 'faces', .*add it \(nearhall models add FILE --name faces\).*: double$"
+    ):
+        check_models(pilot(), tmp_path)
 
 
 def test_a_stream_that_is_none_is_told(tmp_path: Path):

@@ -77,7 +77,7 @@ def load_clip(path: Path, *, rate_per_s: float, frames_max: int, size: tuple[int
                 kept[-1] = replace(kept[-1], encoded_bytes=kept[-1].encoded_bytes + waiting)
     except (av.error.FFmpegError, IndexError, OSError) as error:
         raise InputError(
-            f"is no film that can be read ({error})", where=str(path), right="name a video file or a folder of images"
+            f"is no film that can be read ({_in_words(error)})", where=str(path), right="name a video file or a folder of images"
         ) from error
     if not kept:
         raise InputError("has no pictures in it", where=str(path), right="name a video file or a folder of images")
@@ -105,7 +105,7 @@ def load_sound(path: Path, *, rate_hz: int, seconds_max: float) -> Samples:
                     break
     except (av.error.FFmpegError, IndexError, OSError) as error:
         raise InputError(
-            f"has no sound that can be read ({error})", where=str(path), right="name a file with an audio track"
+            f"has no sound that can be read ({_in_words(error)})", where=str(path), right="name a file with an audio track"
         ) from error
     if not parts:
         raise InputError("has no sound in it", where=str(path), right="name a file with an audio track")
@@ -201,9 +201,7 @@ class LiveStream:
                     for frame in packet.decode():
                         yield _pixels(frame, self._size), size
                         size = 0
-        except IndexError as error:
-            raise TemporaryError("it holds no pictures") from error
-        except (av.error.FFmpegError, OSError, ValueError) as error:
+        except (av.error.FFmpegError, IndexError, OSError, ValueError) as error:
             raise TemporaryError(_in_words(error)) from error
 
 
@@ -216,7 +214,9 @@ def check_pictures(source: str) -> None:
 
 
 def _in_words(error: Exception) -> str:
-    """What FFmpeg says, without the address; a read that took too long is called an exit by it."""
+    """What FFmpeg says, without the address and its numbers; a read that took too long is called an exit by it."""
+    if isinstance(error, IndexError):
+        return "it has no track of that kind"
     if isinstance(error, av.error.ExitError):
         return f"nothing came for {STALL_S:g} s"
     if isinstance(error, av.error.FFmpegError) and error.strerror:
