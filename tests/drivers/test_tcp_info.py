@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from nearhall.drivers.tcp_info import LinkMeter, link_bytes
+from nearhall.drivers.tcp_info import LinkMeter, link_bytes, shortest_round_trip_s
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -75,3 +75,32 @@ def test_ports_used_again_are_a_new_connection():
             far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
             far.close()
             near.close()
+
+
+def test_the_round_trip_is_the_links_own(pair: Pair):
+    near, far = pair
+    _send(near, far, 500)
+    trip = shortest_round_trip_s(near)
+    assert trip is not None
+    assert 0 <= trip < 0.05, "this machine's own loop, whatever the programs did meanwhile"
+    near.close()
+    assert shortest_round_trip_s(near) is None
+
+
+def test_a_kernel_without_the_figure_says_none():
+    class Old:
+        def getsockopt(self, level: int, option: int, size: int, /) -> bytes:
+            return bytes(104)
+
+        def getsockname(self) -> object:
+            return None
+
+        def getpeername(self) -> object:
+            return None
+
+    class Unknown(Old):
+        def getsockopt(self, level: int, option: int, size: int, /) -> bytes:
+            return b"\xff" * size
+
+    assert shortest_round_trip_s(Old()) is None
+    assert shortest_round_trip_s(Unknown()) is None

@@ -176,3 +176,13 @@ def test_a_day_of_backlog_is_shown_in_seconds():
 def test_a_window_without_a_single_face_adds_none():
     empty = {"video": [Outcome(name="faces", count=10, total=0.0)]}
     assert site_of(board(record(0), record(1, outcomes=empty))).workloads[0].outcomes == {"faces": 3.0}
+
+
+def test_the_round_trip_of_a_real_link_is_shown_as_the_kernel_sees_it():
+    seen = record(0, link=LinkWindow(rtt_ms=41.0, kernel_rtt_ms=38.5))
+    assert site_of(board(seen)).rtt_ms == 41.0, "a played link ends TCP on this machine"
+    real = parse_about(json.dumps(about(link={"kind": "measured", "source": ""})).encode())
+    made = Board(hub="hub", software="s", started_s=START_S)
+    made.introduce("shop-01", real, START_S)
+    made.add("shop-01", seen, seen.end_s)
+    assert site_of(made).rtt_ms == 38.5

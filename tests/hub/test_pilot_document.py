@@ -239,6 +239,14 @@ def test_over_a_real_link_the_round_trip_is_the_one_seen():
     assert vouched(pilot["evidence"], f"{VIDEO}/latency_ms/gain_p50/value")["kind"] == "measured"
 
 
+def test_the_round_trip_of_a_real_link_is_the_kernels_and_of_a_played_one_as_it_was_set():
+    seen = [record(n, link=LinkWindow(rtt_ms=41.0, kernel_rtt_ms=38.5)) for n in range(N)]
+    real = build(seen, said=about(link={"rtt_ms": None, "mbps": None, "kind": "measured", "source": ""}))
+    assert real["sites"][0]["link"]["rtt_ms"] == 38.5
+    assert real["sites"][0]["link"]["observed_rtt_ms"] == 41.0
+    assert build(seen)["sites"][0]["link"]["rtt_ms"] == 40.0
+
+
 @pytest.mark.parametrize(
     ("scale", "told"),
     [

@@ -232,3 +232,13 @@ def test_next_steps_are_three_and_lead_with_the_link_and_the_meter(pilot: Pilot)
 def test_no_pairs_means_run_longer_first(pilot: Pilot) -> None:
     _no_pairs(pilot)
     assert next_steps(pilot)[0].what.startswith("Run longer")
+
+
+def test_any_round_trip_is_said_only_where_local_pays(pilot: Pilot) -> None:
+    for site in pilot["sites"]:
+        for workload in site["workloads"]:
+            workload["break_even_rtt_ms"] = 0.0
+    assert "any [S]" in words(pilot)
+    _rtt_nought(pilot)
+    assert "about even" in words(pilot)
+    assert "any [S]" not in words(pilot)

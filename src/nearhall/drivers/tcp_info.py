@@ -9,10 +9,11 @@ import socket
 import struct
 from typing import Protocol
 
-_ACKED, _RECEIVED, _SENT = 120, 128, 200
+_ACKED, _RECEIVED, _MIN_RTT, _SENT = 120, 128, 148, 200
 """Offsets in `struct tcp_info` (linux/tcp.h)."""
 _SIZE = 256
-_U64 = struct.Struct("=Q")
+_U64, _U32 = struct.Struct("=Q"), struct.Struct("=I")
+_UNKNOWN = 0xFFFFFFFF
 CONNECTIONS_MAX = 256
 """Remembered at once; the pools behind hold fewer."""
 
@@ -28,6 +29,19 @@ def link_bytes(connection: _Socket) -> tuple[int, int]:
     info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _SIZE)
     at = _SENT if len(info) >= _SENT + 8 else _ACKED
     return _U64.unpack_from(info, at)[0], _U64.unpack_from(info, _RECEIVED)[0]
+
+
+def shortest_round_trip_s(connection: _Socket) -> float | None:
+    """The shortest round trip to the other end of the connection in the last minutes (`tcpi_min_rtt`), by acknowledgements.
+
+    No program's own time is in it. None where the kernel has none. Where something on the way ends TCP, it is the way to that.
+    """
+    try:
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _SIZE)
+    except OSError:
+        return None
+    micros: int = _U32.unpack_from(info, _MIN_RTT)[0] if len(info) >= _MIN_RTT + 4 else _UNKNOWN
+    return None if micros == _UNKNOWN else micros / 1e6
 
 
 class LinkMeter:

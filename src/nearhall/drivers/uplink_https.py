@@ -12,7 +12,7 @@ import httpcore
 from nearhall.core.errors import TemporaryError
 from nearhall.core.reasons import Reason
 from nearhall.drivers.mutual_tls import FAULTS, REPEATABLE, checked_origin, opened, pool, said, socket_of
-from nearhall.drivers.tcp_info import LinkMeter
+from nearhall.drivers.tcp_info import LinkMeter, shortest_round_trip_s
 from nearhall.ports.uplink import UplinkReply
 from nearhall.wire.headers import REASON
 from nearhall.wire.session import BODY_BYTES_MAX
@@ -53,12 +53,18 @@ class HttpsUplink:
                 answer = await _bounded(response)
                 took = time.monotonic() - began
                 sent, received = self._meter.added(connection) if connection is not None else (0, 0)
+                trip = shortest_round_trip_s(connection) if connection is not None else None
         except FAULTS as error:
             raise TemporaryError(said(error)) from error
         if response.status == 503 and any(n.lower() == REASON and v == _AWAY for n, v in response.headers):
             raise TemporaryError("the hub's control plane is starting")  # its gateway answers for it, as for a link that is cut
         return UplinkReply(
-            status=response.status, body=_inflated(answer, response), sent_bytes=sent, received_bytes=received, took_s=took
+            status=response.status,
+            body=_inflated(answer, response),
+            sent_bytes=sent,
+            received_bytes=received,
+            took_s=took,
+            link_rtt_s=trip,
         )
 
     async def close(self) -> None:

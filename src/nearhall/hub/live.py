@@ -67,7 +67,9 @@ class SiteBoard:
             for name, stats in record.workloads.items()
         }
         self.agent_bytes += record.link.sent_bytes + record.link.received_bytes
-        self.rtt_ms = record.link.rtt_ms if record.link.rtt_ms is not None else self.rtt_ms
+        seen = record.link.kernel_rtt_ms if self.about.link.kind == Kind.MEASURED.value else None
+        seen = record.link.rtt_ms if seen is None else seen
+        self.rtt_ms = self.rtt_ms if seen is None else seen
         if self.last is None or record.end_s >= self.last.end_s:
             self.last = record
         self._roll(self._window_histograms(record))

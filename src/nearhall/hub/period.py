@@ -102,6 +102,7 @@ class SitePeriod:
     covered_s: float = 0.0
     agent_bytes: int = 0
     round_trips: list[float] = field(default_factory=list[float])
+    kernel_round_trips: list[float] = field(default_factory=list[float])
     clock_errors: list[float] = field(default_factory=list[float])
     events: list[Event] = field(default_factory=list[Event])
     blocks: list[Block] = field(default_factory=list[Block])
@@ -123,6 +124,8 @@ class SitePeriod:
         self.agent_bytes += record.link.sent_bytes + record.link.received_bytes
         if record.link.rtt_ms is not None:
             self.round_trips.append(record.link.rtt_ms)
+        if record.link.kernel_rtt_ms is not None:
+            self.kernel_round_trips.append(record.link.kernel_rtt_ms)
         if record.clock_error_ms is not None:
             self.clock_errors.append(record.clock_error_ms)
         self.events.extend(record.events)

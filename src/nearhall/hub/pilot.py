@@ -106,7 +106,11 @@ def _evidence(period: SitePeriod, shares: Shares, pointer: str, ledger: Ledger) 
     ledger.say(f"{pointer}/clock_error_ms", Kind.MEASURED, "the exchange with the shortest round trip between site and hub")
     ledger.say(f"{pointer}/host", Kind.MEASURED, "as the site's operating system says")
     ledger.say(f"{pointer}/meters", Kind.VENDOR, "data sheet of the instrument, or its commissioning record")
-    through = "the link as it was" if kind is Kind.MEASURED else (link.source or "as the site was set up")
+    through = (
+        "the kernel's shortest round trips (TCP_INFO) to whatever ends the connection"
+        if kind is Kind.MEASURED
+        else (link.source or "as the site was set up")
+    )
     ledger.say(f"{pointer}/link", kind, through)
     ledger.say(f"{pointer}/link/mbps", Kind.ASSUMED if kind is Kind.MEASURED else kind, link.source or "as the site was set up")
     ledger.say(f"{pointer}/link/observed_rtt_ms", kind, "median of the agent's exchanges, the hub's own time taken off")

@@ -64,8 +64,10 @@ def link_kind(about: About) -> Kind:
 
 
 def link_rtt_ms(period: SitePeriod) -> float | None:
-    """The link's round trip: where the link is real, the median of the agent's own exchanges; else as the link was set."""
+    """The link's round trip: of a real link as the kernel sees it (or the agent's exchanges), of a played one as it was set."""
     seen = median(period.round_trips) if period.round_trips else None
+    if link_kind(period.about) is Kind.MEASURED and period.kernel_round_trips:
+        return round(median(period.kernel_round_trips), 3)
     if link_kind(period.about) is Kind.MEASURED:
         return seen
     return period.about.link.rtt_ms if period.about.link.rtt_ms is not None else seen

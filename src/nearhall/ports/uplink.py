@@ -16,6 +16,8 @@ class UplinkReply:
     """On the wire, TLS included, as the kernel counted them."""
     received_bytes: int
     took_s: float
+    link_rtt_s: float | None = None
+    """Of the link alone, as the kernel knows it."""
 
 
 class Uplink(Protocol):

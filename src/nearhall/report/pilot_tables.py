@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 from nearhall.core.evidence import Kind
@@ -11,7 +12,6 @@ from nearhall.core.histogram import SAMPLES_NEEDED
 from nearhall.report.evidence_marks import Figure
 from nearhall.report.formats import (
     NO_VALUE,
-    above_ms,
     celsius,
     count,
     date_and_time,
@@ -29,7 +29,7 @@ from nearhall.report.formats import (
     energy as energy_text,
 )
 from nearhall.report.pilot_reader import NOT_IN_DOCUMENT, PilotReader, SiteView, WorkloadView, elements, escaped, members
-from nearhall.report.verdict import Finding, find
+from nearhall.report.verdict import Finding, find, pays_above
 
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 FIGURES_LISTED_MAX = 5000
@@ -95,7 +95,7 @@ def where_it_pays(reader: PilotReader) -> list[Row]:
         Row(
             label=workload.id,
             site=workload.site,
-            figures=[workload.figure("break_even_rtt_ms", above_ms, missing=missing)],
+            figures=[workload.figure("break_even_rtt_ms", partial(pays_above, workload), missing=missing)],
             pairs=[_per_thousand(workload, place) for place in ("local", "hub")],
         )
         for workload in reader.workloads

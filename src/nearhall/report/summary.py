@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from textwrap import wrap
 from typing import Any
 
 from nearhall.report.evidence_marks import Figure, in_text
-from nearhall.report.formats import above_ms, count, listed, ms, percent, plain, ratio, signed_ms, size
+from nearhall.report.formats import count, listed, ms, percent, plain, ratio, signed_ms, size
 from nearhall.report.next_steps import LINK_COMMAND, METER_COMMAND, next_steps
 from nearhall.report.pilot_reader import PilotReader, WorkloadView
 from nearhall.report.pilot_tables import SO, first_token, in_time
-from nearhall.report.verdict import Decision, decide, find
+from nearhall.report.verdict import Decision, decide, find, pays_above
 
 LINES_MAX = 40
 WIDTH = 79
@@ -65,7 +66,7 @@ def _workloads(reader: PilotReader) -> list[str]:
     for workload in shown:
         local, hub = (_median(workload, place).marked for place in ("local", "hub"))
         gain = workload.figure("latency_ms/gain_p50/value", _bare(signed_ms)).marked
-        above = workload.figure("break_even_rtt_ms", _bare(above_ms)).marked
+        above = workload.figure("break_even_rtt_ms", _bare(partial(pays_above, workload))).marked
         row = f"{_label(workload):<{width}} {local:>9} {hub:>9} {gain:>10} {above:>10}  {_so(workload)}"
         rows.append(row)
     if any((workload.number("latency_ms/gain_p50/payload_ms") or 0) >= PAYLOAD_MS_TOLD for workload in shown):

@@ -9,7 +9,7 @@ from typing import Any
 
 from nearhall.core.evidence import STRENGTH, Kind
 from nearhall.report.evidence_marks import Figure, Words, joined, said
-from nearhall.report.formats import energy, listed, ms, signed_ms
+from nearhall.report.formats import above_ms, energy, listed, ms, signed_ms
 from nearhall.report.pilot_reader import PilotReader, SiteView, WorkloadView, elements
 
 GAIN_MS_MIN = 1.0
@@ -294,6 +294,11 @@ def _break_even(reader: PilotReader) -> list[tuple[str, Figure]]:
     if ends[0][1].text == ends[1][1].text:
         return [(ends[0][0], joined(ends[0][1].text, [figure for _, _, figure in found]))]
     return ends
+
+
+def pays_above(workload: WorkloadView, value: float) -> str:
+    """The round trip from which a site pays; `any` only where it does pay, so that a verdict of even is not contradicted."""
+    return above_ms(value) if find(workload) is Finding.LOCAL else ms(value)
 
 
 def _names(compared: list[tuple[WorkloadView, Finding]], wanted: set[Finding]) -> list[str]:

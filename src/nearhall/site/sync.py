@@ -60,6 +60,7 @@ class Sync:
         self._received = 0
         self._round_trips: list[tuple[float, float]] = []
         """(round trip ms, clock error ms) of the latest exchanges."""
+        self._link_rtt_s: float | None = None
         self._complained = ""
         self._desired_version = 0
 
@@ -82,6 +83,7 @@ class Sync:
             sent_bytes=sent,
             received_bytes=received,
             rtt_ms=middle,
+            kernel_rtt_ms=None if self._link_rtt_s is None else self._link_rtt_s * 1e3,
             up=self._up is not False,
             spooled_bytes=self._outbox.spooled_bytes,
             dropped=self._outbox.dropped,
@@ -216,6 +218,7 @@ class Sync:
     def _count(self, reply: UplinkReply) -> None:
         self._sent += reply.sent_bytes
         self._received += reply.received_bytes
+        self._link_rtt_s = reply.link_rtt_s
 
     def _lost(self, why: str) -> None:
         if self._up is not False:

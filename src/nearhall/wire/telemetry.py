@@ -181,6 +181,8 @@ class LinkWindow(msgspec.Struct, frozen=True, omit_defaults=True):
     received_bytes: int = 0
     rtt_ms: float | None = None
     """Median round trip of the window's control exchanges less the hub's own time."""
+    kernel_rtt_ms: float | None = None
+    """The shortest round trip of the last minutes, by TCP's acknowledgements: the link alone, to whatever ends TCP."""
     up: bool = True
     spooled_bytes: int = 0
     dropped: int = 0
