@@ -23,11 +23,6 @@ def ms(value: float) -> str:
     return f"{significant(value)} ms"
 
 
-def above_ms(value: float) -> str:
-    """The round trip above which something holds; where that is nought, it holds at any."""
-    return ms(value) if value > 0 else "any"
-
-
 def signed_ms(value: float) -> str:
     """Milliseconds with their sign, for differences."""
     sign = "+" if value > 0 else "\u2212" if value < 0 else "±"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
 from nearhall.core.evidence import STRENGTH, Kind
 from nearhall.report.evidence_marks import Figure, Words, joined, said
-from nearhall.report.formats import above_ms, energy, listed, ms, signed_ms
+from nearhall.report.formats import energy, listed, ms, signed_ms
 from nearhall.report.pilot_reader import PilotReader, SiteView, WorkloadView, elements
 
 GAIN_MS_MIN = 1.0
@@ -176,10 +176,9 @@ def _above_which(verdict: Verdict, reader: PilotReader) -> list[Words]:
     if slower and high.text == NOUGHT:
         return [said(f"A small site pays only at a longer round trip than this{why}.")]
     if high.text == NOUGHT:
-        return [said("It pays at any round trip: the hub took longer even without the way to it.")]
-    if low.text == NOUGHT:
-        words = "It pays at any round trip for {low_name}, and above {high} for {high_name}."
-        return [said(words, low_name=low_name, high=high, high_name=high_name)]
+        words = "It pays above a round trip of {least} at the latest: the hub took longer even without the way to it."
+        return [said(words, least=replace(high, text=ms(GAIN_MS_MIN)))]
+    low = replace(low, text=ms(GAIN_MS_MIN)) if low.text == NOUGHT else low
     first = "A small site pays only above" if slower else "It pays above"
     if len(bounds) == 1:
         return [said(f"{first} a round trip of {{low}}{why}.", low=low)]
@@ -297,8 +296,8 @@ def _break_even(reader: PilotReader) -> list[tuple[str, Figure]]:
 
 
 def pays_above(workload: WorkloadView, value: float) -> str:
-    """The round trip from which a site pays; `any` only where it does pay, so that a verdict of even is not contradicted."""
-    return above_ms(value) if find(workload) is Finding.LOCAL else ms(value)
+    """The round trip from which a site pays. Below `GAIN_MS_MIN` no gain is claimed, so it is not said to pay from nought on."""
+    return ms(value) if value > 0 or find(workload) is not Finding.LOCAL else f"\u2264 {ms(GAIN_MS_MIN)}"
 
 
 def _names(compared: list[tuple[WorkloadView, Finding]], wanted: set[Finding]) -> list[str]:
