@@ -98,17 +98,20 @@ def test_a_hub_and_a_site_as_typed(short_folder: Path, free_port: Callable[[], i
         assert json.loads(checked.stdout)["gateway"]["hub"]["url"] == json.loads(checked.stdout)["agent"]["hub"]["url"]
         with typed(short_folder / "site.log", "site", document, *options, *given):
             at = f"http://127.0.0.1:{http}/v2/models"
-            until(lambda: status(f"{at}/double/infer", BODY)[0] == 200, 40, what="an answer of the site")
-            assert status(f"{at}/double/infer", BODY)[1]["x-nearhall-served-by"] == "shop-01/n1"
-            until(lambda: status(f"{at}/only_at_hub/infer", BODY)[0] == 200, 20, what="an answer of the hub")
-            assert status(f"{at}/only_at_hub/infer", BODY)[1]["x-nearhall-served-by"] == "hub"
+
+            def served_by(model: str) -> str | None:
+                return status(f"{at}/{model}/infer", BODY)[1].get("x-nearhall-served-by")
+
+            # Again and again: for a moment agent and gateway both hold the port, and the agent's answer is a refusal.
+            until(lambda: served_by("double") == "shop-01/n1", 40, what="an answer of the site")
+            until(lambda: served_by("only_at_hub") == "hub", 20, what="an answer of the hub")
 
             def answered() -> int:
                 with urllib.request.urlopen(live, timeout=10) as answer:
                     sites = json.load(answer)["sites"]
                 return sum(w.get("local", 0) + w.get("hub", 0) for site in sites for w in site["workloads"])
 
-            until(lambda: answered() >= 4, 20, what="the telemetry of both")
+            until(lambda: answered() >= 2, 20, what="the telemetry of both")
         assert status(f"{at}/double/infer", BODY)[0] == 0, "the gateway ended with its site"
 
 
