@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +16,16 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from nearhall.cli.roots.models import load_tensor_runtime
+from nearhall.cli.roots.models import cache_folder, load_tensor_runtime
 from nearhall.core.tensor import Tensor
+from nearhall.documents.model import ModelDocument
+from nearhall.documents.yaml_file import parse_document
 from nearhall.ports.runtime import ModelFile
 from waiting import until
 
 pytestmark = pytest.mark.timeout(90)
+
+GGUFS = sorted((cache_folder(os.environ) / "models" / "smollm2").rglob("*.gguf"))
 
 
 def _model(path: Path, *, inputs: int = 4) -> Path:
@@ -173,6 +179,18 @@ def test_what_is_not_served_is_one_line_and_leaves_nothing(tmp_path: Path):
         assert expected in refused.stderr
         assert "Traceback" not in refused.stderr
     assert not list((tmp_path / "repo").glob("*/model.yaml"))
+
+
+@pytest.mark.skipif(find_spec("openvino_genai") is None, reason="openvino-genai is not installed (extra `llm`)")
+@pytest.mark.skipif(not GGUFS, reason="the chat model is not in the cache; `nearhall models fetch` brings it")
+def test_a_language_model_is_added_and_measured(tmp_path: Path):
+    done = _nearhall("models", "add", str(GGUFS[0]), "--name", "helper", "--repository", str(tmp_path), "--json")
+    assert done.returncode == 0, done.stderr
+    document = parse_document((tmp_path / "helper" / "model.yaml").read_bytes(), ModelDocument, name="model.yaml")
+    (variant,) = document.versions["1"].variants.values()
+    assert (document.task, variant.runtime) == ("chat", "genai")
+    assert variant.measured is not None
+    assert any("/v1/chat/completions" in command for command in json.loads(done.stdout)["commands"])
 
 
 def test_a_repository_that_cannot_be_is_one_line(tmp_path: Path):
