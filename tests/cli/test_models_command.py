@@ -195,8 +195,8 @@ def test_a_language_model_is_added_and_measured(tmp_path: Path):
 
 def test_a_repository_that_cannot_be_is_one_line(tmp_path: Path):
     model = _model(tmp_path / "m.onnx")
-    (tmp_path / "afile").write_text("no folder")
-    for place in ("/proc/x", str(tmp_path / "afile"), str(tmp_path / "afile" / "x")):
+    (tmp_path / "a-file").write_text("no folder")
+    for place in ("/proc/x", str(tmp_path / "a-file"), str(tmp_path / "a-file" / "x")):
         done = _nearhall("models", "add", str(model), "--repository", place)
         assert done.returncode == 2, done.stderr
         assert f"--repository: {place} cannot be used" in done.stderr
