@@ -1,9 +1,10 @@
-"""A clock outside the product agrees with the gateway's latencies within 5 %, or 0.1 ms where that is more (issue 2, 8.2).
+"""A clock outside the product agrees with the gateway's latencies within 5 %.
 
-A client always sees a little more than any server can: its own copying, and the waking of processes. How much, a bare server
-shows, which is asked in turn with the gateway in every round for as many bytes and as long a work. No round is taken again.
-The 0.1 ms are the turn of the event loop after which an answer is known to have left: a client on the same processor may run
-first.
+Plainly so for requests of some milliseconds that follow one another. A client always sees a little more than any server can:
+its own copying, and the waking of processes; for requests of a millisecond, or of 200 kB, that alone is more than 5 %. How much
+it is a bare server shows, which is asked in turn with the gateway in every round for as many bytes and as long a work: less
+that, the clocks agree within 5 %, or 0.1 ms where that is more. No round is taken again. The 0.1 ms are the turn of the event
+loop after which an answer is known to have left: a client on the same processor may run first.
 """
 
 from __future__ import annotations
@@ -26,14 +27,16 @@ from nearhall.wire.telemetry import Sketch
 
 ROUNDS, REQUESTS = 9, 30
 AGREE, AGREE_MS = 0.05, 0.1
+RESOLUTION = 0.005
+"""Of the gateway's histogram."""
 SMALL = b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1,4],"data":[1,2,3,4]}]}'
 BARE = Path(__file__).with_name("bare_server.py")
 
 
-def large() -> bytes:
-    """200 kB (blanks, which JSON allows), since reading is what an accounting can forget; some milliseconds of work."""
+def worked(blanks: int) -> bytes:
+    """Some milliseconds of work in 4 kB and as many blanks, which JSON allows: reading is what an accounting can forget."""
     values = ",".join(["0.5"] * 1024)
-    return f'{{"inputs":[{{"name":"x","datatype":"FP32","shape":[256,4],{" " * 200_000}"data":[{values}]}}]}}'.encode()
+    return f'{{"inputs":[{{"name":"x","datatype":"FP32","shape":[256,4],{" " * blanks}"data":[{values}]}}]}}'.encode()
 
 
 def timed(raw: socket.socket, request: bytes, answer_bytes: int | None = None) -> tuple[float, int]:
@@ -73,8 +76,9 @@ def bare(size: int, work_ms: float, answer_bytes: int) -> Iterator[Callable[[], 
             process.kill()
 
 
-@pytest.mark.parametrize(("model", "body"), [("worker", large()), ("double", SMALL)], ids=["200 kB, milliseconds", "small"])
-def test_a_clock_outside_agrees_within_5_percent(tmp_path: Path, model: str, body: bytes):
+@contextmanager
+def asked(tmp_path: Path, model: str, body: bytes) -> Iterator[tuple[Callable[[], tuple[float, float]], int, int]]:
+    """Gives a round of a gateway (the medians outside and inside), and the bytes of its request and of its answer."""
     add_worker(tmp_path / "models", "worker")
     add_model(tmp_path / "models", "double", doubled=True)
     request = b"POST /v2/models/%s/infer HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % (model.encode(), len(body)) + body
@@ -93,12 +97,28 @@ def test_a_clock_outside_agrees_within_5_percent(tmp_path: Path, model: str, bod
             return statistics.median(outside), middle
 
         _, answer_bytes = timed(raw, request)
-        _, works_ms = ask_round()
-        with bare(len(request), works_ms, answer_bytes) as ask_bare:
-            ask_bare()
-            rounds = [(ask_round(), ask_bare()) for _ in range(ROUNDS)]
+        yield ask_round, len(request), answer_bytes
         parts = sum(path()[part]["total"] for part in ("queue", "service", "network"))
         assert parts == pytest.approx(path()["latency"]["total"], rel=0.01), "queue, service and network add up"
+
+
+def test_a_clock_outside_agrees_within_5_percent(tmp_path: Path):
+    with asked(tmp_path, "worker", worked(0)) as (ask_round, _, _):
+        ask_round()
+        rounds = [ask_round() for _ in range(ROUNDS)]
+    assert min(inside for _, inside in rounds) > 1, "the comparison is of milliseconds"
+    apart = statistics.median(inside / outside - 1 for outside, inside in rounds)
+    told = "; ".join(f"{inside:.3f} of {outside:.3f}" for outside, inside in rounds)
+    assert -AGREE <= apart <= RESOLUTION, f"{apart:+.1%}; inside of outside by round, ms: {told}"
+
+
+@pytest.mark.parametrize(("model", "body"), [("worker", worked(200_000)), ("double", SMALL)], ids=["200 kB", "small"])
+def test_what_a_clock_outside_sees_beyond_5_percent_any_server_misses(tmp_path: Path, model: str, body: bytes):
+    with asked(tmp_path, model, body) as (ask_round, request_bytes, answer_bytes):
+        _, works_ms = ask_round()
+        with bare(request_bytes, works_ms, answer_bytes) as ask_bare:
+            ask_bare()
+            rounds = [(ask_round(), ask_bare()) for _ in range(ROUNDS)]
     told = [f"{inside:.3f} inside, {outside:.3f} outside, {o - i:.3f} the machine's" for (outside, inside), (o, i) in rounds]
     apart = statistics.median(inside + (o - i) - outside for (outside, inside), (o, i) in rounds)
     seen = statistics.median(outside for (outside, _), _ in rounds)
