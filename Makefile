@@ -41,15 +41,17 @@ $(VENV)/.made:
 	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-# The locks are resolved together (see `lock`), so that each is a part of the next: pilot < full < dev. Installing one
+# The locks are resolved together (see `lock`), so that each is a part of the next: pilot < full < dev, and plan < dev. Installing one
 # therefore satisfies the smaller ones, and changing from one to another never changes a version.
-CONTAINS_dev := dev full pilot
+CONTAINS_dev := dev full pilot plan
 CONTAINS_full := full pilot
 CONTAINS_pilot := pilot
+CONTAINS_plan := plan
 
 $(VENV)/.installed-%: requirements/%.txt pyproject.toml $(VENV)/.made
 	@echo "Installing $$(grep -c == $<) packages from $< into $(VENV) (once; a minute or a few, by the speed of the index) ..." >&2
-	@$(BIN)/python -m pip install -qq --no-deps --require-hashes -r $<
+	@$(BIN)/python -m pip install -qq --no-deps --require-hashes -r requirements/build.txt
+	@$(BIN)/python -m pip install -qq --no-deps --require-hashes --no-build-isolation -r $<
 	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --editable .
 	@touch $(foreach lock,$(CONTAINS_$*),$(VENV)/.installed-$(lock))
 
@@ -58,6 +60,10 @@ $(VENV)/.installed-%: requirements/%.txt pyproject.toml $(VENV)/.made
 .PHONY: up
 up: $(VENV)/.installed-$(LOCK_FOR_UP) ## Run the pilot: make up ARGS="--seconds 60 --out pilot"; with --light less is installed
 	@exec $(BIN)/nearhall up $(ARGS)
+
+.PHONY: plan
+plan: $(VENV)/.installed-plan ## Plan a fleet: make plan ARGS="plan.yaml --out plan"; start with ARGS="--example > plan.yaml"
+	@exec $(BIN)/nearhall plan $(ARGS)
 
 .PHONY: test
 test: $(VENV)/.installed-dev ## Run the tests: make test ARGS="tests/core -x"
@@ -74,8 +80,8 @@ check: format lint types imports dependencies spelling changes docs covered ## F
 	@echo 'check: all well'
 
 # Branch coverage that a room must have, in percent: the pure rooms have no line that a test cannot reach.
-COVERAGE := core:100 physics:100 policy:100 wire:100 documents:90 ports:90 gateway:90 site:90 hub:90 report:90 drivers:90 \
-  cabinet:90 sim:90 cli:90
+COVERAGE := core:100 physics:100 policy:100 wire:100 documents:90 ports:90 gateway:90 site:90 hub:90 planner:90 report:90 \
+  drivers:90 cabinet:90 sim:90 cli:90
 
 .PHONY: format lint types imports dependencies spelling changes covered
 format: $(VENV)/.installed-dev
@@ -112,12 +118,14 @@ COMPILE = $(UV) pip compile pyproject.toml --quiet --universal --python-version 
   --no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
 .PHONY: lock
-lock: ## Resolve the four locks from one set (needs uv); LOCKARGS="--upgrade" takes newer versions
+lock: ## Resolve the locks from one set (needs uv); LOCKARGS="--upgrade" takes newer versions
 	@command -v $(UV) >/dev/null || { echo 'make: uv is missing; in a virtual environment of its own: pip install uv; make UV=.../uv lock' >&2; exit 1; }
 	@$(COMPILE) --group dev --all-extras $(LOCKARGS) -o requirements/dev.txt
 	@$(COMPILE) --group build -c requirements/dev.txt --extra pilot --extra llm -o requirements/full.txt
 	@$(COMPILE) --group build -c requirements/dev.txt --extra pilot -o requirements/pilot.txt
+	@$(COMPILE) --group build -c requirements/dev.txt --extra plan -o requirements/plan.txt
 	@$(COMPILE) --group build -c requirements/dev.txt -o requirements/base.txt
+	@$(subst compile pyproject.toml,compile,$(COMPILE)) --group build -c requirements/dev.txt -o requirements/build.txt
 
 .PHONY: clean
 clean: ## Remove what was built; .venv, the cache and your pilots stay

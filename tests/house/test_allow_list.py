@@ -48,6 +48,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "wire": PURE | TEXT | {"msgspec"},
     "ports": PURE | {"contextlib", "pathlib"},
     "documents": STANDARD_LIBRARY | {"pydantic", "pydantic_core", "yaml"},
+    "planner": PURE | TEXT | {"numpy", "scipy", "highspy", "psychrolib"},
     "report": STANDARD_LIBRARY | {"bokeh", "jinja2", "markupsafe", "msgspec"},
 }
 

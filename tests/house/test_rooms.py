@@ -75,11 +75,11 @@ def test_an_address_would_be_found():
 
 def test_the_locks_are_parts_of_one_set():
     pins: dict[str, dict[str, str]] = {}
-    for lock in ("base", "pilot", "full", "dev"):
+    for lock in ("build", "base", "plan", "pilot", "full", "dev"):
         text = (ROOT / "requirements" / f"{lock}.txt").read_text()
         pins[lock] = dict(re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", text, re.MULTILINE))
         assert text.count("--hash=sha256:") >= len(pins[lock]) > 0
-    for small, large in (("base", "pilot"), ("pilot", "full"), ("full", "dev")):
+    for small, large in (("build", "base"), ("base", "plan"), ("plan", "dev"), ("base", "pilot"), ("pilot", "full"), ("full", "dev")):
         assert pins[small].items() <= pins[large].items()
 
 
