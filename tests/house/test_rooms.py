@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -79,8 +80,9 @@ def test_the_locks_are_parts_of_one_set():
         text = (ROOT / "requirements" / f"{lock}.txt").read_text()
         pins[lock] = dict(re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", text, re.MULTILINE))
         assert text.count("--hash=sha256:") >= len(pins[lock]) > 0
-    for small, large in (("build", "base"), ("base", "plan"), ("plan", "dev"), ("base", "pilot"), ("pilot", "full"), ("full", "dev")):
-        assert pins[small].items() <= pins[large].items()
+    for chain in (("build", "base", "plan", "dev"), ("build", "base", "pilot", "full", "dev")):
+        for small, large in pairwise(chain):
+            assert pins[small].items() <= pins[large].items()
 
 
 FRAGMENT = re.compile(r"^[a-z0-9-]+\.(?:added|changed|fixed)\.md$")
