@@ -10,11 +10,18 @@ from pydantic import BaseModel
 
 from nearhall.documents.hardware import Catalogue
 from nearhall.documents.model import ModelDocument
+from nearhall.documents.plan import Plan
 from nearhall.documents.site import SiteDocument
 from nearhall.documents.up import Up
 from nearhall.documents.whole_file import write_whole
 
-DOCUMENTS: dict[str, type[BaseModel]] = {"up": Up, "site": SiteDocument, "model": ModelDocument, "hardware": Catalogue}
+DOCUMENTS: dict[str, type[BaseModel]] = {
+    "up": Up,
+    "site": SiteDocument,
+    "plan": Plan,
+    "model": ModelDocument,
+    "hardware": Catalogue,
+}
 """By the name in `schema: nearhall/<name>/v1`."""
 FOLDER = Path(__file__).parent / "schemas"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -19,18 +19,20 @@ MISTAKES_SHOWN_MAX = 20
 
 Document = TypeVar("Document", bound=BaseModel)
 Path_ = tuple[str | int, ...]
+Across = Callable[[Mapping[str, Any]], Iterable[tuple[Path_, str]]]
+"""What a document's parts say wrong of each other: (path, what and what would be right), of the document as it is written."""
 
 
-def read_document(path: Path, model: type[Document]) -> Document:
+def read_document(path: Path, model: type[Document], *, across: Across | None = None) -> Document:
     """The document in `path`; raises InputError that names every mistake with file, line, path in the document and mend."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})", where=str(path), right="name a file that exists") from error
-    return parse_document(data, model, name=str(path))
+    return parse_document(data, model, name=str(path), across=across)
 
 
-def parse_document(data: bytes, model: type[Document], *, name: str) -> Document:
+def parse_document(data: bytes, model: type[Document], *, name: str, across: Across | None = None) -> Document:
     """The same for bytes; `name` stands in messages."""
     if len(data) > DOCUMENT_BYTES_MAX:
         raise InputError(f"is {len(data)} bytes long", where=name, right=f"at most {DOCUMENT_BYTES_MAX} bytes")
@@ -49,10 +51,15 @@ def parse_document(data: bytes, model: type[Document], *, name: str) -> Document
         ) from error
     if not isinstance(value, dict):
         raise InputError("is not a mapping of keys to values", where=name, right=f"start with `schema: {_schema_of(model)}`")
+    written: dict[str, Any] = value  # pyright: ignore[reportUnknownVariableType]
+    crossed = [_told(path, text, lines, name) for path, text in across(written)] if across is not None else []
     try:
-        return model.model_validate(value)
+        document = model.model_validate(value)
     except ValidationError as error:
-        raise _all_mistakes(error, model, lines, name) from error
+        raise _all_mistakes(error, crossed, model, lines, name) from error
+    if crossed:
+        raise _shortened(crossed, name)
+    return document
 
 
 def dump_document(document: BaseModel) -> bytes:
@@ -83,12 +90,22 @@ def _value(loader: yaml.SafeLoader, node: yaml.Node, path: Path_, lines: dict[Pa
     return found
 
 
-def _all_mistakes(error: ValidationError, model: type[BaseModel], lines: Mapping[Path_, int], name: str) -> InputError:
-    details = error.errors(include_url=False)
-    told = [_mistake(detail, model, lines, name) for detail in details[:MISTAKES_SHOWN_MAX]]
-    if len(details) > MISTAKES_SHOWN_MAX:
-        told.append(f"{name}: and {len(details) - MISTAKES_SHOWN_MAX} more")
-    return InputError("\n       ".join(told))
+def _all_mistakes(
+    error: ValidationError, crossed: list[str], model: type[BaseModel], lines: Mapping[Path_, int], name: str
+) -> InputError:
+    return _shortened([_mistake(detail, model, lines, name) for detail in error.errors(include_url=False)] + crossed, name)
+
+
+def _shortened(told: list[str], name: str) -> InputError:
+    shown = told[:MISTAKES_SHOWN_MAX]
+    if len(told) > MISTAKES_SHOWN_MAX:
+        shown.append(f"{name}: and {len(told) - MISTAKES_SHOWN_MAX} more")
+    return InputError("\n       ".join(shown))
+
+
+def _told(path: Path_, text: str, lines: Mapping[Path_, int], name: str) -> str:
+    line = _line(lines, path)
+    return f"{name}:{line}: {_dotted(path)}: {text}" if line else f"{name}: {_dotted(path)}: {text}"
 
 
 def _mistake(detail: Any, model: type[BaseModel], lines: Mapping[Path_, int], name: str) -> str:

@@ -1,0 +1,50 @@
+"""Every number that a plan used: what was said, what was taken for granted, and its samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from nearhall.core.quantity import Quantity
+from nearhall.documents.defaults import Default
+from nearhall.planner.draws import Draws, Samples
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One number that the plan rests on."""
+
+    name: str
+    """Where it stands in the plan, or the default's name: `sites.shop.cooling.cop`, `default:hub.pue`."""
+    quantity: Quantity
+    words: str
+    is_default: bool
+    used_by: tuple[str, ...]
+    """Paths in the plan that did not say it."""
+
+
+class Ledger:
+    """Hands out samples and remembers what it was asked for."""
+
+    def __init__(self, draws: Draws, defaults: Mapping[str, Default]) -> None:
+        self.draws = draws
+        self._defaults = defaults
+        self._entries: dict[str, Entry] = {}
+
+    def take(self, path: str, said: Quantity | None, default: str = "") -> Samples:
+        """Samples of what the plan says at `path`, else of the default, which all who do not say it share."""
+        if said is not None:
+            self._entries.setdefault(path, Entry(name=path, quantity=said, words="", is_default=False, used_by=(path,)))
+            return self.draws.of(path, said)
+        name = f"default:{default}"
+        known = self._defaults[default]
+        before = self._entries.get(name)
+        used_by = (*(before.used_by if before is not None else ()), path)
+        self._entries[name] = Entry(
+            name=name, quantity=known.amount, words=known.words, is_default=True, used_by=tuple(dict.fromkeys(used_by))
+        )
+        return self.draws.of(name, known.amount)
+
+    def entries(self) -> tuple[Entry, ...]:
+        """Everything that was used, in the order of first use."""
+        return tuple(self._entries.values())
