@@ -18,6 +18,7 @@ ONE_ARGUMENT = {
     "exp": (ew.exp, np.exp, lambda x: x),
     "log": (ew.log, np.log, lambda x: abs(x) + 0.1),
     "sqrt": (ew.sqrt, np.sqrt, abs),
+    "floor": (ew.floor, np.floor, lambda x: x),
     "interp": (lambda x: ew.interp(x, XS, YS), lambda x: np.interp(x, XS, YS), lambda x: x),
     "maximum": (lambda x: ew.maximum(x, 1.5), lambda x: np.maximum(x, 1.5), lambda x: x),
     "maximum, turned round": (lambda x: ew.maximum(1.5, x), lambda x: np.maximum(1.5, x), lambda x: x),

@@ -1,4 +1,4 @@
-"""maximum, minimum, where, exp, log, sqrt, interp for floats and arrays alike.
+"""maximum, minimum, where, exp, log, sqrt, floor, interp for floats and arrays alike.
 
 One formula serves floats in the agent and arrays in the planner: an array brings its own namespace
 (`__array_namespace__`, Python array API standard), a float uses the standard library. No numpy is imported here.
@@ -56,6 +56,12 @@ def sqrt(x: Value) -> Value:
     """Square root."""
     space = _namespace(x)
     return math.sqrt(x) if space is None else space.sqrt(x)
+
+
+def floor(x: Value) -> Value:
+    """The greatest whole number that is not above x, as a float."""
+    space = _namespace(x)
+    return float(math.floor(x)) if space is None else space.floor(x)
 
 
 def interp(x: Value, xs: Sequence[float], ys: Sequence[float]) -> Value:

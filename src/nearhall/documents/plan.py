@@ -247,6 +247,8 @@ class Uplink(_Strict):
     """per_gb; for lte_quota beyond the quota."""
     usd_per_mbps_month: Annotated[Quantity, InUnit("usd_per_mbps_month", least=0)] | None = None
     quota_gb: float | None = Field(default=None, gt=0)
+    mbps: float = Field(default=100.0, gt=0, le=400_000)
+    """How fast the line is; of a flat_step line the step that is needed says it."""
     rtt_ms: Annotated[Quantity, InUnit("ms", above=0)] | None = None
     """Measured round trip to the hub; without it distance and access class give one."""
 
