@@ -20,7 +20,7 @@ from nearhall.physics.heat import (
     envelope_heat_w,
     warmed_c,
 )
-from nearhall.physics.network import break_even_rtt_ms, distance_rtt_ms, serialisation_ms
+from nearhall.physics.network import break_even_rtt_ms, distance_rtt_ms, great_circle_km, serialisation_ms
 from nearhall.physics.power import dynamic_power_w, server_power_w
 from nearhall.physics.pue import ANNUAL_SECONDS, category, is_interim, pue
 
@@ -180,3 +180,9 @@ def test_a_law_says_the_same_of_floats_and_arrays(law: object):
     assert all(isinstance(value, float | int) for value in each)
     np.testing.assert_allclose(law(_array(*LOADS)), each)  # type: ignore[operator]
     assert math.isfinite(sum(each))
+
+
+def test_the_way_from_berlin_to_frankfurt():
+    assert great_circle_km(52.52, 13.405, 50.11, 8.68) == pytest.approx(424, abs=2)
+    assert great_circle_km(0.0, 0.0, 0.0, 180.0) == pytest.approx(20_015, abs=1)
+    assert great_circle_km(10.0, 20.0, 10.0, 20.0) == 0.0

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from math import asin, cos, radians, sin, sqrt
+
 from nearhall.core.elementwise import Value, maximum
 
 LIGHT_IN_FIBRE_KM_PER_MS = 200.0
 """Two thirds of the speed of light in vacuum."""
+
+
+EARTH_RADIUS_KM = 6371.0088
+"""Mean radius (IUGG)."""
+
+
+def great_circle_km(lat: float, lon: float, other_lat: float, other_lon: float) -> float:
+    """Shortest way over the earth's surface between two places in degrees (haversine; off by at most 0.5 %)."""
+    north, east = radians(other_lat - lat) / 2.0, radians(other_lon - lon) / 2.0
+    h = sin(north) ** 2 + cos(radians(lat)) * cos(radians(other_lat)) * sin(east) ** 2
+    return 2.0 * EARTH_RADIUS_KM * asin(min(sqrt(h), 1.0))
 
 
 def serialisation_ms(*, size_bytes: Value, mbps: Value) -> Value:
