@@ -61,7 +61,10 @@ def sqrt(x: Value) -> Value:
 def floor(x: Value) -> Value:
     """The greatest whole number that is not above x, as a float."""
     space = _namespace(x)
-    return float(math.floor(x)) if space is None else space.floor(x)
+    if space is None:
+        whole: int = math.floor(x)
+        return float(whole)
+    return space.floor(x)
 
 
 def interp(x: Value, xs: Sequence[float], ys: Sequence[float]) -> Value:

@@ -1,7 +1,9 @@
-"""The hardware catalogue (`nearhall/hardware/v1`): what servers draw, each figure with its source."""
+"""The hardware catalogue (`nearhall/hardware/v1`): what servers draw and how fast they are, each figure with its source."""
 
 from __future__ import annotations
 
+from difflib import get_close_matches
+from functools import cache
 from importlib.resources import files
 from typing import Annotated, Literal
 
@@ -11,20 +13,59 @@ from nearhall.core.errors import InputError
 from nearhall.documents.yaml_file import parse_document
 
 
-class System(BaseModel):
-    """One server or module."""
-
+class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Benchmark(_Strict):
+    """One run of a published benchmark on the system."""
+
+    model: str
+    """As the benchmark names it: `resnet50`, `bert`."""
+    scenario: Literal["single", "offline", "server"]
+    per_s: float | None = Field(default=None, gt=0)
+    """Samples a second: `offline` at full batches, `server` at random arrivals within its own latency limit."""
+    latency_p90_ms: float | None = Field(default=None, gt=0)
+    """One request at a time."""
+    mean_w: float = Field(gt=0)
+    p99_w: float = Field(gt=0)
+
+
+class Price(_Strict):
+    """What one costs."""
+
+    p50: float = Field(gt=0)
+    p90: float = Field(gt=0)
+
+
+class System(_Strict):
+    """One server or module."""
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
     name: str
+    refs: list[str] = []
+    """Other names of it: `mlperf:v2.1/Orin_TRT_MaxQ`."""
+    supply: Literal["brick", "shared_dc", "server"]
+    accelerators: int = Field(default=0, ge=0)
+    mem_gib: float | None = Field(default=None, gt=0)
+    """Memory that models may use, of the whole server."""
     idle_w: float = Field(gt=0)
     busy_w: float = Field(gt=0)
-    power_factor: float = Field(gt=0, le=1)
-    supply: Literal["brick", "shared_dc", "server"]
+    p99_w: float | None = Field(default=None, gt=0)
+    power_factor: float | None = Field(gt=0, le=1)
+    """None where it was not recorded."""
+    nameplate_w: float | None = Field(default=None, gt=0)
+    inrush_peak_a: float | None = Field(default=None, gt=0)
+    leakage_ma: float | None = Field(default=None, ge=0)
+    peak_tflops: float | None = Field(default=None, gt=0)
+    """fp16, dense, of all accelerators; as commonly quoted."""
+    bandwidth_gb_s: float | None = Field(default=None, gt=0)
+    """Of all accelerators' memory; as commonly quoted."""
+    cost_usd: Price | None = None
     kind: Literal["measured", "vendor", "standard", "assumed"]
     source: str
     date: str
+    benchmarks: list[Benchmark] = []
 
     @model_validator(mode="after")
     def _busy_is_more(self) -> System:
@@ -34,23 +75,25 @@ class System(BaseModel):
         return self
 
 
-class Catalogue(BaseModel):
+class Catalogue(_Strict):
     """All systems."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     schema_: Literal["nearhall/hardware/v1"] = Field(alias="schema")
     default: str
     systems: list[System]
 
     def system(self, name: str) -> System:
-        """The system with this id; raises InputError that lists the known ones."""
+        """The system with this id or one of its other names; raises InputError with the nearest known one, or all."""
         for system in self.systems:
-            if system.id == name:
+            if name == system.id or name in system.refs:
                 return system
-        raise InputError(f"the catalogue has no hardware {name!r}", right=f"one of: {', '.join(s.id for s in self.systems)}")
+        known = [name for system in self.systems for name in (system.id, *system.refs)]
+        near = get_close_matches(name, known, n=1, cutoff=0.8)
+        right = f"did you mean {near[0]!r}?" if near else f"one of: {', '.join(s.id for s in self.systems)}"
+        raise InputError(f"the catalogue has no hardware {name!r}", right=right)
 
 
+@cache
 def load_catalogue() -> Catalogue:
     """The catalogue that ships with nearhall."""
     data = files("nearhall.documents").joinpath("data/hardware.yaml").read_bytes()

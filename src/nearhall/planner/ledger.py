@@ -45,6 +45,11 @@ class Ledger:
         )
         return self.draws.of(name, known.amount)
 
+    def quantity(self, path: str, said: Quantity | None, default: str) -> Quantity:
+        """The quantity itself, where its spread is none of knowledge but of requests."""
+        self.take(path, said, default)
+        return said if said is not None else self._defaults[default].amount
+
     def entries(self) -> tuple[Entry, ...]:
         """Everything that was used, in the order of first use."""
         return tuple(self._entries.values())

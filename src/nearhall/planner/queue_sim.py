@@ -58,6 +58,12 @@ class Tail:
             return 0.0
         return float(np.interp(limit, _rising(self.response), self.loads))
 
+    def load_waiting_within(self, limit: float) -> float:
+        """The highest load at which the wait keeps `limit` (mean service times); 0 when none does."""
+        if self.wait[0] > limit:
+            return 0.0
+        return float(np.interp(limit, _rising(self.wait), self.loads))
+
     def _at(self, load: Samples, values: tuple[float, ...]) -> Samples:
         found = np.interp(load, self.loads, _rising(values))
         return np.where(load >= 1.0, HOPELESS, found)

@@ -17,6 +17,7 @@ from nearhall.cli.pilot.layout import HubPlaces, Json, Layout, SitePlaces, Tls
 from nearhall.cli.pilot.machine import describe
 from nearhall.cli.pilot.processes import Program
 from nearhall.core.errors import InputError
+from nearhall.documents.defaults import default_named
 from nearhall.documents.hardware import load_catalogue
 from nearhall.documents.up import Site, Up
 from nearhall.documents.whole_file import write_whole
@@ -136,7 +137,7 @@ def lay_out(up: Up, out: Path, *, repository: Path, clips: Mapping[str, Path]) -
             entry.id: {
                 "idle_w": entry.idle_w,
                 "busy_w": entry.busy_w,
-                "power_factor": entry.power_factor,
+                "power_factor": entry.power_factor or default_named(f"power_factor.{entry.supply}").amount.p50,
                 "source": entry.source,
             }
             for entry in catalogue.systems

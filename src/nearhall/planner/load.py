@@ -1,0 +1,110 @@
+"""What the servers of a site draw: at their mean, through the day, in the busiest hour, in its bursts, and from nameplates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearhall.physics.power import server_power_w
+from nearhall.planner.day import Day, day_of
+from nearhall.planner.draws import Samples
+from nearhall.planner.ledger import Ledger
+from nearhall.planner.pool import Pool
+from nearhall.planner.server import Server
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rack:
+    """A pool and the kind of server it runs on."""
+
+    server: Server
+    pool: Pool
+
+    @property
+    def servers(self) -> int:
+        """How many stand there."""
+        return self.pool.servers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteLoad:
+    """IT power of one site, each of shape (samples,) unless said."""
+
+    racks: tuple[Rack, ...]
+    by_hour_w: NDArray[np.float64]
+    """Shape (24, samples): mean of each hour of the day."""
+    busiest_w: Samples
+    """Mean of the busiest hour."""
+    burst_w: Samples
+    """Highest seconds of its bursts."""
+    burst_va: Samples
+    excursion: Samples
+    """Factor of what is shorter than a second; checked apart, never in the heat or the bill."""
+    nameplate_w: Samples
+    own_w: Samples
+    """Switch, meters and control: in all of the above."""
+
+    @property
+    def mean_w(self) -> Samples:
+        """Over the day."""
+        return self.by_hour_w.mean(axis=0)
+
+    @property
+    def servers(self) -> int:
+        """All of them."""
+        return sum(rack.servers for rack in self.racks)
+
+
+def site_load(site: str, racks: Sequence[Rack], ledger: Ledger) -> SiteLoad:
+    """The sum over the racks of a site."""
+    own_w = ledger.take(f"sites.{site}.own_power_w", None, "site.own_power_w")
+    exponent = ledger.take("power.exponent", None, "power.exponent")
+    within = ledger.take("power.within_run", None, "power.within_run")
+    by_hour = np.tile(own_w, (24, 1))
+    busiest, burst, nameplate = own_w.copy(), own_w.copy(), own_w.copy()
+    burst_va = own_w / 0.9
+    for rack in racks:
+        count = rack.servers
+        hours = _day_of_pool(rack.pool)
+        for hour in range(24):
+            by_hour[hour] += count * _power(rack, rack.pool.load * hours[hour], exponent)
+        busiest += count * _power(rack, rack.pool.load, exponent)
+        peak = count * _power(rack, rack.pool.load * _burst(rack.pool), exponent) * within
+        burst += peak
+        burst_va += peak / rack.server.power_factor
+        nameplate += count * rack.server.nameplate_w
+    return SiteLoad(
+        racks=tuple(racks),
+        by_hour_w=by_hour,
+        busiest_w=busiest,
+        burst_w=np.maximum(burst, busiest),
+        burst_va=burst_va,
+        excursion=ledger.take("power.sub_second", None, "power.sub_second"),
+        nameplate_w=nameplate,
+        own_w=own_w,
+    )
+
+
+def _power(rack: Rack, load: Samples, exponent: Samples) -> Samples:
+    """Of one server; a pool's own busy power is the rate-weighted mean of its lanes'."""
+    lanes = rack.pool.lanes
+    weights = [float(np.median(lane.rate_per_s * lane.server_s)) for lane in lanes]
+    busy = np.average([lane.service.busy_w for lane in lanes], axis=0, weights=weights)
+    idle = rack.server.idle_w
+    held = np.clip(load, 0.0, 1.0) ** exponent
+    return np.asarray(server_power_w(idle_w=idle, busy_w=np.maximum(busy, idle), load=held))
+
+
+def _day_of_pool(pool: Pool) -> Day:
+    """The pool's day: its lanes' days, weighted by the work they bring."""
+    weights = np.array([float(np.median(lane.rate_per_s * lane.server_s)) for lane in pool.lanes])
+    days = np.array([day_of(lane.workload.arrivals) for lane in pool.lanes])
+    return np.average(days, axis=0, weights=weights)
+
+
+def _burst(pool: Pool) -> float:
+    weights = [float(np.median(lane.rate_per_s * lane.server_s)) for lane in pool.lanes]
+    return float(np.average([lane.workload.arrivals.burst.factor for lane in pool.lanes], weights=weights))
