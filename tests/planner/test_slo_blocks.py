@@ -1,0 +1,45 @@
+"""The share of blocks that keep an SLO: blocks, not requests, and sites that differ."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nearhall.planner.slo_blocks import Kept, kept_blocks, share_kept
+
+
+def test_a_block_counts_as_kept_by_the_slos_own_share():
+    assert kept_blocks([(99, 100), (98, 100), (0, 0), (1000, 1000)], share=0.99) == Kept(kept=2, blocks=3)
+
+
+def test_without_blocks_the_plans_own_probability_stands():
+    assert share_kept([], prior_share=0.9).new_site == pytest.approx(0.9, abs=0.05)
+
+
+def test_a_site_that_fails_counts_however_many_blocks_the_good_ones_have():
+    good = [Kept(kept=960, blocks=960)] * 3
+    alike = share_kept(good, prior_share=0.9)
+    one_bad = share_kept([*good[:2], Kept(kept=100, blocks=960)], prior_share=0.9)
+    assert alike.new_site > 0.97
+    assert one_bad.new_site < 0.9
+    assert one_bad.new_site_quantile(0.1) < 0.5 < alike.new_site_quantile(0.1)
+
+
+def test_more_blocks_at_the_same_sites_narrow_no_further_than_sites_differ():
+    few = share_kept([Kept(kept=90, blocks=100), Kept(kept=60, blocks=100)], prior_share=0.8)
+    many = share_kept([Kept(kept=9000, blocks=10_000), Kept(kept=6000, blocks=10_000)], prior_share=0.8)
+    width = [s.new_site_quantile(0.9) - s.new_site_quantile(0.1) for s in (few, many)]
+    assert width[1] > 0.6 * width[0]
+
+
+def test_nominal_80_percent_intervals_cover_a_new_site():
+    random = np.random.default_rng(5)
+    inside = 0
+    for _ in range(200):
+        mean, concentration = random.beta(1.8, 0.2), 10 ** random.uniform(np.log10(0.3), np.log10(2000))
+        shares = random.beta(mean * concentration, (1 - mean) * concentration, 4)
+        seen = [Kept(kept=int(random.binomial(96, share)), blocks=96) for share in shares[:3]]
+        after = share_kept(seen, prior_share=0.9)
+        low, high = after.new_site_quantile(0.1), after.new_site_quantile(0.9)
+        inside += low - 0.005 <= shares[3] <= high + 0.005  # a block in 200: no pilot tells shares of 0.999 and 1 apart
+    assert 0.75 <= inside / 200 <= 0.93
