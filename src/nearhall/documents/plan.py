@@ -340,6 +340,9 @@ class Feeder(_Strict):
 
     id: Identifier
     headroom_kva: float = Field(gt=0)
+    """What the sites may take beside what is on it already."""
+    sites_each: int = Field(default=1, ge=1, le=10_000)
+    """How many sites of a kind (`count`) hang on one such feeder."""
     existing_kva: Hours | None = None
     """What is on it already, by hour of the day."""
 

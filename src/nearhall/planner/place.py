@@ -1,0 +1,195 @@
+"""Which workload is answered where: the cheapest placement that residency, latency, capacity and feeders allow, and why.
+
+Pairs that latency or jurisdiction forbid are left out; nothing is left out for being far. What cannot be served anywhere stays
+unserved at a price that nobody would pay, so that a plan that cannot be is explained instead of refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearhall.planner.facility import facility_location
+from nearhall.planner.p_median import Placement, p_median
+from nearhall.planner.solver import Cancelled, Floats, Progress, Rows, solve
+
+__all__ = ["Answer", "Feeder", "Placement", "Problem", "Why", "facility_location", "p_median", "place", "why_not"]
+
+UNSERVED = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feeder:
+    """A line that several places share."""
+
+    name: str
+    headroom_kva: float
+    places: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """Points to be served, places to serve them; costs in US dollars a year."""
+
+    points: tuple[str, ...]
+    places: tuple[str, ...]
+    allowed: NDArray[np.bool_]
+    """Shape (points, places): residency, latency, memory and uplink speak not against it."""
+    usd: Floats
+    """Shape (points, places): of serving the point there."""
+    open_usd: Floats
+    """Shape (places,): of the place itself."""
+    resources: tuple[str, ...]
+    """Names with their unit: `IT kW`."""
+    use: Floats
+    """Shape (points, places, resources)."""
+    room: Floats
+    """Shape (places, resources); infinite where it is no limit."""
+    kva: Floats
+    """Shape (points, places): what serving takes of the place's feeder."""
+    open_kva: Floats
+    """Shape (places,)."""
+    feeders: tuple[Feeder, ...] = ()
+    built: tuple[int, ...] = ()
+    """Places that exist already."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """Who goes where."""
+
+    at: NDArray[np.int64]
+    """Shape (points,): index of the place, `UNSERVED` where nothing was possible."""
+    open: tuple[int, ...]
+    objective_usd: float
+    """A year; without the price of what is unserved."""
+    bound_usd: float
+    gap: float
+    status: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Why:
+    """Why a point is not served at a place."""
+
+    kind: str
+    """forbidden, capacity, feeder, cost."""
+    text: str
+    value: float | None = None
+    limit: float | None = None
+
+
+def place(
+    problem: Problem,
+    *,
+    gap: float = 1e-3,
+    time_limit_s: float = 120.0,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> Answer:
+    """Solves it; always answers, with the best found when it is stopped."""
+    i, j = np.nonzero(problem.allowed)
+    points, places, pairs = len(problem.points), len(problem.places), len(i)
+    price = _price_of_unserved(problem)
+    columns = places + pairs + points
+    rows = _rows(problem, i, j)
+    lower, upper = np.zeros(columns), np.ones(columns)
+    lower[list(problem.built)] = 1.0
+    solved = solve(
+        cost=np.concatenate([problem.open_usd, problem.usd[i, j], np.full(points, price)]),
+        lower=lower,
+        upper=upper,
+        integer=np.ones(columns, bool),
+        rows=rows,
+        gap=gap,
+        time_limit_s=time_limit_s,
+        start=_nobody(problem, pairs),
+        progress=progress,
+        cancelled=cancelled,
+    )
+    x = solved.x if solved.x is not None else _nobody(problem, pairs)
+    at = np.full(points, UNSERVED)
+    taken = np.flatnonzero(x[places : places + pairs] > 0.5)
+    at[i[taken]] = j[taken]
+    lost = float(np.sum(at == UNSERVED)) * price
+    used = sorted({int(k) for k in at if k != UNSERVED} | set(problem.built))
+    served = np.flatnonzero(at != UNSERVED)
+    objective = float(problem.open_usd[used].sum() + problem.usd[served, at[served]].sum())
+    bound = solved.bound - lost if np.isfinite(solved.bound) else 0.0
+    left = max(objective - bound, 0.0) / max(abs(objective), 1e-9)
+    return Answer(
+        at=at, open=tuple(used), objective_usd=objective, bound_usd=min(bound, objective), gap=left, status=solved.status
+    )
+
+
+def why_not(problem: Problem, answer: Answer, point: int, where: int, *, forbidden: Sequence[str] = ()) -> Why:
+    """What speaks against serving the point at that place; `forbidden` are the words for what is not allowed."""
+    if not problem.allowed[point, where]:
+        return Why(kind="forbidden", text=forbidden[0] if forbidden else "not allowed")
+    others = np.flatnonzero(answer.at == where)
+    for r, name in enumerate(problem.resources):
+        needed = float(problem.use[others, where, r].sum() + problem.use[point, where, r])
+        limit = float(problem.room[where, r])
+        if needed > limit * (1 + 1e-9):
+            return Why(kind="capacity", text=f"{name}: {needed:.3g} > {limit:.3g}", value=needed, limit=limit)
+    for feeder in problem.feeders:
+        if where in feeder.places:
+            loaded = _feeder_kva(problem, answer, feeder) + problem.kva[point, where]
+            if where not in answer.open:
+                loaded += problem.open_kva[where]
+            if loaded > feeder.headroom_kva * (1 + 1e-9):
+                text = f"feeder {feeder.name}: {loaded:.1f} kVA > {feeder.headroom_kva:.1f} kVA"
+                return Why(kind="feeder", text=text, value=float(loaded), limit=feeder.headroom_kva)
+    opening = float(problem.open_usd[where]) if where not in answer.open else 0.0
+    here = int(answer.at[point])
+    paid = float(problem.usd[point, here]) if here != UNSERVED else 0.0
+    more = float(problem.usd[point, where]) + opening - paid
+    if more >= 0:
+        return Why(kind="cost", text=f"{more:,.0f} USD a year dearer", value=more, limit=0.0)
+    return Why(kind="cost", text="no dearer by itself; the whole is cheaper so", value=more, limit=0.0)
+
+
+def _price_of_unserved(problem: Problem) -> float:
+    known = np.where(problem.allowed, np.abs(problem.usd), 0.0)
+    return 10.0 * float(known.max(initial=0.0) + np.abs(problem.open_usd).sum() + 1.0)
+
+
+def _rows(problem: Problem, i: NDArray[np.int64], j: NDArray[np.int64]) -> Rows:
+    points, places, pairs = len(problem.points), len(problem.places), len(i)
+    rows = Rows()
+    for point in range(points):
+        mine = places + np.flatnonzero(i == point)
+        rows.add(np.append(mine, places + pairs + point), np.ones(len(mine) + 1), 1.0, 1.0)
+    if pairs:
+        rows.add_many(np.column_stack([places + np.arange(pairs), j]), np.array([[1.0, -1.0]]), -np.inf, 0.0)
+    for where in range(places):
+        mine = np.flatnonzero(j == where)
+        for r in range(len(problem.resources)):
+            limit = float(problem.room[where, r])
+            if len(mine) and np.isfinite(limit):
+                rows.add(np.append(places + mine, where), np.append(problem.use[i[mine], where, r], -limit), -np.inf, 0.0)
+    for feeder in problem.feeders:
+        mine = np.flatnonzero(np.isin(j, feeder.places))
+        at = np.asarray(feeder.places, dtype=np.int64)
+        values = np.append(problem.kva[i[mine], j[mine]], problem.open_kva[at])
+        rows.add(np.append(places + mine, at), values, -np.inf, feeder.headroom_kva)
+    return rows
+
+
+def _nobody(problem: Problem, pairs: int) -> Floats:
+    """The plan that serves nobody, which is always possible."""
+    x = np.zeros(len(problem.places) + pairs + len(problem.points))
+    x[list(problem.built)] = 1.0
+    x[len(problem.places) + pairs :] = 1.0
+    return x
+
+
+def _feeder_kva(problem: Problem, answer: Answer, feeder: Feeder) -> float:
+    total = 0.0
+    for where in feeder.places:
+        if where in answer.open:
+            total += float(problem.open_kva[where] + problem.kva[np.flatnonzero(answer.at == where), where].sum())
+    return total

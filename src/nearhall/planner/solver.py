@@ -1,0 +1,157 @@
+"""Mixed-integer linear programs for HiGHS: rows are gathered, solved within limits, and the gap is always told.
+
+HiGHS (Huangfu and Hall 2018) through highspy. One thread, so that two runs agree and a planner leaves the machine usable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import highspy
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Progress = Callable[[float, float, float], None]
+"""Told (best objective so far, bound, relative gap) now and then."""
+Cancelled = Callable[[], bool]
+"""Asked now and then; once true, the search ends with the best it has."""
+
+
+class Rows:
+    """Constraints lower <= a x <= upper, gathered as sparse rows."""
+
+    def __init__(self) -> None:
+        self._columns: list[NDArray[np.int32]] = []
+        self._values: list[Floats] = []
+        self._counts: list[NDArray[np.int64]] = []
+        self._lower: list[Floats] = []
+        self._upper: list[Floats] = []
+
+    def add(self, columns: Any, values: Any, lower: float, upper: float) -> None:
+        """One row."""
+        self.add_many(np.asarray(columns)[None, :], np.asarray(values, dtype=np.float64)[None, :], lower, upper)
+
+    def add_many(self, columns: Any, values: Any, lower: Any, upper: Any) -> None:
+        """Rows of the same length at once: `columns` and `values` of shape (rows, length), bounds of shape (rows,) or one."""
+        held = cast("NDArray[np.int32]", np.asarray(columns, dtype=np.int32))
+        self._columns.append(held.ravel())
+        self._values.append(np.broadcast_to(np.asarray(values, dtype=np.float64), held.shape).ravel())
+        self._counts.append(np.full(held.shape[0], held.shape[1], dtype=np.int64))
+        self._lower.append(np.broadcast_to(np.asarray(lower, dtype=np.float64), (held.shape[0],)))
+        self._upper.append(np.broadcast_to(np.asarray(upper, dtype=np.float64), (held.shape[0],)))
+
+    def matrix(self) -> tuple[NDArray[np.int32], NDArray[np.int32], Floats, Floats, Floats]:
+        """(starts, columns, values, lower, upper)."""
+        if not self._columns:
+            none = np.zeros(0)
+            return np.zeros(1, np.int32), np.zeros(0, np.int32), none, none, none
+        counts = np.concatenate(self._counts)
+        starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+        return starts, *(np.concatenate(part) for part in (self._columns, self._values, self._lower, self._upper))  # type: ignore[return-value]
+
+
+class _Silent(highspy.Highs):
+    """Writes nothing to the terminal, not even its name when it is made: standard output belongs to the command."""
+
+    def enableCallbacks(self) -> None:  # noqa: N802 (theirs)
+        """Called while it is made, and the first to write."""
+        self.silent()
+        super().enableCallbacks()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solved:
+    """What came of it."""
+
+    x: Floats | None
+    """None where nothing feasible was found."""
+    objective: float
+    bound: float
+    gap: float
+    """(objective - bound) / |objective|; infinite without a solution."""
+    status: str
+    """optimal, within gap, stopped (time or wish), infeasible."""
+
+
+def solve(
+    *,
+    cost: Floats,
+    lower: Floats,
+    upper: Floats,
+    integer: NDArray[np.bool_],
+    rows: Rows,
+    gap: float = 0.0,
+    time_limit_s: float = 600.0,
+    start: Floats | None = None,
+    offset: float = 0.0,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> Solved:
+    """Minimises cost x within the rows and bounds; shapes (n,) each. `gap` is relative."""
+    highs = _Silent()
+    for option, value in (("threads", 1), ("mip_rel_gap", gap), ("mip_abs_gap", 1e-6), ("time_limit", time_limit_s)):
+        highs.setOptionValue(option, value)
+    highs.passModel(_model(cost=cost, lower=lower, upper=upper, integer=integer, rows=rows, offset=offset))
+    if start is not None:
+        given = highspy.HighsSolution()
+        given.col_value = start.tolist()
+        highs.setSolution(given)
+    _watch(highs, progress, cancelled)
+    highs.run()
+    return _outcome(highs, is_mip=bool(integer.any()))
+
+
+def _model(
+    *, cost: Floats, lower: Floats, upper: Floats, integer: NDArray[np.bool_], rows: Rows, offset: float
+) -> highspy.HighsLp:
+    starts, columns, values, row_lower, row_upper = rows.matrix()
+    model = highspy.HighsLp()
+    model.num_col_, model.num_row_ = len(cost), len(row_lower)
+    model.col_cost_, model.col_lower_, model.col_upper_ = cost, lower, upper
+    model.row_lower_, model.row_upper_ = row_lower, row_upper
+    model.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
+    model.a_matrix_.start_, model.a_matrix_.index_, model.a_matrix_.value_ = starts, columns, values
+    model.offset_ = offset
+    if integer.any():
+        kinds = (highspy.HighsVarType.kContinuous, highspy.HighsVarType.kInteger)
+        model.integrality_ = [kinds[int(whole)] for whole in integer]
+    return model
+
+
+def _watch(highs: highspy.Highs, progress: Progress | None, cancelled: Cancelled | None) -> None:
+    """HiGHS asks now and then whether to stop; what it knows by then is told on the same occasion."""
+    if progress is None and cancelled is None:
+        return
+
+    def asked(event: Any) -> None:
+        out = event.data_out
+        if progress is not None and abs(out.mip_primal_bound) < _ENDLESS:
+            progress(out.mip_primal_bound, out.mip_dual_bound, out.mip_gap)
+        if cancelled is not None and cancelled():
+            event.interrupt()
+
+    highs.cbMipInterrupt.subscribe(asked)
+
+
+_ENDLESS = 1e30
+"""What HiGHS gives for an objective while it has no solution."""
+
+
+def _outcome(highs: highspy.Highs, *, is_mip: bool) -> Solved:
+    info, status = highs.getInfo(), highs.getModelStatus()
+    found = highs.getSolution().col_value
+    feasible = info.primal_solution_status == 2 and len(found) > 0  # a feasible point
+    done = status == highspy.HighsModelStatus.kOptimal
+    if not feasible:
+        nothing = float("inf")
+        said = "stopped" if status in {highspy.HighsModelStatus.kTimeLimit, highspy.HighsModelStatus.kInterrupt} else "infeasible"
+        return Solved(x=None, objective=nothing, bound=-nothing, gap=nothing, status=said)
+    objective = float(info.objective_function_value)
+    bound = float(info.mip_dual_bound) if is_mip else objective
+    left = max(objective - bound, 0.0) / max(abs(objective), 1e-12)
+    exact = left <= max(1e-9, 1e-6 / max(abs(objective), 1.0))
+    words = ("optimal" if exact else "within gap") if done else "stopped"
+    return Solved(x=np.asarray(found), objective=objective, bound=bound, gap=left, status=words)
