@@ -1,0 +1,102 @@
+"""Phases, learning, and the right to stop after the pilot."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nearhall.core.errors import InputError
+from nearhall.planner.cashflow import npv_usd
+from nearhall.planner.draws import Draws
+from nearhall.planner.rollout_phases import Phase, learned_factor, phases_of, value_rollout
+
+DRAWS = Draws(seed=5, samples=4000)
+PHASES = phases_of(sites=120, pilot_sites=3, pilot_years=0.5, waves=[0.3, 0.7])
+
+
+def gains(mean: float, spread: float) -> np.ndarray:
+    """Flows of 3000 USD to build and a yearly gain about `mean`."""
+    yearly = mean + spread * DRAWS.normal("gain")
+    return np.column_stack([np.full(4000, -3000.0), *[yearly] * 5])
+
+
+def test_a_pilot_then_waves_a_year_apart():
+    assert [(phase.name, phase.start_year, phase.sites) for phase in PHASES] == [
+        ("pilot", 0.0, 3),
+        ("wave 1", 0.5, 35),
+        ("wave 2", 1.5, 82),
+    ]
+    assert phases_of(sites=2, pilot_sites=3, pilot_years=0.5, waves=[1.0]) == (Phase(name="pilot", start_year=0.0, sites=2),)
+
+
+def test_everything_at_once_is_worth_the_sum_of_its_sites():
+    gain = gains(900.0, 100.0)
+    both = (Phase(name="pilot", start_year=0.0, sites=2), Phase(name="wave 1", start_year=0.0, sites=8))
+    worth = value_rollout(both, gain, rate=0.08, noise=DRAWS.normal("pilot"))
+    assert np.allclose(worth.all_usd, 10 * npv_usd(gain, rate=0.08))
+    later = (both[0], Phase(name="wave 1", start_year=2.0, sites=8))
+    assert value_rollout(later, gain, rate=0.08, noise=DRAWS.normal("pilot")).phases[1].npv_usd.mean() == pytest.approx(
+        worth.phases[1].npv_usd.mean() / 1.08**2
+    )
+
+
+def test_a_doubtful_plan_is_worth_more_with_the_right_to_stop():
+    doubtful = value_rollout(PHASES, gains(760.0, 200.0), rate=0.08, noise=DRAWS.normal("pilot"))
+    assert doubtful.information_usd > 0
+    assert 0.2 < doubtful.p_stop < 0.8
+    assert doubtful.with_option_usd.mean() > doubtful.all_usd.mean()
+    sure = value_rollout(PHASES, gains(2000.0, 50.0), rate=0.08, noise=DRAWS.normal("pilot"))
+    assert sure.p_stop == 0.0
+    assert np.array_equal(sure.with_option_usd, sure.all_usd)
+    hopeless = value_rollout(PHASES, gains(100.0, 50.0), rate=0.08, noise=DRAWS.normal("pilot"))
+    assert hopeless.p_stop == 1.0
+    assert np.array_equal(hopeless.with_option_usd, hopeless.phases[0].npv_usd)
+
+
+def test_a_pilot_that_tells_more_is_worth_more():
+    noise, gain = DRAWS.normal("pilot"), gains(760.0, 200.0)
+    worth = [value_rollout(PHASES, gain, rate=0.08, noise=noise, told=told).information_usd for told in (0.0, 0.5, 1.0)]
+    assert worth[0] < 0.2 * worth[1] < 0.2 * worth[2]
+
+
+@given(mean=st.floats(-1000, 3000), spread=st.floats(0, 1000), told=st.floats(0, 1), learning=st.floats(0, 0.3))
+@settings(max_examples=25, deadline=None)
+def test_the_right_to_stop_never_costs(mean: float, spread: float, told: float, learning: float):
+    worth = value_rollout(PHASES, gains(mean, spread), rate=0.08, noise=DRAWS.normal("pilot"), told=told, learning=learning)
+    assert worth.information_usd >= -1e-6 * np.abs(worth.all_usd).max()
+    assert 0.0 <= worth.p_stop <= 1.0
+
+
+@given(low=st.floats(0, 0.49), high=st.floats(0, 0.49))
+def test_who_learns_more_builds_cheaper(low: float, high: float):
+    less, more = sorted((low, high))
+    assert learned_factor(before=3, sites=50, reference=3, learning=more) <= learned_factor(
+        before=3, sites=50, reference=3, learning=less
+    )
+    assert learned_factor(before=0, sites=3, reference=3, learning=high) == 1.0
+
+
+def test_a_doubling_takes_the_share_off():
+    assert learned_factor(before=7, sites=1, reference=4, learning=0.2) == pytest.approx(0.8)
+    learned = value_rollout(PHASES, gains(900.0, 1.0), rate=0.08, noise=DRAWS.normal("pilot"), learning=0.1)
+    assert learned.phases[0].capex_factor == 1.0
+    assert learned.phases[2].capex_factor < learned.phases[1].capex_factor < 1.0
+    assert "cheaper to build" in learned.phases[2].words
+    assert learned.phases[0].words == "pilot: 3 sites now"
+
+
+def test_a_pilot_alone_has_nothing_to_stop():
+    alone = value_rollout(PHASES[:1], gains(900.0, 100.0), rate=0.08, noise=DRAWS.normal("pilot"))
+    assert alone.p_stop == 0.0
+    assert alone.information_usd == 0.0
+
+
+@pytest.mark.parametrize(
+    ("phases", "said"),
+    [((), {}), ((Phase(name="pilot", start_year=0.0, sites=0),), {}), (PHASES, {"told": 1.1}), (PHASES, {"learning": 0.6})],
+)
+def test_what_is_no_rollout_is_refused(phases: tuple[Phase, ...], said: dict[str, float]):
+    with pytest.raises(InputError, match="rollout"):
+        value_rollout(phases, gains(900.0, 100.0), rate=0.08, noise=DRAWS.normal("pilot"), **said)
