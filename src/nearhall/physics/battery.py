@@ -2,12 +2,67 @@
 
 from __future__ import annotations
 
-from nearhall.core.elementwise import Value, minimum
+from collections.abc import Sequence
+from math import log as ln
+
+from nearhall.core.elementwise import Value, exp, interp, log, maximum, minimum
+
+REFERENCE_C = 25.0
+"""At which makers state capacity and life."""
+CAPACITY_PER_K: dict[str, float] = {"vrla": 0.008, "li-ion": 0.004}
+"""Share of the capacity that is missing for each kelvin below 25 degrees. Assumed; the maker's curve is better."""
+LIFE_HALVES_PER_K = 10.0
+"""A lead battery's life halves for each so many kelvin above 25 degrees (Arrhenius rule of thumb, as makers quote it)."""
+VRLA_EXPONENT = 1.3
+"""Of t2 / t1 = (P1 / P2)^k, where no table gives it: half the load runs 2.5 times as long. Published tables give 1.3 to 1.7."""
 
 
 def hold_s(*, usable_j: Value, load_w: Value) -> Value:
     """Seconds that `usable_j` carries a constant load; an upper bound for lead-acid under an hour (use the maker's table)."""
     return usable_j / load_w
+
+
+def rated_energy_j(*, amp_hours: Value, volts: Value, depth: Value = 1.0, efficiency: Value = 1.0) -> Value:
+    """Ah x V x usable depth x efficiency of the inverter, in joules: an upper bound, reached only over many hours."""
+    return amp_hours * volts * depth * efficiency * 3600.0
+
+
+def table_hold_s(*, load_w: Value, minutes: Sequence[float], watts: Sequence[float]) -> Value:
+    """Seconds at constant power after the maker's table, straight on logarithmic axes; beyond its ends with the end's slope.
+
+    `minutes` ascend and `watts` fall; two rows at least. One row is extended with the usual exponent of lead batteries.
+    """
+    if len(minutes) == 1:
+        return minutes[0] * 60.0 * exp(VRLA_EXPONENT * (ln(watts[0]) - log(load_w)))
+    powers = [ln(w) for w in reversed(watts)]
+    times = [ln(m * 60.0) for m in reversed(minutes)]
+    low = (times[1] - times[0]) / (powers[1] - powers[0])
+    high = (times[-1] - times[-2]) / (powers[-1] - powers[-2])
+    at = log(load_w)
+    inside = interp(at, powers, times)
+    below, above = minimum(at - powers[0], 0.0), maximum(at - powers[-1], 0.0)
+    return exp(inside + low * below + high * above)
+
+
+def ratio_hold_s(*, known_s: Value, known_w: Value, load_w: Value, exponent: Value = VRLA_EXPONENT) -> Value:
+    """From one known runtime to another load: t2 = t1 (P1 / P2)^k."""
+    return known_s * (known_w / load_w) ** exponent
+
+
+def capacity_factor(*, ageing: Value, celsius: Value, chem: str) -> Value:
+    """Share of the new battery's capacity that is there: what age left (0.8 at the end of life), less what cold takes."""
+    cold = maximum(REFERENCE_C - celsius, 0.0)
+    return ageing * maximum(1.0 - CAPACITY_PER_K[chem] * cold, 0.0)
+
+
+def life_factor(*, celsius: Value) -> Value:
+    """Share of the stated life that a lead battery lives at a temperature; never more than all of it."""
+    return minimum(exp(-ln(2.0) * (celsius - REFERENCE_C) / LIFE_HALVES_PER_K), 1.0)
+
+
+def recharge_w(*, used_j: Value, hours: Value, efficiency: Value = 0.85) -> Value:
+    """What recharging adds to the UPS's input, at constant power over so many hours."""
+    return used_j / (hours * 3600.0 * efficiency)
 
 
 def thermal_hold_s(*, thermal_mass_j_per_k: Value, headroom_k: Value, heat_w: Value) -> Value:

@@ -10,6 +10,44 @@ AIR_HEAT_J_KG_K = 1005.0
 """Specific heat of dry air at constant pressure."""
 
 
+DISTRIBUTION_FIXED, DISTRIBUTION_PROPORTIONAL = 0.01, 0.02
+"""Losses of distribution over its rating and over the IT load. Schneider Electric white paper 25; as commonly quoted."""
+LIGHT_W_M2 = 21.5
+"""2 W a square foot. Same source; as commonly quoted."""
+PERSON_W = 100.0
+"""Same source; as commonly quoted."""
+CFM_PER_M3_S = 2118.88
+"""Cubic feet a minute in a cubic metre a second."""
+ASHRAE: dict[str, tuple[float, float]] = {
+    "A1": (15.0, 32.0),
+    "A2": (10.0, 35.0),
+    "A3": (5.0, 40.0),
+    "A4": (5.0, 45.0),
+    "H1": (5.0, 25.0),
+}
+"""Allowable inlet temperature, lowest and highest, degrees C. ASHRAE TC 9.9, 2021 reference card (H1 as commonly quoted)."""
+RECOMMENDED_C = (18.0, 27.0)
+"""Recommended inlet of A1 to A4. Same source."""
+ALTITUDE_FREE_M = 900.0
+METRES_PER_K: dict[str, float] = {"A1": 300.0, "A2": 300.0, "A3": 175.0, "A4": 125.0, "H1": 500.0}
+"""Above 900 m the highest allowable inlet falls by a kelvin for each so many metres. As commonly quoted."""
+
+
+def highest_inlet_c(*, ashrae: str, altitude_m: Value) -> Value:
+    """The highest allowable inlet of a class at an altitude."""
+    return ASHRAE[ashrae][1] - maximum(altitude_m - ALTITUDE_FREE_M, 0.0) / METRES_PER_K[ashrae]
+
+
+def distribution_loss_w(*, rating_w: Value, load_w: Value) -> Value:
+    """Heat of switchgear and cables: 0.01 x rating + 0.02 x load."""
+    return DISTRIBUTION_FIXED * rating_w + DISTRIBUTION_PROPORTIONAL * load_w
+
+
+def airflow_cfm(*, heat_kw: Value, rise_f: Value) -> Value:
+    """Cubic feet a minute at sea level by the usual rule, 3412 kW / (1.085 dF), which is air of about 70 degrees F."""
+    return 3412.0 * heat_kw / (1.085 * rise_f)
+
+
 def cop(
     *, nominal: Value, outdoor_c: Value, nominal_outdoor_c: float = 35.0, per_kelvin: float = 0.02, least: float = 1.0
 ) -> Value:

@@ -22,3 +22,8 @@ def category(positions: set[str]) -> tuple[int, str] | None:
 def is_interim(period_s: float) -> bool:
     """Whether the period is shorter than the year that the standard asks for."""
     return period_s < ANNUAL_SECONDS
+
+
+def categories(*, facility_kwh: float, ups_out_kwh: float, pdu_out_kwh: float, it_kwh: float) -> tuple[float, float, float]:
+    """PUE of category 1 (IT metered at the UPS's output), 2 (at the distribution's) and 3 (at the equipment): 1 <= 2 <= 3."""
+    return facility_kwh / ups_out_kwh, facility_kwh / pdu_out_kwh, facility_kwh / it_kwh
