@@ -30,12 +30,14 @@ def rated_energy_j(*, amp_hours: Value, volts: Value, depth: Value = 1.0, effici
 def table_hold_s(*, load_w: Value, minutes: Sequence[float], watts: Sequence[float]) -> Value:
     """Seconds at constant power after the maker's table, straight on logarithmic axes; beyond its ends with the end's slope.
 
-    `minutes` ascend and `watts` fall; two rows at least. One row is extended with the usual exponent of lead batteries.
+    Rows in any order, each with a power of its own: the more watts, the fewer minutes. One row is extended with lead batteries'
+    usual exponent. Where a share c of the capacity is left, ask for `load_w / c`: each cell does so much more of the work.
     """
     if len(minutes) == 1:
         return minutes[0] * 60.0 * exp(VRLA_EXPONENT * (ln(watts[0]) - log(load_w)))
-    powers = [ln(w) for w in reversed(watts)]
-    times = [ln(m * 60.0) for m in reversed(minutes)]
+    rows = sorted(zip(watts, minutes, strict=True))
+    powers = [ln(watt) for watt, _ in rows]
+    times = [ln(minute * 60.0) for _, minute in rows]
     low = (times[1] - times[0]) / (powers[1] - powers[0])
     high = (times[-1] - times[-2]) / (powers[-1] - powers[-2])
     at = log(load_w)

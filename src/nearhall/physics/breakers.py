@@ -21,8 +21,12 @@ IEC_RATINGS_A: tuple[float, ...] = (6, 10, 13, 16, 20, 25, 32, 40, 50, 63, 80, 1
 """IEC 60898-1 up to 125 A, then IEC 60947-2's usual frames; as commonly quoted."""
 MAGNETIC_AT_LEAST: dict[str, float] = {"B": 3.0, "C": 5.0, "D": 10.0}
 """IEC 60898-1: a breaker of this curve may trip at once from so many times its rating on."""
-TRIPLEN_SHARE: dict[str, float] = {"brick": 0.7, "shared_dc": 0.1, "server": 0.05}
-"""Third harmonic over the line's current by kind of supply: most without correction of the power factor. Assumed."""
+TRIPLEN_SHARE: dict[str, float] = {"brick": 0.577, "shared_dc": 0.1, "server": 0.05}
+"""Triplen harmonics (3, 9, 15, ...) over the line's current, root mean squares, by kind of supply. Assumed.
+
+A brick's rectifier draws short pulses about the crests. Where those of three lines do not overlap, the neutral's mean square is
+the sum of the lines': sqrt 3 x one line, a share of 1 / sqrt 3. More is impossible for such pulses.
+"""
 COPPER_OHM_MM2_M = 0.0225
 """Resistivity of copper at 70 degrees C, as installed cables are reckoned (IEC 60364-5-52 annex G, 0.0225)."""
 BREAKER_TOLERANCE = 1e-9
@@ -54,14 +58,15 @@ def unbalance_percent(lines_a: Sequence[float]) -> float:
 
 
 def neutral_a(*, lines_a: Sequence[Value], triplen_share: Value) -> Value:
-    """Current of the neutral of three lines: what their unbalance leaves, and three times the triplen harmonics, which add up.
+    """Current of the neutral of three lines: what their unbalance leaves, and the triplen harmonics, which add up.
 
-    sqrt((I1^2 + I2^2 + I3^2 - I1 I2 - I2 I3 - I3 I1) + (share x (I1 + I2 + I3))^2); harmonics other than the third left out.
+    sqrt((1 - s^2) (I1^2 + I2^2 + I3^2 - I1 I2 - I2 I3 - I3 I1) + (s (I1 + I2 + I3))^2), lines as root mean squares of which s is
+    triplen; of one line alone it gives that line's current. Other harmonics are counted as if they were of mains frequency.
     """
     one, two, three = lines_a
     unbalance = one * one + two * two + three * three - one * two - two * three - three * one
     triplen = triplen_share * (one + two + three)
-    return sqrt(unbalance * (unbalance > 0) + triplen * triplen)
+    return sqrt((1.0 - triplen_share * triplen_share) * unbalance * (unbalance > 0) + triplen * triplen)
 
 
 def design_current_a(*, current_a: Value, code: str, ambient_factor: float = 1.0, grouping_factor: float = 1.0) -> Value:
@@ -90,7 +95,11 @@ def magnetic_threshold_a(*, rating_a: Value, curve: str) -> Value:
 
 
 def at_once(*, inrush_peak_a: float, threshold_a: float, running_peak_a: float = 0.0) -> int:
-    """How many supplies may be switched on together: running peak + n x inrush peak stays below the threshold; 0 if not one."""
+    """How many supplies may be switched on together: running peak + n x inrush peak stays below the threshold; 0 if not one.
+
+    Crest values (`running_peak_a` is sqrt 2 x the root mean square of a sine) against a threshold that standards state as a root
+    mean square: it errs to the safe side by up to sqrt 2, since a magnetic release follows the crest.
+    """
     times = (threshold_a - running_peak_a) / inrush_peak_a
     return max(0, ceil(times - 1e-9) - 1)
 

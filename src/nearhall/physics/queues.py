@@ -33,8 +33,8 @@ def mean_wait_s(
     Endless (inf) where the servers cannot keep up.
     """
     offered = arrivals_per_s * service_s
-    spare = servers / service_s - arrivals_per_s
-    waits = erlang_c(servers=servers, offered=offered) / where(spare > 0.0, spare, 1.0)
+    spare = servers - offered
+    waits = erlang_c(servers=servers, offered=offered) * service_s / where(spare > 0.0, spare, 1.0)
     spread = (arrival_cv * arrival_cv + service_cv * service_cv) / 2.0
     return where(spare > 0.0, waits * spread, float("inf"))
 
