@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bokeh.core.properties import value as constant
 from bokeh.document import Document
 from bokeh.models import ColumnDataSource, FactorRange, HoverTool, Model, Span
 from bokeh.plotting import figure
@@ -114,6 +115,12 @@ def bars(
     )
     toned(drawn.glyph, fill=tone)
     return drawn
+
+
+def text(made: Any, x: float, y: float, words: str, *, tone: str = "ink", **settings: Any) -> None:
+    """Words inside a picture."""
+    drawn = made.text([x], [y], text=[words], text_font=constant("sans-serif"), **{"text_font_size": "12px"} | settings)
+    toned(drawn.glyph, text=tone)
 
 
 def nought(made: Any) -> None:

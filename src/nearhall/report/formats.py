@@ -72,6 +72,55 @@ def usd(value: float) -> str:
     return f"${value:,.2f}" if abs(value) >= 1 else f"${significant(value, 2)}"
 
 
+def money(value: float) -> str:
+    """US dollars, whole or in three digits, with a minus sign where money is lost."""
+    sign, dollars = "\u2212" if value < 0 else "", abs(value)
+    for limit, unit in ((1e9, " bn"), (1e6, " M"), (1e3, " k")):
+        if dollars >= max(limit * 0.9995, 9_999.5):
+            return f"{sign}${significant(dollars / limit)}{unit}"
+    return f"{sign}${dollars:,.0f}" if dollars >= 10 or dollars == 0 else f"{sign}${significant(dollars, 2)}"
+
+
+def chance(probability: float) -> str:
+    """A probability in whole percent; near certainty it says how near."""
+    return f"{probability * 100:.0f} %" if 0.01 <= probability <= 0.99 else percent(probability)
+
+
+def full_stop(sentence: str) -> str:
+    """A sentence with an end."""
+    return sentence if not sentence or sentence.endswith((".", "!", "?", ":")) else f"{sentence}."
+
+
+def years(value: float) -> str:
+    """A number of years."""
+    return f"{value:,.1f} years"
+
+
+def minutes(value: float) -> str:
+    """A number of minutes."""
+    return f"{significant(value, 2)} min"
+
+
+def amperes(value: float) -> str:
+    """A current."""
+    return f"{value:,.1f} A"
+
+
+def volt_amperes(value: float) -> str:
+    """Apparent power, which is what breakers and UPS carry."""
+    return watts(value).replace("W", "VA")
+
+
+def kilowatts(value: float) -> str:
+    """Power given in kW."""
+    return watts(value * 1000)
+
+
+def gib(value: float) -> str:
+    """Memory in GiB."""
+    return f"{significant(value, 2 if abs(value) < 10 else 3)} GiB"
+
+
 def celsius(value: float) -> str:
     """Temperature."""
     return f"{value:.1f} °C"

@@ -1,0 +1,249 @@
+"""`plan-result.json` in, `report.html` out: the first screen for the person who signs the purchase, then pictures and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from textwrap import wrap
+from typing import Any
+
+from nearhall.report import plan_cabinet as cabinet
+from nearhall.report import plan_figures as draw
+from nearhall.report import plan_money_figures as draw_money
+from nearhall.report import plan_tables as tables
+from nearhall.report.evidence_marks import MARKS
+from nearhall.report.formats import NO_VALUE, full_stop, kilowatts, money, percent
+from nearhall.report.pages import render
+from nearhall.report.plan_map import placement_map
+from nearhall.report.plan_reader import ResultReader
+from nearhall.report.summary import LINES_MAX, WIDTH
+
+SITES_DRAWN_MAX = 12
+"""Kinds of sites with pictures of their own; a browser takes about a second for this many, and no reader asks for more."""
+CURVES_DRAWN_MAX = 12
+REVIEW_HEAD = "For review by a licensed engineer:"
+"""Stands over everything electrical, whatever the document says."""
+REVIEW = f"{REVIEW_HEAD} this sizes and compares; it does not replace the design of an installation."
+NOT_MEASURED = "no site of yours was measured yet: it may guide what to pilot, not what to buy for a whole fleet"
+STATES: dict[str, tuple[str, str]] = {
+    "build": ("Build", "good"),
+    "pilot": ("Pilot first", "warn"),
+    "hub": ("Stay with the hub", "warn"),
+    "infeasible": ("Not as planned", "bad"),
+}
+BORDER = {"solid": "solid", "dashed": "dashed", "dotted": "dotted", "dotdash": "dashed", "dashdot": "dashed"}
+"""How a line's dash is told in a key, whose borders know fewer."""
+PLACEMENTS_SHOWN = 14
+"""In the terminal's summary; the report has them all."""
+
+
+def render_plan(result: Mapping[str, Any]) -> str:
+    """The report as one HTML page that stands alone. Parts that the document does not hold are named as missing."""
+    reader = ResultReader(result)
+    placed = tables.placements(reader)
+    ledger = tables.ledger(reader)
+    pictures, curves, sites = _pictures(reader)
+    return render(
+        "plan.html.j2",
+        pictures=pictures,
+        name=reader.text("/plan/name") or "a plan without a name",
+        software=reader.text("/software") or "nearhall",
+        seed=_seed(reader),
+        stamp=reader.text("/stamp") or "PLANNED",
+        stamp_words="" if reader.text("/stamp") == "MEASURED" else NOT_MEASURED,
+        verdict=reader.sentence("/verdict/sentence"),
+        state=STATES.get(reader.text("/verdict/state")),
+        reasons=reader.sentences("/verdict/reasons"),
+        warnings=reader.sentences("/verdict/warnings"),
+        horizon=reader.figure("/plan/horizon_years", lambda n: f"{n:g} years"),
+        discount=reader.figure("/plan/discount_rate", percent),
+        samples=reader.figure("/plan/samples", lambda n: f"{n:,.0f}"),
+        planned=reader.figure("/plan/sites_planned", lambda n: f"{n:,.0f} site{'' if n == 1 else 's'}"),
+        counts=tables.evidence_counts(reader),
+        money=tables.money_first(reader),
+        placed=placed,
+        in_time=tables.in_time(placed),
+        steps=tables.next_steps(reader),
+        site_money=tables.money_by_site(reader),
+        rollout=tables.rollout(reader),
+        curves=curves,
+        latency_rows=tables.latencies(reader),
+        thousand_rows=tables.per_thousand(reader),
+        memory_rows=tables.memory(reader),
+        memory_parts=[(part, tone) for part, (tone, _) in draw.MEMORY_PARTS.items()],
+        placement=_placement(reader),
+        placed_on_map=pictures["map"] is not None,
+        sites=sites,
+        pue_rows=cabinet.pue_by_month(reader),
+        months=cabinet.MONTHS,
+        common_parts=[(words, tone, BORDER[dash]) for words, tone, dash in draw.common_parts(reader)],
+        restart_words=reader.sentence("/fleet/restart/words"),
+        restart_peak=reader.figure("/fleet/restart/normal_peak_kw", kilowatts),
+        feeders=_feeders(reader),
+        bill=tables.bill(reader),
+        ledger=ledger[: tables.LEDGER_SHOWN],
+        ledger_rest=ledger[tables.LEDGER_SHOWN :],
+        defaults=sum(entry["is_default"] for entry in ledger),
+        review=full_stop((reader.text("/review") or REVIEW).removeprefix(REVIEW_HEAD)),
+        review_head=REVIEW_HEAD,
+    )
+
+
+def _pictures(reader: ResultReader) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
+    """By the id of the element that holds it, None where there is nothing to draw; and what stands beside curves and sites."""
+    curves = _curves(reader)
+    sites = _sites(reader)
+    pictures: dict[str, Any] = {
+        "npv": draw_money.npv_histogram(reader),
+        "tornado": draw_money.tornado(reader),
+        "cash": draw_money.cash_by_year(reader),
+        "memory": draw.memory_bars(reader),
+        "map": placement_map(reader),
+        "coincidence": draw.coincidence(reader),
+        "restart": draw.restart(reader),
+    }
+    pictures |= {curve["picture"]: curve.pop("drawn") for curve in curves}
+    pictures |= {site["picture"]: site.pop("drawn") for site in sites if site["picture"]}
+    for index, (pointer, _) in enumerate(reader.items("/fleet/feeders")[:SITES_DRAWN_MAX]):
+        pictures[f"feeder_{index}"] = draw.feeder_day(reader, pointer)
+    return pictures, curves, sites
+
+
+def _curves(reader: ResultReader) -> list[dict[str, Any]]:
+    """One for each workload and site whose times are told, as many as are drawn."""
+    found: list[dict[str, Any]] = []
+    for place, workload in reader.items("/workloads"):
+        by_site: dict[str, list[str]] = {}
+        for pointer, entry in reader.items(f"{place}/latency"):
+            by_site.setdefault(str(entry.get("site", "?")), []).append(pointer)
+        for site, entries in by_site.items():
+            said = reader.number(f"{entries[0]}/limit_ms")
+            limit = said if said is not None else reader.number(f"{place}/slo/limit_ms")
+            drawn = draw.latency_curves(reader, entries, limit_ms=limit)
+            if drawn is not None and len(found) < CURVES_DRAWN_MAX:
+                found.append(
+                    {
+                        "picture": f"curve_{len(found)}",
+                        "drawn": drawn,
+                        "workload": str(workload.get("id", "?")),
+                        "site": site,
+                        "letter": MARKS[reader.evidence.find(entries[0])[0]].letter,
+                        "limit": reader.figure(f"{entries[0]}/limit_ms", lambda v: f"{v:g} ms"),
+                        "first_token": reader.text(f"{place}/slo/of") == "ttft",
+                        "at": [(reader.text(f"{p}/at") or "?", reader.at(f"{p}/is_hub") is True) for p in entries],
+                    }
+                )
+    return found
+
+
+def _sites(reader: ResultReader) -> list[dict[str, Any]]:
+    sites: list[dict[str, Any]] = []
+    for index, (pointer, site) in enumerate(reader.items("/sites")):
+        drawn = draw.power_steps(reader, pointer) if index < SITES_DRAWN_MAX else None
+        hardware = [
+            f"{item.get('count', '?')} × {item.get('name') or item.get('id') or '?'}"  # noqa: RUF001  a multiplication
+            for _, item in reader.items(f"{pointer}/hardware")
+        ]
+        sites.append(
+            {
+                "id": str(site.get("id", "?")),
+                "count": reader.figure(f"{pointer}/count", lambda n: f"{n:,.0f} site{'' if n == 1 else 's'} like it"),
+                "class": str(site.get("class") or "class not said"),
+                "jurisdiction": str(site.get("jurisdiction") or ""),
+                "hardware": hardware,
+                "workloads": [str(workload) for workload in tables.elements(site.get("workloads"))],
+                "picture": f"power_{index}" if drawn is not None else None,
+                "drawn": drawn,
+                "sizing": cabinet.sizing(reader, pointer),
+                "inrush": reader.sentence(f"{pointer}/inrush/words"),
+                "checks": cabinet.checks(reader, pointer),
+            }
+        )
+    return sites
+
+
+def _placement(reader: ResultReader) -> dict[str, Any]:
+    return {
+        "status": reader.text("/placement/status") or "not said",
+        "words": reader.sentence("/placement/words"),
+        "rows": [
+            ("cost a year", reader.figure("/placement/objective_usd_per_year", money)),
+            ("cannot be below", reader.figure("/placement/bound", money)),
+            ("gap between both", reader.figure("/placement/gap", percent)),
+        ],
+        "links": [
+            {
+                "from": str(link.get("from", "?")),
+                "to": str(link.get("to", "?")),
+                "workloads": ", ".join(map(str, tables.elements(link.get("workloads")))),
+            }
+            for _, link in reader.items("/placement/links")
+        ],
+        "points": [
+            {
+                "id": str(point.get("id", "?")),
+                "kind": str(point.get("kind") or "?"),
+                "count": reader.figure(f"{pointer}/count", lambda n: f"{n:,.0f}"),
+                "open": point.get("open") is not False,
+            }
+            for pointer, point in reader.items("/placement/points")
+        ],
+    }
+
+
+def _feeders(reader: ResultReader) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": str(feeder.get("id", "?")),
+            "picture": f"feeder_{index}" if index < SITES_DRAWN_MAX else "",
+            "headroom": reader.figure(f"{pointer}/headroom_kva", lambda v: f"{v:,.0f} kVA"),
+            "over": reader.figure(f"{pointer}/over_hours", lambda v: f"{v:,.0f} h"),
+            "words": full_stop(reader.text(f"{pointer}/words")),
+            "shaved": bool(reader.series(f"{pointer}/shaved_kva")),
+        }
+        for index, (pointer, feeder) in enumerate(reader.items("/fleet/feeders"))
+    ]
+
+
+def _seed(reader: ResultReader) -> str:
+    seed = reader.number("/plan/seed")
+    return f"{seed:g}" if seed is not None else NO_VALUE
+
+
+def plan_words(result: Mapping[str, Any]) -> str:
+    """The plan for a terminal: plain text, at most 40 lines, every figure followed by its evidence letter."""
+    reader = ResultReader(result)
+    first = tables.money_first(reader)
+    sentence = reader.sentence("/verdict/sentence").marked
+    lines = _wrapped(f"{reader.text('/stamp') or 'PLANNED'}  {sentence}")
+    lines += [line for reason in reader.sentences("/verdict/reasons") for line in _wrapped(reason.marked)]
+    lines += [line for warning in reader.sentences("/verdict/warnings") for line in _wrapped(f"! {warning.marked}", 2)]
+    low, middle, high = (figure.marked for _, figure in first["rows"][:3])
+    spent, back = (figure.marked for _, figure in first["rows"][3:])
+    lines += ["", *_wrapped(f"Pays:     in {first['chance'].marked} of cases; P10 {low}, P50 {middle}, P90 {high}", 10)]
+    lines += _wrapped(f"Money:    {spent} to be spent first, paid back after {back}", 10)
+    lines += ["", *_where(tables.placements(reader)), "", "Worth measuring next:"]
+    steps = tables.next_steps(reader)[:3]
+    lines += [line for n, step in enumerate(steps, 1) for line in _wrapped(f" {n}. {step['what']} ({step['days'].marked})", 4)]
+    lines += [] if steps else [" nothing is ranked"]
+    told = [f"{row['figure'].text} {row['kind'].value}" for row in tables.evidence_counts(reader)]
+    lines += ["", *_wrapped(f"Rests on: {', '.join(told) if told else 'numbers that nobody has counted'}", 10)]
+    closing = [*_wrapped(reader.text("/review") or REVIEW), "M measured  S simulated  V vendor  N norm  A assumed"]
+    return "\n".join([*lines[: LINES_MAX - len(closing)], *closing])
+
+
+def _wrapped(text: str, indent: int = 0) -> list[str]:
+    return wrap(text, WIDTH, subsequent_indent=" " * indent, break_on_hyphens=False)
+
+
+def _where(placed: list[tables.Placed]) -> list[str]:
+    if not placed:
+        return ["No workload is placed."]
+    names = [f"{row.workload} {row.site}"[:26] for row in placed]
+    width = max(map(len, names))
+    lines = [f"{'workload, site':<{width}}  {'goes to':<14} {'kept':>11}  because"]
+    for name, row in list(zip(names, placed, strict=True))[:PLACEMENTS_SHOWN]:
+        why = "" if row.why.missing else row.why.text
+        lines.append(f"{name:<{width}}  {(row.at or row.badge)[:14]:<14} {row.sure.marked:>11}  {why}"[:WIDTH].rstrip())
+    if len(placed) > PLACEMENTS_SHOWN:
+        lines.append(f"and {len(placed) - PLACEMENTS_SHOWN} more in the report")
+    return lines

@@ -1,0 +1,126 @@
+"""The pictures of a plan's money: how the return may come out, what moves it, and cash over the years."""
+
+from __future__ import annotations
+
+from math import isnan
+from typing import Any
+
+from bokeh.models import ColumnDataSource, FixedTicker, NumeralTickFormatter, Range1d, Span
+
+from nearhall.report.evidence_marks import MARKS
+from nearhall.report.figures import bare, bars, hover, nought, text, toned
+from nearhall.report.plan_figures import row_heights, worded_rows
+from nearhall.report.plan_reader import ResultReader
+
+BARS_MAX = 10
+"""More inputs than these move the return too little to be seen."""
+MONEY_TICKS = "$0[.]0a"
+"""$250k, $1.5m."""
+
+
+def npv_histogram(reader: ResultReader) -> Any:
+    """How often the return comes out where: what pays is solid, what loses is striped; lines at P10, P50 and P90."""
+    edges = reader.series("/money/npv_histogram/edges")
+    shares = reader.series("/money/npv_histogram/share")
+    if len(shares) < 2 or len(edges) != len(shares) + 1 or any(isnan(v) for v in (*edges, *shares)):
+        return None
+    made = bare(250, x_axis_label="return over the horizon, in today's dollars", y_axis_label="% of cases")
+    drawn: list[Any] = []
+    for pays, tone, hatch in ((True, "local", "blank"), (False, "refused", "right_diagonal_line")):
+        rows = _bars_on_one_side(edges, shares, pays=pays)
+        quads = made.quad(
+            left="left",
+            right="right",
+            bottom=0,
+            top="share",
+            source=ColumnDataSource(rows),
+            line_width=0.6,
+            hatch_pattern=hatch,
+            hatch_alpha=0.75,
+            hatch_scale=8,
+        )
+        drawn.append(toned(quads.glyph, fill=tone, line="card") and quads)
+    top = 100 * max(shares)
+    for name, dash in (("p10", "dashed"), ("p50", "solid"), ("p90", "dashed")):
+        value = reader.number(f"/money/npv/{name}")
+        if value is not None:
+            made.add_layout(toned(Span(location=value, dimension="height", line_width=2, line_dash=dash), line="ink"))
+            text(made, value, top * 1.16, name.upper(), x_offset=4)
+    nought(made)
+    made.y_range = Range1d(0, top * 1.3)
+    _in_dollars(made.xaxis)
+    hover(made, drawn, [("from", "@left{$0,0}"), ("to", "@right{$0,0}"), ("cases", "@share{0.0} %")])
+    return made
+
+
+def _bars_on_one_side(edges: list[float], shares: list[float], *, pays: bool) -> dict[str, list[float]]:
+    """The bars above zero, or below; the one that zero falls into is cut there, in proportion."""
+    rows: dict[str, list[float]] = {"left": [], "right": [], "share": []}
+    for left, right, share in zip(edges, edges[1:], shares, strict=False):
+        start, end = (max(left, 0.0), max(right, 0.0)) if pays else (min(left, 0.0), min(right, 0.0))
+        if end > start:
+            rows["left"].append(start)
+            rows["right"].append(end)
+            rows["share"].append(100 * share)
+    return rows
+
+
+def _in_dollars(axis: Any) -> None:
+    axis.formatter = NumeralTickFormatter(format=MONEY_TICKS)
+    axis.ticker.desired_num_ticks = 5
+
+
+def tornado(reader: ResultReader) -> Any:
+    """How far each input moves the return: solid where the input is high (P90), striped where it is low (P10)."""
+    found = [
+        (pointer, bar, low, high)
+        for pointer, bar in reader.items("/money/tornado")
+        for low, high in [(reader.number(f"{pointer}/low"), reader.number(f"{pointer}/high"))]
+        if low is not None and high is not None
+    ]
+    if not found:
+        return None
+    found = sorted(found, key=lambda row: -abs(row[3] - row[2]))[:BARS_MAX]
+    said = reader.number("/money/npv/p50")
+    middle = said if said is not None else sum(low + high for _, _, low, high in found) / (2 * len(found))
+    labels = [f"{bar.get('words') or bar.get('name') or '?'}" for _, bar, _, _ in found]
+    made = worded_rows(labels, x_label="middle return (P50) in today's dollars")
+    ys = row_heights(len(found))
+    for column, tone, hatch, told in (
+        (2, "hub", "right_diagonal_line", "input low (P10)"),
+        (3, "local", "blank", "input high (P90)"),
+    ):
+        ends = [float(row[column]) for row in found]
+        data: dict[str, list[Any]] = {"y": ys, "left": [min(e, middle) for e in ends], "right": [max(e, middle) for e in ends]}
+        data["end"], data["input"] = ends, [str(row[1].get("words") or row[1].get("name")) for row in found]
+        drawn = bars(made, ColumnDataSource(data), "y", "left", "right", tone=tone, hatch=hatch, height=0.34)
+        hover(made, [drawn], [("", "@input"), (told, "@end{$0,0}")])
+    toned(made.segment([middle], [-0.5], [middle], [len(found) - 0.5], line_width=1.5, line_dash="dotted").glyph, line="ink")
+    extent = [v for _, _, low, high in found for v in (low, high)] + [middle]
+    room = 0.06 * (max(extent) - min(extent) or abs(middle) or 1.0)
+    made.x_range = Range1d(min(extent) - room, max(extent) + room)
+    if min(extent) < 0 < max(extent):
+        nought(made)
+    _in_dollars(made.xaxis)
+    return made
+
+
+def cash_by_year(reader: ResultReader) -> Any:
+    """Money in less money out up to each year: the middle case as a line, 8 of 10 cases within the band."""
+    columns = {name: reader.series(f"/money/cash_by_year/{name}") for name in ("p10", "p50", "p90")}
+    n = len(columns["p50"])
+    if n < 2 or any(len(column) != n for column in columns.values()):
+        return None
+    kind, _ = reader.evidence.find("/money/cash_by_year")
+    made = bare(250, x_axis_label=f"year [{MARKS[kind].letter}]", y_axis_label="dollars up to then")
+    source = ColumnDataSource({"year": list(range(n)), **columns})
+    toned(made.varea("year", "p10", "p90", source=source, fill_alpha=0.25).glyph, fill="local")
+    toned(made.line("year", "p50", source=source, line_width=2.5, line_dash=MARKS[kind].line_dash).glyph, line="local")
+    dots = made.scatter("year", "p50", source=source, size=8, line_color=None)
+    toned(dots.glyph, fill="local")
+    made.xaxis.ticker = FixedTicker(ticks=list(range(n)) if n <= 11 else list(range(0, n, 5)))
+    made.add_layout(toned(Span(location=0, dimension="width", line_width=1.5), line="soft"))
+    _in_dollars(made.yaxis)
+    tips = [("end of year", "@year"), ("P50", "@p50{$0,0}"), ("P10 to P90", "@p10{$0,0} to @p90{$0,0}")]
+    hover(made, [dots], tips, mode="vline")
+    return made

@@ -1,0 +1,84 @@
+"""Reads `plan-result.json` and `decision.json`: figures with their spread and their evidence, and words with theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
+from typing import Any
+
+from nearhall.report.evidence_marks import Figure
+from nearhall.report.formats import NO_VALUE
+from nearhall.report.pilot_reader import PilotReader, elements, members
+
+Form = Callable[[float], str]
+QUANTILE_WORDS = {"p10": "P10", "p50": "P50", "p90": "P90", "p99": "P99", "value": "value", "mean": "mean"}
+
+
+class ResultReader(PilotReader):
+    """A document of quantities. A part that is missing, null or no number is a dash with a reason, never a failure."""
+
+    def __init__(self, document: Mapping[str, Any], name: str = "plan-result.json") -> None:
+        super().__init__(document)
+        self.name = name
+
+    def number(self, pointer: str) -> float | None:
+        """The number at a pointer; None when there is none, or none that is finite."""
+        value = super().number(pointer)
+        return value if value is not None and isfinite(value) else None
+
+    def figure(self, pointer: str, form: Form, *, missing: str = "") -> Figure:
+        """The figure at a pointer, formatted, with its evidence."""
+        return super().figure(pointer, form, missing=missing or self.missing(pointer))
+
+    def missing(self, what: str) -> str:
+        """Why there is a dash."""
+        return f"{self.name} does not hold {what}"
+
+    def middle(self, pointer: str) -> float | None:
+        """The median of an uncertain number, or the number itself where nothing is said of its spread."""
+        whole = self.number(pointer)
+        return whole if whole is not None else self.number(f"{pointer}/p50")
+
+    def median(self, pointer: str, form: Form) -> Figure:
+        """The median as a figure."""
+        value = self.middle(pointer)
+        return self.texts(pointer, form(value)) if value is not None else Figure(text=NO_VALUE, missing=self.missing(pointer))
+
+    def between(self, pointer: str, form: Form, *, ends: Sequence[str] = ("p10", "p90")) -> Figure:
+        """From one quantile to another."""
+        low, high = (self.number(f"{pointer}/{end}") for end in ends)
+        if low is None or high is None:
+            return Figure(text=NO_VALUE, missing=self.missing(f"{pointer} at {' and '.join(ends)}"))
+        return self.texts(pointer, f"{form(low)} to {form(high)}")
+
+    def text(self, pointer: str) -> str:
+        """The words at a pointer; nothing where there are none."""
+        value = self.at(pointer)
+        return value if isinstance(value, str) else ""
+
+    def sentence(self, pointer: str) -> Figure:
+        """The words at a pointer with the evidence of what they say."""
+        said = self.text(pointer)
+        return self.texts(pointer, said) if said else Figure(text=NO_VALUE, missing=self.missing(pointer))
+
+    def sentences(self, pointer: str) -> list[Figure]:
+        """Each of a list of words."""
+        return [
+            self.texts(f"{pointer}/{index}", said)
+            for index, said in enumerate(elements(self.at(pointer)))
+            if isinstance(said, str) and said
+        ]
+
+    def series(self, pointer: str) -> list[float]:
+        """The numbers of a list; NaN, which is not drawn, for what is none."""
+        return [_number(value) for value in elements(self.at(pointer))]
+
+    def mapping(self, pointer: str) -> Mapping[str, Any]:
+        """The object at a pointer; an empty one where there is none."""
+        return members(self.at(pointer))
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value):
+        return float(value)
+    return float("nan")

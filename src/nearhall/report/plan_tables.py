@@ -1,0 +1,388 @@
+"""The rows of a plan report's tables: what is decided, what it costs, how a cabinet is built, what was assumed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nearhall.core.evidence import Kind
+from nearhall.report.evidence_marks import Figure, joined, kind_named
+from nearhall.report.formats import (
+    NO_VALUE,
+    chance,
+    count,
+    gib,
+    money,
+    ms,
+    percent,
+    plain,
+    significant,
+    years,
+)
+from nearhall.report.formats import energy as energy_text
+from nearhall.report.pilot_reader import elements
+from nearhall.report.plan_reader import ResultReader
+
+KINDS = (Kind.MEASURED, Kind.SIMULATED, Kind.VENDOR, Kind.STANDARD, Kind.ASSUMED)
+PLACE_WORDS: dict[str, tuple[str, str]] = {
+    "edge": ("at the site", "good"),
+    "hub": ("at the hub", "warn"),
+    "either": ("either will do", "warn"),
+    "infeasible": ("nowhere", "bad"),
+}
+LEDGER_SHOWN = 15
+"""The rest moves the verdict too little to be read at once; it is folded."""
+COST_WORDS: dict[str, str] = {
+    "energy": "energy",
+    "demand": "demand charge",
+    "operations": "visits, spares, upkeep",
+    "hardware": "hardware, as a yearly share",
+    "uplink": "uplink",
+    "requests": "the hub's servers",
+    "egress": "bytes leaving the cloud",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """One workload at one kind of site, and where it goes."""
+
+    workload: str
+    model: str
+    site: str
+    sites: Figure
+    badge: str
+    tone: str
+    at: str
+    limit: Figure
+    in_time: Figure
+    """Share of its answers within the limit, in the middle case."""
+    sure: Figure
+    """Chance that its limit is kept, over everything that is not known."""
+    why: Figure
+    chance: float | None
+    alternatives: tuple[Mapping[str, Any], ...]
+
+
+def evidence_counts(reader: ResultReader) -> list[dict[str, Any]]:
+    """How many of the numbers the plan rests on are of which kind."""
+    numbers = reader.counts("/counts")
+    return [
+        {"kind": kind, "n": numbers[kind.value], "figure": reader.figure(f"/counts/{kind.value}", count)}
+        for kind in KINDS
+        if kind.value in numbers
+    ]
+
+
+def money_first(reader: ResultReader) -> dict[str, Any]:
+    """What the signer asks first: is it likely to pay, how much, and what is to be spent."""
+    base = "/verdict/npv" if reader.mapping("/verdict/npv") else "/money/npv"
+    likely = "/verdict/p_npv_positive" if reader.number("/verdict/p_npv_positive") is not None else "/money/p_npv_positive"
+    return {
+        "chance": reader.figure(likely, chance),
+        "rows": [
+            ("bad case (P10)", reader.figure(f"{base}/p10", money)),
+            ("middle (P50)", reader.figure(f"{base}/p50", money)),
+            ("good case (P90)", reader.figure(f"{base}/p90", money)),
+            ("to be spent first", capex(reader)),
+            ("paid back after", _payback(reader)),
+        ],
+    }
+
+
+def capex(reader: ResultReader) -> Figure:
+    """What all sites cost to build: as the document says, else the sum of the medians."""
+    if reader.middle("/money/capex") is not None:
+        return reader.median("/money/capex", money)
+    parts: list[tuple[float, Figure]] = []
+    for pointer, _ in reader.items("/money/by_site"):
+        each, number = reader.middle(f"{pointer}/capex"), reader.number(f"{pointer}/count")
+        if each is not None:
+            parts.append((each * (1 if number is None else number), reader.median(f"{pointer}/capex", money)))
+    if not parts:
+        return Figure(text=NO_VALUE, missing=reader.missing("what it costs to build"))
+    return joined(money(sum(value for value, _ in parts)), [figure for _, figure in parts])
+
+
+def _payback(reader: ResultReader) -> Figure:
+    if reader.middle("/money/payback_years") is not None:
+        return reader.median("/money/payback_years", years)
+    return Figure(text="not within the horizon", missing="in the middle case the money does not come back")
+
+
+def placements(reader: ResultReader) -> list[Placed]:
+    """Every workload at every kind of site."""
+    rows: list[Placed] = []
+    for pointer, workload in reader.items("/workloads"):
+        limit = _limit(reader, pointer)
+        for place, placed in reader.items(f"{pointer}/placed"):
+            badge, tone = PLACE_WORDS.get(str(placed.get("verdict")), ("not said", "warn"))
+            rows.append(
+                Placed(
+                    workload=str(workload.get("id", "?")),
+                    model=str(workload.get("model") or ""),
+                    site=str(placed.get("site", "?")),
+                    sites=reader.figure(f"{place}/count", lambda n: f"{n:,.0f} sites" if n != 1 else "1 site"),
+                    badge=badge,
+                    tone=tone,
+                    at=str(placed.get("at") or ""),
+                    limit=limit,
+                    in_time=share_in_time(reader, pointer, str(placed.get("site")), str(placed.get("at"))),
+                    sure=reader.figure(f"{place}/p_slo", chance),
+                    why=reader.sentence(f"{place}/why"),
+                    chance=reader.number(f"{place}/p_slo"),
+                    alternatives=tuple(_alternatives(reader, place)),
+                )
+            )
+    return rows
+
+
+def _limit(reader: ResultReader, workload: str) -> Figure:
+    first_token = reader.text(f"{workload}/slo/of") == "ttft"
+    return reader.figure(f"{workload}/slo/limit_ms", lambda v: f"{ms(v)} to the first token" if first_token else ms(v))
+
+
+def share_in_time(reader: ResultReader, workload: str, site: str, at: str) -> Figure:
+    """The share of answers within the limit, read from the curve of that site and place."""
+    for pointer, entry in reader.items(f"{workload}/latency"):
+        if str(entry.get("site")) != site or str(entry.get("at")) != at:
+            continue
+        limit = reader.number(f"{pointer}/limit_ms") or reader.number(f"{workload}/slo/limit_ms")
+        times, shares = (reader.series(f"{pointer}/cdf/{name}") for name in ("ms", "share"))
+        if limit is not None and times and len(times) == len(shares):
+            return reader.texts(f"{pointer}/cdf", percent(_at(times, shares, limit)))
+    return Figure(text=NO_VALUE, missing=reader.missing("a distribution of these answers' times"))
+
+
+def _at(times: Sequence[float], shares: Sequence[float], limit: float) -> float:
+    """The curve at `limit`, straight between its points."""
+    before, below = 0.0, 0.0
+    for time, share in zip(times, shares, strict=True):
+        if time >= limit:
+            part = (limit - before) / (time - before) if time > before else 1.0
+            return below + part * (share - below)
+        before, below = time, share
+    return below
+
+
+def _alternatives(reader: ResultReader, place: str) -> list[Mapping[str, Any]]:
+    return [
+        {
+            "at": str(option.get("at", "?")),
+            "hub": option.get("is_hub") is True,
+            "p99": reader.median(f"{pointer}/p99_ms", ms),
+            "p99_between": reader.between(f"{pointer}/p99_ms", ms, ends=("p50", "p90")),
+            "sure": reader.figure(f"{pointer}/p_slo", chance),
+            "usd": reader.median(f"{pointer}/usd_per_year", money),
+            "against": [str(reason) for reason in elements(option.get("against"))],
+            "allowed": option.get("allowed") is not False,
+        }
+        for pointer, option in reader.items(f"{place}/alternatives")
+    ]
+
+
+def in_time(rows: Sequence[Placed]) -> dict[str, Any]:
+    """The least sure workload of those that are placed, and each placed workload's share of answers in time."""
+    placed = [row for row in rows if row.badge != PLACE_WORDS["infeasible"][0]]
+    least = min((row for row in placed if row.chance is not None), key=lambda row: row.chance or 0.0, default=None)
+    return {
+        "least": least,
+        "rows": [(f"{row.workload}, {row.site}", row.in_time) for row in placed],
+        "homeless": [f"{row.workload} at {row.site}" for row in rows if row not in placed],
+    }
+
+
+def latencies(reader: ResultReader) -> list[dict[str, Any]]:
+    """Each workload's time at its own site and at the hub, by part."""
+    return [
+        {
+            "workload": str(workload.get("id", "?")),
+            "site": str(entry.get("site", "?")),
+            "at": str(entry.get("at", "?")),
+            "figures": [
+                *(reader.figure(f"{pointer}/{part}_ms", ms) for part in ("network", "queue", "service")),
+                reader.median(f"{pointer}/p99_ms", ms),
+                reader.figure(f"{pointer}/p99_ms/p90", ms),
+                _limit(reader, place),
+            ],
+        }
+        for place, workload in reader.items("/workloads")
+        for pointer, entry in reader.items(f"{place}/latency")
+    ]
+
+
+def per_thousand(reader: ResultReader) -> list[dict[str, Any]]:
+    """Energy and cost of a thousand answers, here and at the hub."""
+    return [
+        {
+            "workload": str(workload.get("id", "?")),
+            "figures": [
+                reader.median(f"{pointer}/per_thousand/{place}/{what}", form)
+                for what, form in (("energy_kwh", energy_text), ("usd", lambda v: f"${significant(v, 2)}"))
+                for place in ("local", "hub")
+            ],
+        }
+        for pointer, workload in reader.items("/workloads")
+        if workload.get("per_thousand")
+    ]
+
+
+def memory(reader: ResultReader) -> list[dict[str, Any]]:
+    """What was looked at for each model and server."""
+    return [
+        {
+            "workload": str(row.get("workload", "?")),
+            "hardware": str(row.get("hardware", "?")),
+            "bits": reader.figure(f"{pointer}/bits", lambda n: f"{n:.0f} bits"),
+            "quality": reader.figure(f"{pointer}/quality", percent),
+            "p95": reader.figure(f"{pointer}/p95_gib", gib),
+            "usable": reader.figure(f"{pointer}/usable_gib", gib),
+            "fits": row.get("fits") is True,
+            "known": isinstance(row.get("fits"), bool),
+            "words": reader.text(f"{pointer}/words"),
+            "smaller": [reader.sentence(f"{below}/words") for below, _ in reader.items(f"{pointer}/smaller")],
+        }
+        for pointer, row in reader.items("/memory")
+    ]
+
+
+def money_by_site(reader: ResultReader) -> list[dict[str, Any]]:
+    """One site of each kind: what it costs to build and whether it pays."""
+    return [
+        {
+            "site": str(row.get("site", "?")),
+            "figures": [
+                reader.figure(f"{pointer}/count", count),
+                reader.median(f"{pointer}/capex", money),
+                reader.median(f"{pointer}/npv", money),
+                reader.between(f"{pointer}/npv", money),
+                reader.figure(f"{pointer}/p_npv_positive", chance),
+            ],
+            "yearly": {place: _costs(reader, f"{pointer}/yearly/{place}") for place in ("site", "hub")},
+        }
+        for pointer, row in reader.items("/money/by_site")
+    ]
+
+
+def _costs(reader: ResultReader, pointer: str) -> list[tuple[str, Figure]]:
+    """Each yearly cost and, last, their sum."""
+    values = [(name, reader.middle(f"{pointer}/{name}")) for name in reader.mapping(pointer)]
+    found = [
+        (COST_WORDS.get(name, plain(name)), value, reader.median(f"{pointer}/{name}", money))
+        for name, value in values
+        if value is not None
+    ]
+    if not found:
+        return []
+    total = joined(money(sum(value for _, value, _ in found)), [figure for _, _, figure in found])
+    return [*((name, figure) for name, _, figure in found), ("together", total)]
+
+
+def rollout(reader: ResultReader) -> list[dict[str, Any]]:
+    """The phases in which sites are built."""
+    return [
+        {
+            "phase": str(row.get("phase", "?")),
+            "words": reader.text(f"{pointer}/words"),
+            "figures": [
+                reader.figure(f"{pointer}/sites", count),
+                reader.figure(f"{pointer}/year", lambda v: f"{v:g}"),
+                reader.median(f"{pointer}/npv", money),
+                reader.between(f"{pointer}/npv", money),
+            ],
+        }
+        for pointer, row in reader.items("/money/rollout")
+    ]
+
+
+def bill(reader: ResultReader) -> list[dict[str, Any]]:
+    """What is to be bought: pieces of one site, of all of them, and at what price."""
+    rows: list[dict[str, Any]] = []
+    for pointer, row in reader.items("/bill_of_materials"):
+        quantity, sites, price = (
+            reader.number(f"{pointer}/quantity"),
+            reader.number(f"{pointer}/count"),
+            reader.middle(f"{pointer}/unit_usd"),
+        )
+        pieces = quantity * sites if quantity is not None and sites is not None else None
+        each = reader.median(f"{pointer}/unit_usd", money)
+        unpriced = Figure(text="ask for a quote", missing="no price is known")
+        rows.append(
+            {
+                "site": str(row.get("site", "?")),
+                "what": str(row.get("what") or row.get("item") or "?"),
+                "each": reader.figure(f"{pointer}/quantity", significant if quantity is not None and quantity % 1 else count),
+                "pieces": reader.texts(f"{pointer}/quantity", count(pieces))
+                if pieces is not None
+                else Figure(text=NO_VALUE, missing="unknown"),
+                "usd": each if price is not None else unpriced,
+                "sum": reader.texts(f"{pointer}/unit_usd", money(price * pieces))
+                if price is not None and pieces is not None
+                else unpriced,
+                "source": str(row.get("source") or ""),
+            }
+        )
+    return rows
+
+
+def ledger(reader: ResultReader) -> list[dict[str, Any]]:
+    """Every number the plan rests on, the one that moves the return most on top; each marked with its own evidence."""
+    rows = sorted(reader.items("/ledger"), key=lambda row: -abs(reader.number(f"{row[0]}/swing_usd") or 0.0))
+    return [_entry(reader, pointer, entry) for pointer, entry in rows]
+
+
+def _entry(reader: ResultReader, pointer: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    said = str(entry.get("source") or "no source is given")
+    source = f"{said}, {entry['date']}" if entry.get("date") else said
+    kind = kind_named(entry.get("kind"))
+    unit = str(entry.get("unit") or "")
+    low, middle, high = (reader.number(f"{pointer}/{quantile}") for quantile in ("p10", "p50", "p90"))
+    name = str(entry.get("name") or "?")
+    between = (
+        f"{_amount(low, unit)} to {_amount(high, unit)}" if low is not None and high is not None and low != high else "exact"
+    )
+    return {
+        "name": name,
+        "words": str(entry.get("words") or plain(name.replace(".", ", "))),
+        "is_default": entry.get("is_default") is True,
+        "value": Figure(text=_amount(middle, unit), kind=kind, source=source)
+        if middle is not None
+        else Figure(text=NO_VALUE, missing=reader.missing("its value")),
+        "between": between,
+        "swing": reader.figure(f"{pointer}/swing_usd", lambda v: money(abs(v))),
+        "share": reader.figure(f"{pointer}/share", percent),
+        "source": source,
+        "kind": kind,
+        "used_by": [str(path) for path in elements(entry.get("used_by"))],
+    }
+
+
+UNITS = {"1": "", "usd": "USD", "per_year": "a year", "C": "°C", "percent": "%"}
+
+
+def _amount(value: float | None, unit: str) -> str:
+    """A number with the unit as the plan writes it: `usd_per_kwh` is `USD per kwh`."""
+    if value is None:
+        return NO_VALUE
+    told = UNITS.get(unit, plain(unit).replace("usd", "USD"))
+    return f"{significant(value)} {told}".strip()
+
+
+def next_steps(reader: ResultReader) -> list[dict[str, Any]]:
+    """What to measure next, worth most first, as the document ranks it."""
+    return [
+        {
+            "what": str(step.get("what") or step.get("words") or "?"),
+            "words": " ".join(
+                str(step.get(key)) for key in ("why", "words") if step.get(key) and step.get(key) != step.get("what")
+            ),
+            "days": reader.figure(f"{pointer}/days", lambda v: f"{v:,.3g} day{'' if v == 1 else 's'}"),
+            "usd_per_day": reader.figure(f"{pointer}/usd_per_day", lambda v: f"{money(v)} a day"),
+        }
+        for pointer, step in reader.items("/next")
+    ]
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
