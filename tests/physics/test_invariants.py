@@ -214,3 +214,22 @@ def test_nothing_gets_smaller_on_its_way_from_the_equipment_to_the_feed(it_w: fl
     assert into >= it_w
     assert 0.0 <= efficiency(in_w=into, out_w=it_w) < 1.0
     assert heat.distribution_loss_w(rating_w=10_000.0, load_w=it_w) > 0.0
+
+
+def test_what_a_room_has_to_get_rid_of():
+    """White paper 25's sum for 5 kW on a UPS of 10 kW: 0.65 kW of it, 0.2 kW of distribution, 10 m2 of light, two people."""
+    losses = {"ups_loss_w": ups_loss_w(rating_w=10_000.0, load_w=5000.0), "distribution_w": 200.0}
+    assert heat.room_heat_w(it_w=5000.0) == 5000.0
+    assert heat.room_heat_w(it_w=5000.0, **losses, floor_m2=10.0, people=2, envelope_w=-65.0) == pytest.approx(6200.0)
+
+
+def test_a_unit_moves_less_on_a_hot_day_and_never_more_than_it_is_rated():
+    assert [heat.cooling_capacity_w(rated_w=5000.0, outdoor_c=c) for c in (10.0, 35.0, 45.0)] == [5000.0, 5000.0, 4600.0]
+    many = heat.cooling_capacity_w(rated_w=5000.0, outdoor_c=np.array([10.0, 45.0]))
+    assert many.tolist() == [5000.0, 4600.0]
+
+
+@pytest.mark.parametrize("ashrae", sorted(heat.ASHRAE))
+def test_what_is_recommended_is_allowed(ashrae: str):
+    (low, high), (coldest, hottest) = heat.RECOMMENDED_C[ashrae], heat.ASHRAE[ashrae]
+    assert coldest <= low < high <= hottest

@@ -26,8 +26,13 @@ ASHRAE: dict[str, tuple[float, float]] = {
     "H1": (5.0, 25.0),
 }
 """Allowable inlet temperature, lowest and highest, degrees C. ASHRAE TC 9.9, 2021 reference card (H1 as commonly quoted)."""
-RECOMMENDED_C = (18.0, 27.0)
-"""Recommended inlet of A1 to A4. Same source."""
+RECOMMENDED_C: dict[str, tuple[float, float]] = {**dict.fromkeys(("A1", "A2", "A3", "A4"), (18.0, 27.0)), "H1": (18.0, 22.0)}
+"""Recommended inlet. Same source (H1 as commonly quoted)."""
+ALTITUDE_MAX_M = 3050.0
+"""The classes end there. Same source."""
+CAPACITY_RATED_AT_C, CAPACITY_PER_K = 35.0, 0.008
+"""Where direct-expansion units are rated (EN 14511, AHRI 210/240), and the share of capacity lost per kelvin beyond. The share is
+assumed; the maker's table tells."""
 ALTITUDE_FREE_M = 900.0
 METRES_PER_K: dict[str, float] = {"A1": 300.0, "A2": 300.0, "A3": 175.0, "A4": 125.0, "H1": 500.0}
 """Above 900 m the highest allowable inlet falls by a kelvin for each so many metres. As commonly quoted."""
@@ -36,6 +41,24 @@ METRES_PER_K: dict[str, float] = {"A1": 300.0, "A2": 300.0, "A3": 175.0, "A4": 1
 def highest_inlet_c(*, ashrae: str, altitude_m: Value) -> Value:
     """The highest allowable inlet of a class at an altitude."""
     return ASHRAE[ashrae][1] - maximum(altitude_m - ALTITUDE_FREE_M, 0.0) / METRES_PER_K[ashrae]
+
+
+def room_heat_w(
+    *,
+    it_w: Value,
+    ups_loss_w: Value = 0.0,
+    distribution_w: Value = 0.0,
+    floor_m2: Value = 0.0,
+    people: Value = 0.0,
+    envelope_w: Value = 0.0,
+) -> Value:
+    """Heat to be moved out: IT, losses, light by floor, people, and what comes through the walls (white paper 25)."""
+    return it_w + ups_loss_w + distribution_w + LIGHT_W_M2 * floor_m2 + PERSON_W * people + envelope_w
+
+
+def cooling_capacity_w(*, rated_w: Value, outdoor_c: Value) -> Value:
+    """What a compressor's unit rated at 35 degrees outside moves at another temperature; never more than it is rated."""
+    return rated_w * (1.0 - CAPACITY_PER_K * maximum(outdoor_c - CAPACITY_RATED_AT_C, 0.0))
 
 
 def distribution_loss_w(*, rating_w: Value, load_w: Value) -> Value:
