@@ -36,21 +36,30 @@ class CatalogueModel(_Strict):
     name: str
     kind: Literal["vision", "speech", "embedding", "llm"]
     params: float = Field(gt=0)
+    active_params: float | None = Field(default=None, gt=0)
+    """Those that one token uses, where experts share the work: all lie in memory, these are computed. None: all."""
     layers: int | None = Field(default=None, gt=0)
     kv_heads: int | None = Field(default=None, gt=0)
     head_dim: int | None = Field(default=None, gt=0)
+    hidden: int | None = Field(default=None, gt=0)
+    """Width of the layers' states."""
     gflop: float | None = Field(default=None, gt=0)
     """Operations of one inference at its usual input, in 10^9; None for language models, where it is 2 x params a token."""
     mlperf: str | None = None
     """What MLPerf calls it in the hardware catalogue's benchmarks."""
     variants: list[Precision] = Field(min_length=1)
+    source_kind: Literal["measured", "vendor", "standard", "assumed"] = "assumed"
+    """Of the weakest figure of its shape and operations; variants have their own."""
     source: str
     date: str
 
     @model_validator(mode="after")
-    def _cache_is_known(self) -> CatalogueModel:
+    def _shape_is_whole(self) -> CatalogueModel:
         if self.kind == "llm" and None in {self.layers, self.kv_heads, self.head_dim}:
             message = f"the language model {self.id} needs layers, kv_heads and head_dim"
+            raise ValueError(message)
+        if self.active_params is not None and self.active_params > self.params:
+            message = f"active_params of {self.id} are more than its params"
             raise ValueError(message)
         return self
 
