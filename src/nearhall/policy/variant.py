@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf, isfinite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,21 +36,35 @@ def choose_variant(candidates: Sequence[Candidate], *, usable_gib: float, qualit
     return Choice(
         chosen=chosen,
         why_not=tuple(
-            (c, _why_not(c, chosen, usable_gib, quality_min)) for c in sorted(candidates, key=_preference) if c is not chosen
+            (c, _why_not(c, chosen or c, usable_gib, quality_min)) for c in sorted(candidates, key=_preference) if c is not chosen
         ),
     )
 
 
 def _preference(candidate: Candidate) -> tuple[float, float, float, str]:
-    joules = float("inf") if candidate.joules is None else candidate.joules
-    return (-candidate.quality, joules, candidate.needed_gib, candidate.id)
+    return (-candidate.quality, _joules(candidate), candidate.needed_gib, candidate.id)
 
 
-def _why_not(candidate: Candidate, chosen: Candidate | None, usable_gib: float, quality_min: float) -> str:
+def _joules(candidate: Candidate) -> float:
+    """What nobody measured is taken for more than anything that somebody did."""
+    return inf if candidate.joules is None else candidate.joules
+
+
+def _why_not(candidate: Candidate, chosen: Candidate, usable_gib: float, quality_min: float) -> str:
     if candidate.needed_gib > usable_gib:
         return f"needs {candidate.needed_gib:.1f} GiB of {usable_gib:.1f} GiB"
     if candidate.quality < quality_min:
         return f"quality {candidate.quality:.3f} < {quality_min:.3f}"
-    if chosen is not None and candidate.quality < chosen.quality:
+    if candidate.quality < chosen.quality:
         return f"fits, and costs {chosen.quality - candidate.quality:.1%} of quality"
-    return "no better, and takes more"
+    return _why_second(candidate, chosen)
+
+
+def _why_second(candidate: Candidate, chosen: Candidate) -> str:
+    """Of equal quality energy decides, then memory, then the name."""
+    if candidate.joules != chosen.joules:
+        more = _joules(candidate) - _joules(chosen)
+        return f"as good, and takes {more:.3g} J a request more" if isfinite(more) else "as good, but its energy was not measured"
+    if candidate.needed_gib > chosen.needed_gib:
+        return f"as good, and takes {candidate.needed_gib - chosen.needed_gib:.1f} GiB more"
+    return f"as good and as large as {chosen.id}"
