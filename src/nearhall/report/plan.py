@@ -10,7 +10,6 @@ from nearhall.report import plan_cabinet as cabinet
 from nearhall.report import plan_figures as draw
 from nearhall.report import plan_money_figures as draw_money
 from nearhall.report import plan_tables as tables
-from nearhall.report.evidence_marks import MARKS
 from nearhall.report.formats import NO_VALUE, full_stop, kilowatts, money, percent
 from nearhall.report.pages import render
 from nearhall.report.plan_map import placement_map
@@ -126,7 +125,7 @@ def _curves(reader: ResultReader) -> list[dict[str, Any]]:
                         "drawn": drawn,
                         "workload": str(workload.get("id", "?")),
                         "site": site,
-                        "letter": MARKS[reader.evidence.find(entries[0])[0]].letter,
+                        "letter": reader.letter(entries[0]),
                         "limit": reader.figure(f"{entries[0]}/limit_ms", lambda v: f"{v:g} ms"),
                         "first_token": reader.text(f"{place}/slo/of") == "ttft",
                         "at": [(reader.text(f"{p}/at") or "?", reader.at(f"{p}/is_hub") is True) for p in entries],

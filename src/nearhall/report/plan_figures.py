@@ -9,7 +9,6 @@ from typing import Any
 from bokeh.core.properties import value as constant
 from bokeh.models import ColumnDataSource, FixedTicker, LabelSet, NumeralTickFormatter, Range1d, Span
 
-from nearhall.report.evidence_marks import MARKS
 from nearhall.report.figures import bare, bars, hover, rows_figure, toned
 from nearhall.report.plan_reader import ResultReader
 
@@ -49,8 +48,7 @@ def power_steps(reader: ResultReader, site: str) -> Any:
     stages = _stages(reader, site)
     if not stages:
         return None
-    kind, _ = reader.evidence.find(f"{site}/waterfall")
-    made = rows_figure([stage.name for stage in stages], x_label=f"W, or VA where it says so [{MARKS[kind].letter}]")
+    made = rows_figure([stage.name for stage in stages], x_label=f"W, or VA where it says so{reader.letter(f'{site}/waterfall')}")
     for stage in stages:
         ends = {"left": [stage.start], "right": [stage.start + stage.median], "high": [stage.start + stage.p99]}
         source = ColumnDataSource({"row": [stage.name], "median": [stage.median], "p99": [stage.p99], **ends})
@@ -150,7 +148,7 @@ def _curve(made: Any, reader: ResultReader, pointer: str, times: list[float], sh
 def worded_rows(labels: list[str], *, x_label: str, row_px: int = 46) -> Any:
     """A figure with a row for each label, the first on top; its words stand above its bar, so that a phone shows them too."""
     n = len(labels)
-    made = bare(n * row_px + 62, y_range=Range1d(-0.5, n - 0.5), x_axis_label=x_label)
+    made = bare(n * row_px + 62, y_range=Range1d(start=-0.5, end=n - 0.5), x_axis_label=x_label)
     made.yaxis.visible = False
     made.ygrid.grid_line_color = None
     made.ygrid.tags = ["bare"]
@@ -175,8 +173,7 @@ def memory_bars(reader: ResultReader) -> Any:
     found = [(p, m) for p, m in reader.items("/memory") if (reader.number(f"{p}/usable_gib") or 0) > 0]
     if not found:
         return None
-    kinds = [MARKS[reader.evidence.find(pointer)[0]].letter for pointer, _ in found]
-    labels = [f"{m.get('workload', '?')} on {m.get('hardware', '?')} [{k}]" for (_, m), k in zip(found, kinds, strict=True)]
+    labels = [f"{m.get('workload', '?')} on {m.get('hardware', '?')}{reader.letter(pointer)}" for pointer, m in found]
     made = worded_rows(labels, x_label="% of the memory that the server can use")
     ys = row_heights(len(found))
     ends = [105.0]
@@ -195,7 +192,7 @@ def memory_bars(reader: ResultReader) -> Any:
             toned(dash.glyph, line="ink")
             edge = max(edge, 100 * p95 / usable)
         ends.append(edge * 1.05)
-    made.x_range = Range1d(0, max(ends))
+    made.x_range = Range1d(start=0, end=max(ends))
     made.add_layout(toned(Span(location=100, dimension="height", line_width=2.5), line="refused"))
     return made
 
@@ -212,7 +209,12 @@ def coincidence(reader: ResultReader) -> Any:
         found.setdefault(common or 0.0, []).append(row)
     if not found:
         return None
-    made = bare(260, x_axis_label="sites (logarithmic)", y_axis_label="% of the sum of their peaks", x_axis_type="log")
+    made = bare(
+        260,
+        x_axis_label=f"sites (logarithmic){reader.letter('/fleet/coincidence')}",
+        y_axis_label="% of the sum of their peaks",
+        x_axis_type="log",
+    )
     numbers = sorted({row[0] for rows in found.values() for row in rows})
     made.xaxis.ticker = FixedTicker(ticks=numbers if len(numbers) <= 7 else [numbers[0], *numbers[2:-1:2], numbers[-1]])
     made.xaxis.major_label_overrides = {int(n): f"{n:,.0f}" for n in numbers}
@@ -231,7 +233,7 @@ def coincidence(reader: ResultReader) -> Any:
             ("P10 to P90", "@low{0} to @high{0} %"),
         ]
         hover(made, [dots], tips)
-    made.y_range = Range1d(0, 105)
+    made.y_range = Range1d(start=0, end=105)
     return made
 
 
@@ -250,7 +252,7 @@ def _alike(common: float) -> str:
 def restart(reader: ResultReader) -> Any:
     """Power of the fleet after an outage, all at once and spread in time, against the normal peak."""
     minutes = reader.series("/fleet/restart/minutes")
-    made = bare(240, x_axis_label="minutes after power is back", y_axis_label="kW")
+    made = bare(240, x_axis_label=f"minutes after power is back{reader.letter('/fleet/restart')}", y_axis_label="kW")
     drawn: list[Any] = []
     for name, (tone, dash, _), label in zip(("kw", "kw_spread"), CURVES, ("all at once", "spread"), strict=False):
         values = reader.series(f"/fleet/restart/{name}")
@@ -277,7 +279,7 @@ def feeder_day(reader: ResultReader, feeder: str) -> Any:
         return None
     existing = _day(reader, f"{feeder}/existing_kva") or [0.0] * 25
     shaved = _day(reader, f"{feeder}/shaved_kva")
-    made = bare(240, x_axis_label="hour of the day", y_axis_label="kVA", x_range=(0, 24))
+    made = bare(240, x_axis_label=f"hour of the day{reader.letter(feeder)}", y_axis_label="kVA", x_range=(0, 24))
     made.xaxis.ticker = FixedTicker(ticks=[0, 6, 12, 18, 24])
     columns = {"h": HOURS, "low": existing, "high": [a + b for a, b in zip(existing, fleet, strict=True)], "fleet": fleet}
     columns["shaved"] = [a + b for a, b in zip(existing, shaved, strict=True)] if shaved else [nan] * 25
@@ -293,7 +295,7 @@ def feeder_day(reader: ResultReader, feeder: str) -> Any:
     limit = feeder_limit_kva(reader, feeder)
     if limit is not None:
         made.add_layout(toned(Span(location=limit, dimension="width", line_width=2.5), line="refused"))
-    made.y_range = Range1d(0, 1.12 * max([*columns["high"], limit or 0.0]) or 1.0)
+    made.y_range = Range1d(start=0, end=1.12 * max([*columns["high"], limit or 0.0]) or 1.0)
     tips = [("hour", "@h"), ("there already", "@low{0} kVA"), ("with the fleet", "@high{0} kVA")]
     hover(made, [top], [*tips, *([("with batteries", "@shaved{0} kVA")] if shaved else [])], mode="vline")
     return made

@@ -13,6 +13,7 @@ from bokeh.models import ColumnDataSource, HoverTool, Range1d
 from bokeh.plotting import figure
 
 from nearhall.report.figures import text, toned
+from nearhall.report.pilot_reader import elements
 from nearhall.report.plan_reader import ResultReader
 
 KM_PER_DEGREE = 2 * pi * 6371.0088 / 360
@@ -118,8 +119,8 @@ def placement_map(reader: ResultReader) -> Any:
         tools="",
         toolbar_location=None,
         min_border=0,
-        x_range=Range1d(frame.left, frame.right),
-        y_range=Range1d(frame.bottom, frame.top),
+        x_range=Range1d(start=frame.left, end=frame.right),
+        y_range=Range1d(start=frame.bottom, end=frame.top),
         background_fill_color=None,
         border_fill_color=None,
         outline_line_color=None,
@@ -154,7 +155,7 @@ def _one_degree(made: Any, frame: Frame, degree: float, *, is_latitude: bool, st
         xs, ys, at, offsets = [frame.left, frame.right], [degree] * 2, (frame.left, degree), (3, -2)
     else:
         x = frame.x(degree)
-        xs, ys, at, offsets = [x] * 2, [frame.bottom, frame.top], (x, frame.bottom), (3, -3)
+        xs, ys, at, offsets = [x] * 2, [frame.bottom, frame.top], (x, frame.top), (3, 13)
     toned(made.line(xs, ys, line_width=1).glyph, line="line")
     text(made, *at, told, tone="soft", x_offset=offsets[0], y_offset=offsets[1], text_font_size="10px")
 
@@ -168,8 +169,7 @@ def _links(made: Any, reader: ResultReader, points: list[Place], frame: Frame) -
             continue
         for name, value in (("x0", frame.x(start.lon)), ("y0", start.lat), ("x1", frame.x(end.lon)), ("y1", end.lat)):
             data[name].append(value)
-        carried = link.get("workloads")
-        data["told"].append(f"{start.id} to {end.id}: {', '.join(map(str, carried if isinstance(carried, list) else []))}")
+        data["told"].append(f"{start.id} to {end.id}: {', '.join(map(str, elements(link.get('workloads'))))}")
     if not data["x0"]:
         return
     drawn = made.segment("x0", "y0", "x1", "y1", source=ColumnDataSource(data), line_width=2, line_dash="dashed")

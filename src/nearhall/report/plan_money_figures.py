@@ -24,7 +24,11 @@ def npv_histogram(reader: ResultReader) -> Any:
     shares = reader.series("/money/npv_histogram/share")
     if len(shares) < 2 or len(edges) != len(shares) + 1 or any(isnan(v) for v in (*edges, *shares)):
         return None
-    made = bare(250, x_axis_label="return over the horizon, in today's dollars", y_axis_label="% of cases")
+    made = bare(
+        250,
+        x_axis_label=f"return over the horizon, in today's dollars{reader.letter('/money/npv_histogram')}",
+        y_axis_label="% of cases",
+    )
     drawn: list[Any] = []
     for pays, tone, hatch in ((True, "local", "blank"), (False, "refused", "right_diagonal_line")):
         rows = _bars_on_one_side(edges, shares, pays=pays)
@@ -47,7 +51,7 @@ def npv_histogram(reader: ResultReader) -> Any:
             made.add_layout(toned(Span(location=value, dimension="height", line_width=2, line_dash=dash), line="ink"))
             text(made, value, top * 1.16, name.upper(), x_offset=4)
     nought(made)
-    made.y_range = Range1d(0, top * 1.3)
+    made.y_range = Range1d(start=0, end=top * 1.3)
     _in_dollars(made.xaxis)
     hover(made, drawn, [("from", "@left{$0,0}"), ("to", "@right{$0,0}"), ("cases", "@share{0.0} %")])
     return made
@@ -84,21 +88,20 @@ def tornado(reader: ResultReader) -> Any:
     said = reader.number("/money/npv/p50")
     middle = said if said is not None else sum(low + high for _, _, low, high in found) / (2 * len(found))
     labels = [f"{bar.get('words') or bar.get('name') or '?'}" for _, bar, _, _ in found]
-    made = worded_rows(labels, x_label="middle return (P50) in today's dollars")
+    made = worded_rows(labels, x_label=f"return in today's dollars{reader.letter('/money/tornado')}")
     ys = row_heights(len(found))
-    for column, tone, hatch, told in (
-        (2, "hub", "right_diagonal_line", "input low (P10)"),
-        (3, "local", "blank", "input high (P90)"),
+    for ends, tone, hatch, told in (
+        ([low for _, _, low, _ in found], "hub", "right_diagonal_line", "input low (P10)"),
+        ([high for _, _, _, high in found], "local", "blank", "input high (P90)"),
     ):
-        ends = [float(row[column]) for row in found]
         data: dict[str, list[Any]] = {"y": ys, "left": [min(e, middle) for e in ends], "right": [max(e, middle) for e in ends]}
-        data["end"], data["input"] = ends, [str(row[1].get("words") or row[1].get("name")) for row in found]
+        data["end"], data["input"] = ends, labels
         drawn = bars(made, ColumnDataSource(data), "y", "left", "right", tone=tone, hatch=hatch, height=0.34)
         hover(made, [drawn], [("", "@input"), (told, "@end{$0,0}")])
     toned(made.segment([middle], [-0.5], [middle], [len(found) - 0.5], line_width=1.5, line_dash="dotted").glyph, line="ink")
     extent = [v for _, _, low, high in found for v in (low, high)] + [middle]
     room = 0.06 * (max(extent) - min(extent) or abs(middle) or 1.0)
-    made.x_range = Range1d(min(extent) - room, max(extent) + room)
+    made.x_range = Range1d(start=min(extent) - room, end=max(extent) + room)
     if min(extent) < 0 < max(extent):
         nought(made)
     _in_dollars(made.xaxis)

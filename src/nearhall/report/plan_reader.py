@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
-from nearhall.report.evidence_marks import Figure
+from nearhall.report.evidence_marks import MARKS, Figure
 from nearhall.report.formats import NO_VALUE
 from nearhall.report.pilot_reader import PilotReader, elements, members
 
@@ -50,6 +50,10 @@ class ResultReader(PilotReader):
         if low is None or high is None:
             return Figure(text=NO_VALUE, missing=self.missing(f"{pointer} at {' and '.join(ends)}"))
         return self.texts(pointer, f"{form(low)} to {form(high)}")
+
+    def letter(self, pointer: str) -> str:
+        """The evidence of what a picture draws, for its axis: ` [A]`."""
+        return f" [{MARKS[self.evidence.find(pointer)[0]].letter}]"
 
     def text(self, pointer: str) -> str:
         """The words at a pointer; nothing where there are none."""

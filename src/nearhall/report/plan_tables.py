@@ -12,6 +12,7 @@ from nearhall.report.formats import (
     NO_VALUE,
     chance,
     count,
+    full_stop,
     gib,
     money,
     ms,
@@ -219,7 +220,7 @@ def per_thousand(reader: ResultReader) -> list[dict[str, Any]]:
             "workload": str(workload.get("id", "?")),
             "figures": [
                 reader.median(f"{pointer}/per_thousand/{place}/{what}", form)
-                for what, form in (("energy_kwh", energy_text), ("usd", lambda v: f"${significant(v, 2)}"))
+                for what, form in (("energy_kwh", energy_text), ("usd", money))
                 for place in ("local", "hub")
             ],
         }
@@ -375,7 +376,9 @@ def next_steps(reader: ResultReader) -> list[dict[str, Any]]:
         {
             "what": str(step.get("what") or step.get("words") or "?"),
             "words": " ".join(
-                str(step.get(key)) for key in ("why", "words") if step.get(key) and step.get(key) != step.get("what")
+                full_stop(_capital(str(step.get(key))))
+                for key in ("why", "words")
+                if step.get(key) and step.get(key) != step.get("what")
             ),
             "days": reader.figure(f"{pointer}/days", lambda v: f"{v:,.3g} day{'' if v == 1 else 's'}"),
             "usd_per_day": reader.figure(f"{pointer}/usd_per_day", lambda v: f"{money(v)} a day"),

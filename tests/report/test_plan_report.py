@@ -1,0 +1,235 @@
+"""The plan's report: what holds for any document, not how one looks."""
+
+from __future__ import annotations
+
+import copy
+import random
+import re
+from typing import Any
+
+import pytest
+
+from nearhall.report import plan_cabinet, plan_figures, plan_map, plan_money_figures, plan_tables
+from nearhall.report.plan import plan_words, render_plan
+from nearhall.report.plan_reader import ResultReader
+from report.html_texts import Page, bent, holed
+from report.plan_result_sample import plan_result
+
+PLANTED = "<script>alert('planted')</script>\"'&"
+EXPLAINED = ["P10", "P50", "P90", "P99", "99 of its 100", "8 of 10 cases", "1 of 100"]
+"""Words that explain the figures, and are none."""
+
+
+@pytest.fixture(scope="module")
+def html() -> str:
+    return render_plan(plan_result())
+
+
+def bare_numbers(html: str) -> list[str]:
+    """Texts of the first screen with a digit that is neither a marked figure, nor a name, nor a word of explanation."""
+    result = plan_result()
+    allowed = re.compile("|".join([*map(re.escape, EXPLAINED), *(re.escape(w["model"]) for w in result["workloads"])]))
+    return [
+        text
+        for text, inside in Page(html).texts
+        if "#first" in inside and not inside & {"fig", "missing", "next"} and re.search(r"\d", allowed.sub("", text))
+    ]
+
+
+def test_every_number_of_the_first_screen_carries_a_mark(html: str) -> None:
+    assert bare_numbers(html) == []
+    assert Page(html).marks > 200
+
+
+def test_a_number_without_a_mark_would_be_found(html: str) -> None:
+    assert bare_numbers(html.replace("<h1>", "<h1>42.0 ms ", 1)) == ["42.0 ms "]
+
+
+def test_nothing_is_fetched_from_anywhere(html: str) -> None:
+    page = Page(html)
+    assert page.fetched == []
+    assert "default-src &#39;none&#39;" in html
+    assert not re.search(r"@import|url\(\s*['\"]?http", html[: html.index('id="pictures"')])
+
+
+def test_the_first_screen_answers_whoever_signs(html: str) -> None:
+    first = " ".join(text for text, inside in Page(html).texts if "#first" in inside)
+    for wanted in (
+        "PLANNED",
+        "87 %",
+        "$312 k",
+        "$690 k",
+        "3.3 years",
+        "94 %",
+        "Ask the hub for a quote",
+        "breaker B1: 25.7 A > 24 A",
+    ):
+        assert wanted in first
+    assert "Placed nowhere: shelf at shop-large" in first
+
+
+def test_an_engineer_is_asked_for_whatever_the_document_says() -> None:
+    for review in ("", "Anything else", plan_result()["review"]):
+        text = Page(render_plan({"review": review, "sites": plan_result()["sites"][:1]})).text
+        assert text.count("For review by a licensed engineer") == 1
+
+
+def test_every_part_has_its_picture(html: str) -> None:
+    drawn = set(re.findall(r'class="plot" id="([a-z]+)', html))
+    assert drawn == {"npv", "cash", "tornado", "curve", "memory", "map", "power", "coincidence", "restart", "feeder"}
+
+
+def test_an_empty_document_names_what_is_missing() -> None:
+    page = Page(render_plan({}))
+    assert page.scripts == 3
+    for part in ("cash by year", "tornado", "positions", "bill of materials", "ledger", "feeder", "memory"):
+        assert f"holds no {part}" in page.text or f"holds no distribution of {part}" in page.text, part
+
+
+@pytest.mark.parametrize("leaf", [None, "nonsense", True, float("nan"), float("inf"), -3, 0])
+def test_no_leaf_of_whatever_kind_breaks_the_report(leaf: Any) -> None:
+    assert "nearhall" in render_plan(bent(plan_result(), leaf))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_holes_anywhere_break_nothing(seed: int) -> None:
+    document = {key: holed(value, random.Random(f"{seed}{key}")) for key, value in plan_result().items()}
+    assert "nearhall" in render_plan(document)
+    assert plan_words(document)
+
+
+def test_names_from_a_file_cannot_write_the_page() -> None:
+    result = plan_result()
+    planted = copy.deepcopy(result)
+    planted["plan"]["name"] = planted["verdict"]["sentence"] = PLANTED
+    for part in (planted["workloads"][0], planted["sites"][0], planted["placement"]["points"][0], planted["fleet"]["feeders"][0]):
+        part["id"] = PLANTED
+    page = Page(render_plan(planted))
+    assert page.scripts == Page(render_plan(result)).scripts
+    assert PLANTED in page.text
+
+
+def test_checks_that_fail_come_first_and_those_nobody_made_are_named() -> None:
+    reader = ResultReader(plan_result())
+    large = plan_cabinet.checks(reader, "/sites/1")
+    assert [check["badge"] for check in large] == ["fails", "not checked", "not checked", "ok", "ok"]
+    assert large[1]["value"] is None
+
+
+def test_sizing_stands_beside_the_nameplates_and_names_the_hold() -> None:
+    rows = {row.what: row for row in plan_cabinet.sizing(ResultReader(plan_result()), "/sites/1")}
+    apparent, hold = rows["apparent power at the feed"], rows["hold, the shorter of both"]
+    assert apparent.there is not None
+    assert apparent.there.text == "nameplates: 2,548 VA"
+    assert hold.bad is not None
+    assert (hold.middle.text if hold.middle else "", hold.bad.text) == ("9.0 min", "6.9 min (P10)")
+    assert "held long enough in 38 % of cases" in hold.words
+    assert rows["current on each line"].middle is not None
+    assert rows["current on each line"].words == "unbalance 34 %, neutral 4.4 A, harmonics included"
+
+
+def test_the_ledger_begins_with_what_moves_the_verdict_most_and_tells_defaults() -> None:
+    rows = plan_tables.ledger(ResultReader(plan_result()))
+    assert [row["swing"].text for row in rows] == ["$650 k", "$330 k", "$90.0 k", "$18.0 k", "$0"]
+    assert [row["is_default"] for row in rows] == [True, True, False, True, True]
+    assert rows[0]["value"].kind.value == "assumed"
+    assert rows[-1]["value"].source.endswith("2026-07-14")
+
+
+def test_a_long_ledger_is_folded() -> None:
+    result = plan_result()
+    result["ledger"] *= 5
+    assert "10 more that move it less" in Page(render_plan(result)).text
+
+
+def test_the_share_in_time_is_read_off_the_curve() -> None:
+    result = plan_result()
+    entry = result["workloads"][0]["latency"][0]
+    entry |= {"limit_ms": 15.0, "cdf": {"ms": [10.0, 20.0], "share": [0.5, 0.9]}}
+    reader = ResultReader(result)
+    assert plan_tables.share_in_time(reader, "/workloads/0", "shop-city", "shop-city").text == "70.0 %"
+    assert plan_tables.share_in_time(reader, "/workloads/0", "shop-city", "nowhere").missing
+    entry["limit_ms"] = 30.0
+    assert plan_tables.share_in_time(ResultReader(result), "/workloads/0", "shop-city", "shop-city").text == "90.0 %"
+
+
+def test_what_is_to_be_spent_is_summed_where_the_document_does_not_say_it() -> None:
+    result = plan_result()
+    assert plan_tables.capex(ResultReader(result)).text == "$690 k"
+    del result["money"]["capex"]
+    assert plan_tables.capex(ResultReader(result)).text == "$816 k"
+    result["money"]["by_site"] = []
+    assert plan_tables.capex(ResultReader(result)).missing
+
+
+def test_a_bar_that_zero_falls_into_is_cut_there() -> None:
+    figure = plan_money_figures.npv_histogram(
+        ResultReader({"money": {"npv_histogram": {"edges": [-1, 3, 5], "share": [0.6, 0.4]}}})
+    )
+    pays, loses = (r.data_source.data for r in figure.renderers if "left" in r.data_source.data)
+    assert (pays["left"], pays["right"]) == ([0.0, 3], [3, 5])
+    assert (loses["left"], loses["right"]) == ([-1], [0.0])
+
+
+def test_a_feeder_carries_its_busiest_hour_and_the_headroom() -> None:
+    reader = ResultReader(plan_result())
+    assert plan_figures.feeder_limit_kva(reader, "/fleet/feeders/0") == 130
+    assert plan_figures.feeder_limit_kva(reader, "/fleet/feeders/1") == 160
+    said = ResultReader({"f": {"limit_kva": 99, "headroom_kva": 1}})
+    assert plan_figures.feeder_limit_kva(said, "/f") == 99
+
+
+def _points(*positions: tuple[str, float, float]) -> ResultReader:
+    points = [
+        {"id": name, "lat": lat, "lon": lon, "kind": "hub" if name == "hub" else "site", "count": 1}
+        for name, lat, lon in positions
+    ]
+    return ResultReader({"placement": {"points": points}})
+
+
+def test_the_map_is_true_to_scale_at_its_middle() -> None:
+    frame = plan_map.frame_of(plan_map.places(_points(("a", 59.0, 0.0), ("b", 61.0, 10.0))))
+    assert frame.shrink == pytest.approx(0.5)
+    assert (frame.right - frame.left) / (frame.top - frame.bottom) == pytest.approx(plan_map.ASPECT)
+    assert plan_map.scale_km(frame) in {100, 200}
+
+
+def test_neighbours_across_the_date_line_stay_together() -> None:
+    points = plan_map.places(_points(("a", 0.0, 179.0), ("b", 0.0, -179.0)))
+    assert abs(points[0].lon - points[1].lon) == pytest.approx(2.0)
+
+
+def test_names_never_meet_and_hubs_come_first() -> None:
+    crowd = [(f"site-{i}", 50 + i * 0.001, 8 + i * 0.001) for i in range(40)]
+    points = plan_map.places(_points(*crowd, ("hub", 52.0, 10.0)))
+    named = plan_map.labelled(points, plan_map.frame_of(points))
+    assert named[0][0].hub
+    assert len(named) < 10
+
+
+def test_points_without_a_place_on_earth_are_left_out() -> None:
+    assert plan_map.placement_map(_points(("a", 95.0, 0.0))) is None
+    assert plan_map.placement_map(_points(("a", 10.0, 0.0))) is not None
+
+
+def test_the_terminals_summary_is_short_and_marked() -> None:
+    words = plan_words(plan_result())
+    lines = words.splitlines()
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 79
+    assert "in 87 % [A] of cases" in words
+    assert "nowhere" in words
+    assert "licensed engineer" in words
+
+
+def test_a_long_plans_summary_still_ends_with_the_legend() -> None:
+    result = plan_result()
+    result["workloads"] *= 9
+    lines = plan_words(result).splitlines()
+    assert len(lines) <= 40
+    assert lines[-1].startswith("M measured")
+    assert any("more in the report" in line for line in lines)
+
+
+def test_an_empty_plan_has_a_summary_too() -> None:
+    assert "No workload is placed." in plan_words({})
