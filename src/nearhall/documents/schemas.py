@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from nearhall.documents.catalogue_models import ModelCatalogue
 from nearhall.documents.hardware import Catalogue
 from nearhall.documents.model import ModelDocument
 from nearhall.documents.plan import Plan
@@ -21,6 +22,7 @@ DOCUMENTS: dict[str, type[BaseModel]] = {
     "plan": Plan,
     "model": ModelDocument,
     "hardware": Catalogue,
+    "models": ModelCatalogue,
 }
 """By the name in `schema: nearhall/<name>/v1`."""
 FOLDER = Path(__file__).parent / "schemas"
