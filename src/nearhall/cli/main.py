@@ -19,6 +19,7 @@ COMMANDS: dict[str, str] = {
     "site": "Run a site's agent from its site.yaml.",
     "hub": "Run the hub: gateway, control API and page.",
     "models": "Add, list and fetch models; show their licences.",
+    "plan": "Plan a fleet: where workloads belong, how cabinets are built, what it costs.",
     "meters": "Read an instrument, real or virtual.",
     "report": "Write pilot.json and report.html from a hub's store.",
     "doctor": "Say what works on this machine, what does not, and why.",

@@ -26,16 +26,18 @@ class Entry:
 class Ledger:
     """Hands out samples and remembers what it was asked for."""
 
-    def __init__(self, draws: Draws, defaults: Mapping[str, Default]) -> None:
+    def __init__(self, draws: Draws, defaults: Mapping[str, Default], overrides: Mapping[str, Samples] | None = None) -> None:
         self.draws = draws
         self._defaults = defaults
+        self._overrides = overrides or {}
         self._entries: dict[str, Entry] = {}
+        self._samples: dict[str, Samples] = {}
 
     def take(self, path: str, said: Quantity | None, default: str = "") -> Samples:
         """Samples of what the plan says at `path`, else of the default, which all who do not say it share."""
         if said is not None:
             self._entries.setdefault(path, Entry(name=path, quantity=said, words="", is_default=False, used_by=(path,)))
-            return self.draws.of(path, said)
+            return self._kept(path, said)
         name = f"default:{default}"
         known = self._defaults[default]
         before = self._entries.get(name)
@@ -43,7 +45,22 @@ class Ledger:
         self._entries[name] = Entry(
             name=name, quantity=known.amount, words=known.words, is_default=True, used_by=tuple(dict.fromkeys(used_by))
         )
-        return self.draws.of(name, known.amount)
+        self._samples[path] = self._overrides[path] if path in self._overrides else self._kept(name, known.amount)
+        return self._samples[path]
+
+    def sampled(self, name: str) -> Samples | None:
+        """The samples that were handed out under a name or path; None for what nobody asked for."""
+        return self._samples.get(name)
+
+    def inputs(self) -> Mapping[str, Samples]:
+        """Samples of every entry that is not certain, by the entry's name."""
+        return {name: self._samples[name] for name, entry in self._entries.items() if not entry.quantity.is_exact}
+
+    def _kept(self, name: str, quantity: Quantity) -> Samples:
+        if name not in self._samples:
+            known = self._overrides.get(name)
+            self._samples[name] = known if known is not None else self.draws.of(name, quantity)
+        return self._samples[name]
 
     def quantity(self, path: str, said: Quantity | None, default: str) -> Quantity:
         """The quantity itself, where its spread is none of knowledge but of requests."""

@@ -63,6 +63,7 @@ def site_load(site: str, racks: Sequence[Rack], ledger: Ledger) -> SiteLoad:
     own_w = ledger.take(f"sites.{site}.own_power_w", None, "site.own_power_w")
     exponent = ledger.take("power.exponent", None, "power.exponent")
     within = ledger.take("power.within_run", None, "power.within_run")
+    scale = ledger.take(f"sites.{site}.it_scale", None, "site.it_scale")
     by_hour = np.tile(own_w, (24, 1))
     busiest, burst, nameplate = own_w.copy(), own_w.copy(), own_w.copy()
     burst_va = own_w / 0.9
@@ -78,10 +79,10 @@ def site_load(site: str, racks: Sequence[Rack], ledger: Ledger) -> SiteLoad:
         nameplate += count * rack.server.nameplate_w
     return SiteLoad(
         racks=tuple(racks),
-        by_hour_w=by_hour,
-        busiest_w=busiest,
-        burst_w=np.maximum(burst, busiest),
-        burst_va=burst_va,
+        by_hour_w=by_hour * scale,
+        busiest_w=busiest * scale,
+        burst_w=np.maximum(burst, busiest) * scale,
+        burst_va=burst_va * scale,
         excursion=ledger.take("power.sub_second", None, "power.sub_second"),
         nameplate_w=nameplate,
         own_w=own_w,

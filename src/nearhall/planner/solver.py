@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import highspy
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 Progress = Callable[[float, float, float], None]
@@ -30,13 +30,13 @@ class Rows:
         self._lower: list[Floats] = []
         self._upper: list[Floats] = []
 
-    def add(self, columns: Any, values: Any, lower: float, upper: float) -> None:
+    def add(self, columns: ArrayLike, values: ArrayLike, lower: float, upper: float) -> None:
         """One row."""
         self.add_many(np.asarray(columns)[None, :], np.asarray(values, dtype=np.float64)[None, :], lower, upper)
 
-    def add_many(self, columns: Any, values: Any, lower: Any, upper: Any) -> None:
+    def add_many(self, columns: ArrayLike, values: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> None:
         """Rows of the same length at once: `columns` and `values` of shape (rows, length), bounds of shape (rows,) or one."""
-        held = cast("NDArray[np.int32]", np.asarray(columns, dtype=np.int32))
+        held = np.asarray(columns, dtype=np.int32)
         self._columns.append(held.ravel())
         self._values.append(np.broadcast_to(np.asarray(values, dtype=np.float64), held.shape).ravel())
         self._counts.append(np.full(held.shape[0], held.shape[1], dtype=np.int64))

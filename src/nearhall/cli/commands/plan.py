@@ -1,0 +1,126 @@
+"""`nearhall plan`: which workloads belong at a small site, how its cabinet must be built, what it costs, what to measure next."""
+
+from __future__ import annotations
+
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from nearhall import __version__
+from nearhall.cli.output import console, emit, notes
+from nearhall.core.errors import InputError
+from nearhall.documents.catalogue_models import load_models
+from nearhall.documents.defaults import all_defaults
+from nearhall.documents.hardware import load_catalogue
+from nearhall.documents.plan import Plan
+from nearhall.documents.plan_across import mistakes_across
+from nearhall.documents.yaml_file import read_document
+
+EXAMPLES = ("retail", "factory", "telco")
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command(
+    epilog="Start with:  nearhall plan --example > plan.yaml; nearhall plan plan.yaml --out plan   ·   other examples: "
+    "--example-named factory, --example-named telco"
+)
+def plan(
+    document: Annotated[Path | None, typer.Argument(help="What to plan.", metavar="[PLAN.yaml]")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for plan-result.json, report.html, bill-of-materials.csv and sites/. Default: ./plan."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="plan-result.json on standard output.")] = False,
+    example: Annotated[bool, typer.Option(help="Print a commented plan that plans at once, and stop.")] = False,
+    example_named: Annotated[str | None, typer.Option(help=f"Print another example: {', '.join(EXAMPLES)}.")] = None,
+    defaults: Annotated[bool, typer.Option(help="List every number that a plan may leave out, and stop.")] = False,
+    hardware: Annotated[bool, typer.Option(help="List the hardware catalogue, and stop.")] = False,
+    models: Annotated[bool, typer.Option(help="List the model catalogue, and stop.")] = False,
+    samples: Annotated[int | None, typer.Option(help="Draws, instead of the plan's.", min=200, max=200_000)] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the draws, instead of the plan's.", min=0)] = None,
+) -> None:
+    """Plan small sites against a regional hub: where each workload belongs, and why.
+
+    Also hardware, breaker, UPS, cooling, money, feeders, and what to measure next. Every figure says what it rests on, and
+    `nearhall decide` replaces assumptions by measurements.
+    """
+    if example or example_named is not None:
+        sys.stdout.write(_example(example_named or EXAMPLES[0]))
+        return
+    if defaults or hardware or models:
+        console().print(_defaults() if defaults else (_hardware() if hardware else _models()))
+        return
+    if document is None:
+        raise InputError("no plan is named", where="nearhall plan", right="nearhall plan --example > plan.yaml writes one")
+    read = read_document(document, Plan, across=mistakes_across)
+    changed: dict[str, Any] = {k: v for k, v in (("samples", samples), ("seed", seed)) if v is not None}
+    read = read.model_copy(update=changed)
+    result = _planned(read)
+    from nearhall.cli.plan_files import write_plan
+    from nearhall.report.plan import plan_words
+
+    written = write_plan(out or Path("plan"), read, result)
+    names = {path.name: path for path in written}
+    closing = (
+        f"\nReport: {names['report.html']}\nFigures: {names['plan-result.json']}\nParts: {names['bill-of-materials.csv']}\n"
+        + "".join(f"Site: {path}\n" for path in written if path.suffix == ".yaml")
+    )
+    emit(escape(plan_words(result) + closing.rstrip()), result, as_json=as_json)
+
+
+def _planned(read: Plan) -> dict[str, Any]:
+    try:
+        from nearhall.planner.plan import make_plan
+        from nearhall.planner.result import result_document
+    except ModuleNotFoundError as error:
+        right = "make plan installs it, or pip install 'nearhall[plan]'"
+        raise InputError(f"the planner needs {error.name}", where="nearhall plan", right=right) from error
+    with notes().status("planning") as status:
+        planned = make_plan(read, catalogue=load_catalogue(), models=load_models(), defaults=all_defaults(), tell=status.update)
+        status.update("writing the result")
+        return result_document(planned, software=f"nearhall {__version__}")
+
+
+def _example(name: str) -> str:
+    if name not in EXAMPLES:
+        raise InputError(f"there is no example {name!r}", where="--example-named", right=f"one of: {', '.join(EXAMPLES)}")
+    return files("nearhall.documents").joinpath(f"data/examples/{name}.yaml").read_text(encoding="utf-8")
+
+
+def _defaults() -> Table:
+    table = _table("name", "P10", "P50", "P90", "unit", "what it is", "kind", "source")
+    for name, default in sorted(all_defaults().items()):
+        q = default.amount
+        numbers = [f"{value:.4g}" for value in (q.p10, q.p50, q.p90)]
+        table.add_row(name, *numbers, q.unit, default.words, q.evidence.kind.value, q.evidence.source)
+    return table
+
+
+def _hardware() -> Table:
+    table = _table("id", "ref", "name", "GiB", "idle W", "busy W", "runs")
+    for system in load_catalogue().systems:
+        runs = ", ".join(sorted({run.model for run in system.benchmarks}))
+        ref = system.refs[0] if system.refs else ""
+        table.add_row(system.id, ref, system.name, f"{system.mem_gib:g}", f"{system.idle_w:g}", f"{system.busy_w:g}", runs)
+    return table
+
+
+def _models() -> Table:
+    table = _table("id", "kind", "parameters", "bits", "name", "source")
+    for model in load_models().models:
+        bits = ", ".join(str(v.bits) for v in model.variants)
+        table.add_row(model.id, model.kind, f"{model.params / 1e6:,.1f} M", bits, model.name, model.source)
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, padding=(0, 2))
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column in {"id", "name", "ref"})
+    return table

@@ -1,0 +1,106 @@
+"""What `nearhall plan` writes: the result, the report, the parts list, and a site.yaml for each kind of site."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nearhall.core.errors import InputError
+from nearhall.documents.plan import Plan, Site
+from nearhall.documents.site import SiteDocument
+from nearhall.documents.whole_file import write_whole
+from nearhall.documents.yaml_file import dump_document
+from nearhall.report.plan import render_plan
+
+PARTS = ("site", "count", "item", "what", "quantity", "unit_usd", "source")
+
+
+def write_plan(out: Path, plan: Plan, result: Mapping[str, Any]) -> list[Path]:
+    """Writes everything into `out`, which is made; raises InputError where it cannot."""
+    files: dict[str, bytes] = {
+        "plan-result.json": json.dumps(result, indent=1, ensure_ascii=False).encode(),
+        "report.html": render_plan(result).encode(),
+        "bill-of-materials.csv": parts_list(result),
+    }
+    for site in plan.sites:
+        part = next(s for s in result["sites"] if s["id"] == site.id)
+        if part["built"]:
+            files[f"sites/{site.id}.yaml"] = site_yaml(plan, site, part)
+    try:
+        (out / "sites").mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            write_whole(out / name, data)
+    except OSError as error:
+        right = "name a folder that you may write"
+        raise InputError(f"{out} cannot be written ({error.strerror})", where="--out", right=right) from error
+    return [out / name for name in files]
+
+
+def parts_list(result: Mapping[str, Any]) -> bytes:
+    """One row for each part of one site; `count` is how many such sites there are."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, PARTS, extrasaction="ignore", lineterminator="\n")
+    table.writeheader()
+    for row in result["bill_of_materials"]:
+        price = row["unit_usd"]
+        table.writerow({**row, "unit_usd": "" if price is None else f"{price['p50']:.2f}"})
+    return text.getvalue().encode()
+
+
+def site_yaml(plan: Plan, site: Site, part: Mapping[str, Any]) -> bytes:
+    """The configuration that `nearhall site` starts from; what only the place knows is left to be written in."""
+    refs = {h.id: h for h in plan.hardware}
+    hardware = refs[part["hardware"][0]["id"]]
+    workloads = [w for w in plan.workloads if w.id in part["workloads"]]
+    document: dict[str, Any] = {
+        "schema": "nearhall/site/v1",
+        "id": site.id,
+        "class": site.site_class,
+        "jurisdiction": site.jurisdiction,
+        "envelope": {
+            "it_power_kw": site.it_budget_kw,
+            "feed": {
+                "phases": site.supply.phases,
+                "volts": site.supply.volts,
+                "breaker_a": site.supply.breaker_a or part["breaker"]["needed_a"],
+                "code": site.supply.code,
+                "feeder": site.supply.feeder,
+            },
+            "cooling": {
+                "kind": site.cooling.kind,
+                "capacity_kw": site.cooling.capacity_kw.p50,
+                "class": site.cooling.ashrae,
+            },
+            "ups": {"kw": site.ups.kw, "hold_min": site.ups.hold_min} if site.ups is not None else None,
+        },
+        "nodes": [{"id": "n1", "hardware": hardware.ref}],
+        "workloads": _workloads(workloads),
+    }
+    head = (
+        f"# Planned from {plan.name or 'a plan'}: {part['hardware'][0]['count']} x {hardware.id}.\n"
+        "# To be written in at the site: hub (https://...), meters (positions feed and it), and where the node listens.\n"
+    )
+    return head.encode() + dump_document(SiteDocument.model_validate(document))
+
+
+def _workloads(workloads: list[Any]) -> list[dict[str, Any]]:
+    """One for each model: a site serves a model once."""
+    told: dict[str, dict[str, Any]] = {}
+    for workload in workloads:
+        model = workload.model.ref or workload.id
+        told.setdefault(
+            model,
+            {
+                "id": workload.id,
+                "model": model.removeprefix("mlperf:"),
+                "slo_p99_ms": workload.slo.p99_ms,
+                "slo_ttft_ms": workload.slo.ttft_p99_ms,
+                "priority": workload.priority,
+                "residency": workload.data.residency,
+            },
+        )
+    return list(told.values())
