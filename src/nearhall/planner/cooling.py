@@ -1,4 +1,8 @@
-"""Cooling over a year: what the heat takes to be moved out at each temperature, and what that makes of PUE, energy and peaks."""
+"""Cooling over a year: what the heat takes to be moved out at each temperature, and what that makes of PUE, energy and peaks.
+
+Of the kinds of cooling `dx` has a compressor that runs all year; `free` takes outdoor air while it is cool enough, a compressor
+beyond; `liquid` does the same with water, which may be warmer than air; `fans` take the air of room or street, as warm as it is.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +12,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearhall.documents.plan import Site
-from nearhall.physics.electrical import ups_loss_w
-from nearhall.physics.heat import cop, distribution_loss_w, highest_inlet_c
+from nearhall.physics.electrical import UPS_PROPORTIONAL_LOSS, ups_loss_w
+from nearhall.physics.heat import (
+    ALTITUDE_MAX_M,
+    ASHRAE,
+    RECOMMENDED_C,
+    cooling_capacity_w,
+    cop,
+    distribution_loss_w,
+    highest_inlet_c,
+    room_heat_w,
+)
 from nearhall.planner.air import flow_m3_s
 from nearhall.planner.day import year_of_temperatures
 from nearhall.planner.draws import Samples
+from nearhall.planner.feed import Check
 from nearhall.planner.ledger import Ledger
 from nearhall.planner.load import SiteLoad
 
 HOURS_IN_BIN = 3
 APPROACH_K = 3.0
 """Outdoor air, or water cooled by it, comes so near to its temperature. Assumed."""
+WARM_WATER_K = 10.0
+"""Water to cold plates may be so much warmer than air into servers. Assumed."""
 AIR_RISE_K = 12.0
 """Of the air through the servers, where nobody says. Assumed."""
 DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
@@ -39,16 +55,36 @@ class Plant:
         ups = np.asarray(ups_loss_w(rating_w=self.ups_rating_w, load_w=it_w)) if self.ups_rating_w else np.zeros_like(it_w)
         return ups, np.asarray(distribution_loss_w(rating_w=self.rating_w, load_w=it_w))
 
+    @property
+    def free_below_c(self) -> float:
+        """Outdoor air alone cools up to this temperature; without a compressor always, with nothing but a compressor never."""
+        cooling = self.site.cooling
+        if cooling.kind == "fans":
+            return float("inf")
+        if cooling.kind == "dx":
+            return float("-inf")
+        return cooling.supply_c - APPROACH_K + (WARM_WATER_K if cooling.kind == "liquid" else 0.0)
+
     def compressor_w(self, heat_w: Samples, outdoor_c: float) -> Samples:
-        """Compressor, or nothing while outdoor air does it; without a compressor the heat goes to the room."""
-        kind, cooling = self.site.cooling.kind, self.site.cooling
-        if kind == "fans":
+        """Compressor, or nothing while outdoor air does it; where there is none the heat goes to the room."""
+        if outdoor_c <= self.free_below_c:
             return np.zeros_like(heat_w)
-        reach = cooling.supply_c - APPROACH_K + (10.0 if kind == "liquid" else 0.0)
-        if kind in {"free", "liquid"} and outdoor_c <= reach:
+        nominal_c = self.site.cooling.design_out_c
+        return np.asarray(heat_w / cop(nominal=self.cop, outdoor_c=outdoor_c, nominal_outdoor_c=nominal_c))
+
+    def mean_compressor_w(self, heat_w: Samples, outdoor_c: NDArray[np.float64]) -> Samples:
+        """Mean over hours of one heat, `outdoor_c` of shape (hours,): nothing while outdoor air cools, else by each hour's COP.
+
+        Electricity goes with 1 / COP, so that the others are as good as one hour at the temperature of their harmonic mean.
+        """
+        hot = outdoor_c[outdoor_c > self.free_below_c]
+        if len(hot) == 0:
             return np.zeros_like(heat_w)
-        at = np.asarray(cop(nominal=self.cop, outdoor_c=outdoor_c, nominal_outdoor_c=cooling.design_out_c))
-        return heat_w / at
+        nominal_c = self.site.cooling.design_out_c
+        gain = np.asarray(cop(nominal=1.0, outdoor_c=hot, nominal_outdoor_c=nominal_c, least=1e-3))
+        alike = float(1.0 / np.mean(1.0 / gain))
+        share = len(hot) / len(outdoor_c)
+        return share * heat_w / np.maximum(self.cop * alike, 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +129,7 @@ def year_c(site: Site) -> NDArray[np.float64]:
 
 
 def run_year(plant: Plant, load: SiteLoad, temperatures_c: NDArray[np.float64], overhead: Samples) -> Year:
-    """Energy and peaks by month and time of day: bins of three hours of each month's mean day.
+    """Energy and peaks of 8,760 temperatures, by month and time of day: three hours of all days of a month have one load.
 
     `overhead` scales everything beyond IT: 1 by the plan, what a pilot has shown after one.
     """
@@ -104,35 +140,45 @@ def run_year(plant: Plant, load: SiteLoad, temperatures_c: NDArray[np.float64], 
     days = temperatures_c.reshape(365, 24)
     begin = 0
     for month, length in enumerate(DAYS):
-        mean_day = days[begin : begin + length].mean(axis=0)
-        hottest = float(days[begin : begin + length].max())
+        these = days[begin : begin + length]
         begin += length
         month_it, month_all = np.zeros(samples), np.zeros(samples)
         for hour in range(0, 24, HOURS_IN_BIN):
             it_w = load.by_hour_w[hour : hour + HOURS_IN_BIN].mean(axis=0)
-            all_w = facility_w(plant, it_w, float(mean_day[hour : hour + HOURS_IN_BIN].mean()), overhead)
+            heat, losses = _heat_w(plant, it_w)
+            compressor = plant.mean_compressor_w(heat, these[:, hour : hour + HOURS_IN_BIN].ravel())
             month_it += it_w * (HOURS_IN_BIN * length / 1e3)
-            month_all += all_w * (HOURS_IN_BIN * length / 1e3)
-        peak_kw[:, month] = facility_w(plant, load.busiest_w, hottest, overhead) / 1e3
+            month_all += (it_w + _beyond_it_w(plant, losses, compressor) * overhead) * (HOURS_IN_BIN * length / 1e3)
+        peak_kw[:, month] = facility_w(plant, load.busiest_w, float(these.max()), overhead) / 1e3
         it_kwh += month_it
         facility_kwh += month_all
         by_month.append(float(np.median(month_all) / np.median(month_it)))
-    free = plant.site.cooling.kind in {"free", "liquid"}
-    reach = plant.site.cooling.supply_c - APPROACH_K + (10.0 if plant.site.cooling.kind == "liquid" else 0.0)
     return Year(
         it_kwh=it_kwh,
         facility_kwh=facility_kwh,
         peak_kw=peak_kw,
         pue_by_month=tuple(by_month),
-        free_hours=int(np.sum(temperatures_c <= reach)) if free else 0,
+        free_hours=int(np.sum(temperatures_c <= plant.free_below_c)),
     )
 
 
 def facility_w(plant: Plant, it_w: Samples, outdoor_c: float, overhead: Samples) -> Samples:
     """What the feed delivers for an IT power at an outdoor temperature."""
+    heat, losses = _heat_w(plant, it_w)
+    return it_w + _beyond_it_w(plant, losses, plant.compressor_w(heat, outdoor_c)) * overhead
+
+
+def _heat_w(plant: Plant, it_w: Samples) -> tuple[Samples, Samples]:
+    """(heat to be moved out, the losses in it); a cabinet has no floor to light, and what its walls let through is left out."""
     ups, distribution = plant.losses_w(it_w)
-    heat = it_w + ups + distribution
-    return it_w + (ups + distribution + plant.compressor_w(heat, outdoor_c) + plant.fan_w) * overhead
+    return np.asarray(room_heat_w(it_w=it_w, ups_loss_w=ups, distribution_w=distribution)), ups + distribution
+
+
+def _beyond_it_w(plant: Plant, losses_w: Samples, compressor_w: Samples) -> Samples:
+    """Losses and cooling; cooling that hangs on the UPS pays for passing through it."""
+    cooling = compressor_w + plant.fan_w
+    through = UPS_PROPORTIONAL_LOSS if plant.ups_rating_w and plant.site.cooling.on_ups else 0.0
+    return losses_w + cooling * (1.0 + through)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,11 +191,42 @@ class Air:
     highest_inlet_c: float
 
 
+def inlet_of(site: Site) -> float:
+    """The warmest air into the servers, degrees C: what the cooling supplies, or without a compressor what it is outside."""
+    cooling = site.cooling
+    return max(cooling.supply_c, cooling.design_out_c) if cooling.kind == "fans" else cooling.supply_c
+
+
 def air_of(site: Site, heat_w: float) -> Air:
     """Air for a heat at the site's altitude and supply temperature, against its ASHRAE class."""
-    inlet = site.cooling.supply_c
-    if site.cooling.kind in {"fans", "free"}:
-        inlet = max(inlet, site.cooling.design_out_c + (0.0 if site.cooling.kind == "fans" else APPROACH_K))
+    inlet = inlet_of(site)
     flow = flow_m3_s(heat_w=heat_w, rise_k=AIR_RISE_K, inlet_c=inlet, altitude_m=site.altitude_m)
     highest = float(highest_inlet_c(ashrae=site.cooling.ashrae, altitude_m=site.altitude_m))
     return Air(flow_m3_h=flow * 3600.0, rise_k=AIR_RISE_K, inlet_c=inlet, highest_inlet_c=highest)
+
+
+def cooling_checks(site: Site, air: Air, heat_w: Samples) -> tuple[Check, ...]:
+    """Does the unit move the heat on the hottest day, and may the air be as warm as it is?"""
+    return _capacity_check(site, heat_w), _inlet_check(site, air)
+
+
+def _capacity_check(site: Site, heat_w: Samples) -> Check:
+    cooling, rated = site.cooling, site.cooling.capacity_kw.p50
+    heat = float(np.quantile(heat_w, 0.99)) / 1e3
+    moved = float(cooling_capacity_w(rated_w=rated, outdoor_c=cooling.design_out_c)) if cooling.kind != "fans" else rated
+    less = f" at {cooling.design_out_c:g} C outside ({rated:g} kW rated)" if moved < rated else ""
+    words = f"heat {heat:.2f} kW (P99) {'<=' if heat <= moved else '>'} {moved:.3g} kW{less}"
+    return Check(name="cooling", state="ok" if heat <= moved else "fails", words=words, value=heat, limit=moved, unit="kW")
+
+
+def _inlet_check(site: Site, air: Air) -> Check:
+    name, altitude = site.cooling.ashrae, site.altitude_m
+    lowest, recommended = ASHRAE[name][0], RECOMMENDED_C[name]
+    fits = lowest <= air.inlet_c <= air.highest_inlet_c
+    words = f"inlet {air.inlet_c:.0f} C, class {name} allows {lowest:.0f} to {air.highest_inlet_c:.0f} C at {altitude:g} m"
+    if fits and not recommended[0] <= air.inlet_c <= recommended[1]:
+        words += f"; recommended {recommended[0]:.0f} to {recommended[1]:.0f} C"
+    state = "ok" if fits else "fails"
+    if altitude > ALTITUDE_MAX_M:
+        words, state = f"{words}; the classes end at {ALTITUDE_MAX_M:.0f} m: ask the maker of the servers", "not_checked"
+    return Check(name="inlet", state=state, words=words, value=air.inlet_c, limit=air.highest_inlet_c, unit="C")
