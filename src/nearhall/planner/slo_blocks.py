@@ -14,9 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betainc, betaln
 
+from nearhall.planner.draws import Samples
+
 MEANS = np.concatenate([np.linspace(0.005, 0.9, 60), np.linspace(0.905, 0.999, 60)])
 CONCENTRATIONS = np.geomspace(0.3, 2000.0, 25)
 """How alike sites are: at 0.3 most keep all or nothing, at 2000 all are the same."""
+SHARES = np.concatenate([np.linspace(0.0, 0.9, 61), np.linspace(0.905, 0.99, 35), np.linspace(0.9905, 1.0, 40)])
 BLOCKS_MAX = 96
 """A day's. Blocks of one site are alike, so that more of them say more of that site and hardly more of the next."""
 
@@ -46,6 +49,11 @@ class ShareKept:
         a = MEANS[:, None] * CONCENTRATIONS[None, :]
         b = (1.0 - MEANS[:, None]) * CONCENTRATIONS[None, :]
         return float(np.sum(self.weight * betainc(a, b, share)))
+
+    def new_site_samples(self, uniform: Samples) -> Samples:
+        """Samples of a new site's share, shape of `uniform` (in (0, 1)): the same uniforms give the same order."""
+        below = np.array([self.new_site_below(float(share)) for share in SHARES])
+        return np.interp(uniform, below, SHARES)
 
     def new_site_quantile(self, q: float) -> float:
         """Quantile of a new site's share, by bisection."""

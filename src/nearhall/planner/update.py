@@ -24,6 +24,10 @@ from nearhall.planner.draws import Samples
 GRID = 81
 TAU_TOP = 4.0
 """The grid ends at so many times the half-normal's scale."""
+WEIGHT_LEAST = 1e-9
+"""A point of the grid with less is left out of samples."""
+SIGMAS = 6.0
+"""Samples reach so far: one in a billion lies beyond."""
 CONFLICT_Z = 3.0
 """Beyond so many standard deviations of what the prior expected to see, prior and data contradict each other."""
 
@@ -86,9 +90,16 @@ class Posterior:
 
     def new_site(self, uniform: Samples) -> Samples:
         """Samples of theta for a new site, shape of `uniform` (in (0, 1)): the same uniforms give the same order."""
-        grid = np.linspace(0.0005, 0.9995, 401)
-        values = np.array([self.new_site_quantile(float(q)) for q in grid])
-        return np.interp(uniform, grid, values)
+        spread = np.hypot(self.sd, self.tau)
+        used = self.weight > WEIGHT_LEAST
+        low, high = float((self.mean - SIGMAS * spread)[used].min()), float((self.mean + SIGMAS * spread)[used].max())
+        values = np.linspace(low, high, 1001)
+        z = (values[:, None] - self.mean[used]) / np.maximum(spread[used], 1e-12)
+        below = np.asarray(ndtr(z)) @ (self.weight[used] / self.weight[used].sum())
+        # On the normal's scale the distribution is nearly straight, so that between two grid points nothing is lost.
+        straight = np.asarray(ndtri(np.clip(below, 1e-15, 1.0 - 1e-15)))
+        rising = np.concatenate([[True], np.diff(straight) > 0])
+        return np.interp(np.asarray(ndtri(uniform)), straight[rising], values[rising])
 
 
 def update(prior: Prior, seen: Sequence[Seen]) -> Posterior:

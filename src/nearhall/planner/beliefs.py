@@ -1,0 +1,208 @@
+"""What the plan holds of one figure of a new site, and what it holds after the pilots: prior, data, posterior, next site."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import log
+from typing import Literal
+
+import numpy as np
+
+from nearhall.core.errors import InputError
+from nearhall.core.evidence import Evidence, Kind, weakest
+from nearhall.core.quantity import Z90
+from nearhall.planner.accept import Acceptance, Measure, accept
+from nearhall.planner.draws import Samples
+from nearhall.planner.site_blocks import SiteBlocks
+from nearhall.planner.site_estimates import Estimate, Season, kept_estimate, pue_estimate, ratio_estimate
+from nearhall.planner.slo_blocks import share_kept
+from nearhall.planner.update import Prior, update
+
+WIDEN = 1.5
+"""Where returns contradict themselves, the plan's own spread is taken so many times (assumed): something is not understood."""
+SLO_SHARE = 0.99
+"""Of a block's requests, for a block to count as kept: SLOs are of the 99th percentile."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Belief:
+    """One figure of a site of the class, as the plan has it."""
+
+    name: str
+    words: str
+    unit: str
+    form: Literal["log", "pue", "share"]
+    """Normal on the logarithm; on log(PUE - 1); or a share of blocks."""
+    measure: Measure
+    p50: float
+    """For a share: the plan's own probability that a block keeps the SLO."""
+    p90: float | None = None
+    evidence: Evidence
+    between_share: float = 0.15
+    """By how much sites differ, as a share (assumed)."""
+    days: float = 14.0
+    """Of metering that it takes to know it at one more site (assumed: two weeks hold every weekday twice)."""
+
+    def __post_init__(self) -> None:
+        least = 1.0 if self.form == "pue" else 0.0
+        spread = self.p90 is not None and least < self.p50 <= self.p90
+        if not (0.0 <= self.p50 <= 1.0 if self.form == "share" else spread):
+            right = "0 to 1" if self.form == "share" else f"{least:g} < p50 <= p90"
+            raise InputError(f"p50 {self.p50:g} and p90 {self.p90} are no prior", where=self.name, right=right)
+
+    @property
+    def prior(self) -> Prior:
+        """On the normal scale; not for a share."""
+        low = 1.0 if self.form == "pue" else 0.0
+        p90 = self.p50 if self.p90 is None else self.p90
+        sd = max(log((p90 - low) / (self.p50 - low)) / Z90, 1e-6)
+        return Prior(mean=log(self.p50 - low), sd=sd, between_sd=max(self.between_share, 1e-6))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """A figure that is not certain."""
+
+    p10: float
+    p50: float
+    p90: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learned:
+    """A belief after the pilots."""
+
+    belief: Belief
+    prior: Spread
+    """Of a new site, before."""
+    posterior: Spread | None
+    """Of a typical site, after; None for a share, of which only the next site matters."""
+    new_site: Spread
+    """Of a site that nobody has measured, after."""
+    data: float | None
+    """The mean over pilots, as a person reads it; None where none was accepted."""
+    sites: tuple[str, ...]
+    """Whose returns were accepted."""
+    blocks: int
+    z: float | None
+    """How far the pilots lie from what the plan expected, in standard deviations."""
+    conflict: bool
+    widened: bool
+    refused: tuple[tuple[str, str], ...]
+    """Site, and why its returns were not taken."""
+    notes: tuple[str, ...]
+    kind: Kind
+    """The weakest evidence that the posterior stands on; the belief's own while nothing was accepted."""
+    samples_before: Samples
+    samples_after: Samples
+    """Of a new site, on the same uniforms."""
+
+
+def learn(belief: Belief, returns: Sequence[SiteBlocks], *, season: Season | None, uniform: Samples) -> Learned:
+    """What the returns say of the belief; `uniform` in (0, 1), shape (samples,), serves before and after alike."""
+    ordered = sorted(returns, key=lambda site: (site.returns.id, site.returns.start_s))
+    checks = [accept(site, belief.measure) for site in ordered]
+    by_site: dict[str, list[SiteBlocks]] = {}
+    for site, check in zip(ordered, checks, strict=True):
+        if check.accepted:
+            by_site.setdefault(site.returns.id, []).append(site)
+    if belief.form == "share":
+        return _learn_share(belief, by_site, checks, uniform)
+    return _learn_normal(belief, by_site, checks, season, uniform)
+
+
+def _learn_normal(
+    belief: Belief, by_site: dict[str, list[SiteBlocks]], checks: Sequence[Acceptance], season: Season | None, uniform: Samples
+) -> Learned:
+    prior = belief.prior
+    widened = any(check.inconsistent for check in checks)
+    held = replace(prior, sd=prior.sd * WIDEN) if widened else prior
+    told = {site: _estimate(belief, parts, season) for site, parts in by_site.items()}
+    found = {site: estimate for site, estimate in told.items() if isinstance(estimate, Estimate)}
+    after = update(held, [estimate.seen for estimate in found.values()])
+    before = update(prior, [])
+    low = 1.0 if belief.form == "pue" else 0.0
+
+    def plain(q: float) -> float:
+        return low + float(np.exp(q))
+
+    values = [estimate.seen.value for estimate in found.values()]
+    notes = dict.fromkeys(f"{site}: {note}" for site, estimate in found.items() for note in estimate.notes)
+    silent = [(site, why) for site, why in told.items() if isinstance(why, str)]
+    return Learned(
+        belief=belief,
+        prior=Spread(
+            p10=plain(before.new_site_quantile(0.1)),
+            p50=plain(before.new_site_quantile(0.5)),
+            p90=plain(before.new_site_quantile(0.9)),
+        ),
+        posterior=Spread(
+            p10=plain(after.typical_quantile(0.1)), p50=plain(after.typical_quantile(0.5)), p90=plain(after.typical_quantile(0.9))
+        ),
+        new_site=Spread(
+            p10=plain(after.new_site_quantile(0.1)),
+            p50=plain(after.new_site_quantile(0.5)),
+            p90=plain(after.new_site_quantile(0.9)),
+        ),
+        data=plain(float(np.mean(values))) if values else None,
+        sites=tuple(sorted(found)),
+        blocks=sum(estimate.blocks for estimate in found.values()),
+        z=after.z,
+        conflict=after.conflict,
+        widened=widened,
+        refused=(*_refused(checks), *silent),
+        notes=tuple(notes),
+        kind=_kind(belief, checks, found),
+        samples_before=low + np.exp(before.new_site(uniform)),
+        samples_after=low + np.exp(after.new_site(uniform)),
+    )
+
+
+def _learn_share(belief: Belief, by_site: dict[str, list[SiteBlocks]], checks: Sequence[Acceptance], uniform: Samples) -> Learned:
+    counted = {site: kept_estimate(parts, belief.measure.workload or "", share=SLO_SHARE) for site, parts in by_site.items()}
+    kept = {site: blocks for site, blocks in counted.items() if blocks.blocks}
+    before, after = share_kept([], prior_share=belief.p50), share_kept(list(kept.values()), prior_share=belief.p50)
+    samples = before.new_site_samples(uniform), after.new_site_samples(uniform)
+    silent = [(site, "no block had requests of this workload") for site in counted if site not in kept]
+    shares = [blocks.kept / blocks.blocks for blocks in kept.values()]
+    return Learned(
+        belief=belief,
+        prior=_spread(samples[0]),
+        posterior=None,
+        new_site=_spread(samples[1]),
+        data=float(np.mean(shares)) if shares else None,
+        sites=tuple(sorted(kept)),
+        blocks=sum(blocks.blocks for blocks in kept.values()),
+        z=None,
+        conflict=False,
+        widened=False,
+        refused=(*_refused(checks), *silent),
+        notes=(),
+        kind=_kind(belief, checks, kept),
+        samples_before=samples[0],
+        samples_after=samples[1],
+    )
+
+
+def _estimate(belief: Belief, parts: Sequence[SiteBlocks], season: Season | None) -> Estimate | str:
+    if belief.form != "pue":
+        return ratio_estimate(parts, belief.measure)
+    if season is None:
+        return "the plan tells no climate to set its PUE against: give the site's climate"
+    return pue_estimate(parts, season, prior_value=belief.prior.mean, prior_sd=belief.prior.sd)
+
+
+def _refused(checks: Sequence[Acceptance]) -> tuple[tuple[str, str], ...]:
+    return tuple((check.site, reason) for check in checks for reason in check.reasons)
+
+
+def _kind(belief: Belief, checks: Sequence[Acceptance], used: object) -> Kind:
+    """Of what was used; a posterior that stands on a simulation is simulated whatever else there is."""
+    kinds = [check.kind for check in checks if check.accepted] if used else []
+    return weakest(kinds) if kinds else belief.evidence.kind
+
+
+def _spread(samples: Samples) -> Spread:
+    p10, p50, p90 = (float(np.quantile(samples, q)) for q in (0.1, 0.5, 0.9))
+    return Spread(p10=p10, p50=p50, p90=p90)

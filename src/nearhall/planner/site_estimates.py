@@ -1,0 +1,190 @@
+"""What one site says of one measure: an estimate with its own standard error, on the scale on which it is normal.
+
+A ratio of sums over blocks (energy over time, energy over requests in time, bytes over days). Neighbouring blocks are alike, so
+the error comes from whole days, or where there are few of them from quarters of days, and is widened for how few they are
+(Student). To that comes what the meters' class allows: it does not average out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import hypot, log, sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri, stdtrit
+
+from nearhall.documents.site_returns import SiteReturns
+from nearhall.physics.balance import DEFAULT_CLASS_PERCENT
+from nearhall.planner.accept import Measure, class_percent
+from nearhall.planner.pue_regression import year_estimate
+from nearhall.planner.site_blocks import IT, Column, SiteBlocks
+from nearhall.planner.slo_blocks import Kept, kept_blocks
+from nearhall.planner.update import Seen
+
+DAY_S = 86_400.0
+DAYS_LEAST = 4
+"""From so many whole days on, days are the batches."""
+BATCH_S = 21_600.0
+"""Before that quarters of days: what differs between them is the daily cycle too, which errs on the wide side."""
+SE_LEAST = 0.005
+KWH_J = 3.6e6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Season:
+    """The year that a site of the class will see."""
+
+    year_c: NDArray[np.float64]
+    """Outdoor temperature of each hour, shape (hours,)."""
+    it_budget_w: float
+    """The IT power that is load 1."""
+    year_load: float
+    """Mean IT power of the plan over that budget."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """One site's."""
+
+    site: str
+    seen: Seen
+    """On the normal scale: the logarithm, or log(PUE - 1)."""
+    value: float
+    """As a person reads it."""
+    blocks: int
+    notes: tuple[str, ...] = ()
+    """What it does not tell: a season that it has not seen."""
+
+
+def ratio_estimate(parts: Sequence[SiteBlocks], measure: Measure) -> Estimate | str:
+    """The logarithm of a ratio of sums, from all accepted periods of one site; in words why there is none."""
+    told = [_ratio(site, measure) for site in parts]
+    usable = [np.isfinite(over) & np.isfinite(under) for over, under in told]
+    starts = np.concatenate([site.start_s[use] for site, use in zip(parts, usable, strict=True)])
+    over = np.concatenate([one[0][use] for one, use in zip(told, usable, strict=True)])
+    under = np.concatenate([one[1][use] for one, use in zip(told, usable, strict=True)])
+    if not len(starts):
+        return f"no block holds what {measure.of} needs"
+    if over.sum() <= 0 or under.sum() <= 0:
+        return f"{measure.of} is nothing, or nothing was in time"
+    error = hypot(_batch_se(starts, over, under), *_systematic(parts, measure))
+    value = float(over.sum() / under.sum())
+    seen = Seen(value=log(value), se=max(error, SE_LEAST))
+    return Estimate(site=parts[0].returns.id, seen=seen, value=value, blocks=len(starts))
+
+
+def pue_estimate(parts: Sequence[SiteBlocks], season: Season, *, prior_value: float, prior_sd: float) -> Estimate | str:
+    """log(PUE - 1) of a year, by regression on outdoor temperature and IT load; in words why there is none."""
+    told = [_pue_columns(site, season.it_budget_w) for site in parts]
+    pue, outdoor, load = (np.concatenate([one[column] for one in told]) for column in range(3))
+    if not len(pue):
+        return "no block holds outdoor temperature, feed and IT energy"
+    found = year_estimate(
+        pue,
+        outdoor,
+        load,
+        year_c=season.year_c,
+        year_load=season.year_load,
+        prior_value=prior_value,
+        prior_sd=prior_sd,
+    )
+    if found is None:
+        return "fewer than three blocks with a PUE above 1"
+    value = 1.0 + float(np.exp(found.value))
+    allowed = _class_error(parts, "feed"), max(_class_error(parts, position) for position in IT)
+    notes: list[str] = []
+    if sum(site.returns.seconds for site in parts) < 365 * DAY_S:
+        notes.append("interim: less than 12 months")
+    if found.unseen_share > 0.02:
+        low, high = found.temperatures
+        notes.append(f"saw {low:.0f} to {high:.0f} °C; {found.unseen_share:.0%} of the year lies outside, as uncertain as before")
+    return Estimate(
+        site=parts[0].returns.id,
+        seen=Seen(value=found.value, se=hypot(found.se, *(value / (value - 1.0) * error for error in allowed))),
+        value=value,
+        blocks=len(pue),
+        notes=tuple(notes),
+    )
+
+
+def kept_estimate(parts: Sequence[SiteBlocks], workload: str, *, share: float) -> Kept:
+    """Blocks of one site in which the workload kept its SLO."""
+    counted = [block.slo[workload] for site in parts for block in site.returns.blocks if workload in block.slo]
+    return kept_blocks(counted, share=share)
+
+
+def _ratio(site: SiteBlocks, measure: Measure) -> tuple[Column, Column]:
+    """Numerator and denominator of each block."""
+    missing = np.full(len(site.seconds), np.nan)
+    if measure.of == "sent_bytes_per_day":
+        return site.sent_bytes, site.seconds / DAY_S
+    if measure.of == "requests_per_s":
+        return _sum(site.total, measure.workload, missing), site.seconds
+    if measure.of == "joules_per_request_in_slo":
+        share = energy_share(site.returns, measure.workload)
+        joules = site.kwh["feed"] * KWH_J * (np.nan if share is None else share) if "feed" in site.kwh else missing
+        return joules, _sum(site.good, measure.workload, missing)
+    position = site.first(IT if measure.of == "it_power_w" else ("feed",))
+    return (missing if position is None else site.kwh[position] * KWH_J), site.seconds
+
+
+def _sum(counts: Mapping[str, Column], workload: str | None, missing: Column) -> Column:
+    """Requests of one workload, or of all."""
+    chosen = [count for name, count in counts.items() if workload in {None, name}]
+    return np.sum(chosen, axis=0) if chosen else missing
+
+
+def energy_share(returns: SiteReturns, workload: str | None) -> float | None:
+    """The workload's share of the site's energy; None where it was not split and several ran."""
+    if workload is None or len(returns.workloads) == 1:
+        return 1.0
+    joules = {item.id: item.joules_full * item.local for item in returns.workloads if item.joules_full is not None}
+    served = {item.id for item in returns.workloads if item.local}
+    if workload not in joules or served - set(joules) or sum(joules.values()) <= 0:
+        return None
+    return joules[workload] / sum(joules.values())
+
+
+def _pue_columns(site: SiteBlocks, it_budget_w: float) -> tuple[Column, Column, Column]:
+    """PUE, outdoor temperature and IT load of the blocks on mains that hold them all."""
+    position = site.first(IT)
+    if position is None or "feed" not in site.kwh:
+        nothing = np.zeros(0)
+        return nothing, nothing, nothing
+    it = site.kwh[position]
+    used = (it > 0) & np.isfinite(site.kwh["feed"]) & np.isfinite(site.outdoor_c) & ~site.on_battery
+    load = it[used] * KWH_J / site.seconds[used] / it_budget_w
+    return site.kwh["feed"][used] / it[used], site.outdoor_c[used], load
+
+
+def _batch_se(starts: NDArray[np.float64], over: NDArray[np.float64], under: NDArray[np.float64]) -> float:
+    """Standard error of log(sum(over) / sum(under)), from how batches differ (Cochran, "Sampling Techniques", 6.4)."""
+    for seconds in (DAY_S, BATCH_S):
+        batch = np.unique(np.floor(starts / seconds), return_inverse=True)[1]
+        n = int(batch.max()) + 1
+        if n >= DAYS_LEAST:
+            break
+    if n < 2:
+        return 0.5
+    top, bottom = np.bincount(batch, over), np.bincount(batch, under)
+    residual = top - bottom * top.sum() / bottom.sum()
+    error = sqrt(float(np.sum(residual**2)) / (n * (n - 1))) / float(top.mean())
+    return error * float(stdtrit(n - 1, 0.9)) / float(ndtri(0.9))
+
+
+def _systematic(parts: Sequence[SiteBlocks], measure: Measure) -> list[float]:
+    positions: dict[str, Sequence[str]] = {
+        "it_power_w": IT,
+        "feed_power_w": ("feed",),
+        "joules_per_request_in_slo": ("feed",),
+    }
+    read = positions.get(measure.of)
+    return [] if read is None else [max(_class_error(parts, position) for position in read)]
+
+
+def _class_error(parts: Sequence[SiteBlocks], position: str) -> float:
+    """Standard uncertainty that the class allows: evenly spread within it (JCGM 100, 4.3.7). 0 where there is no instrument."""
+    errors = [class_percent(site.returns, position) for site in parts if position in site.kwh]
+    return max((DEFAULT_CLASS_PERCENT if e is None else e for e in errors), default=0.0) / 100.0 / sqrt(3.0)

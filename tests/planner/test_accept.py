@@ -1,0 +1,130 @@
+"""What may replace an assumption: each case that is refused says why, and the site in order beside it is taken."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from nearhall.core.evidence import Kind
+from nearhall.documents.site_returns import SiteReturns
+from nearhall.planner.accept import NEEDS, Acceptance, Measure, balance, is_rehearsal
+from nearhall.planner.accept import accept as accept_blocks
+from nearhall.planner.site_blocks import site_blocks
+from planner.metered_site import WATTS, meters, site
+
+POWER, PUE, SLO = Measure(of="it_power_w"), Measure(of="pue"), Measure(of="slo_share", workload="cams")
+IN_ORDER = site()
+
+
+def accept(returns: SiteReturns, measure: Measure) -> Acceptance:
+    return accept_blocks(site_blocks(returns), measure)
+
+
+@pytest.mark.parametrize("of", NEEDS)
+def test_a_week_of_a_site_in_order_is_taken_for_everything(of: str):
+    found = accept(IN_ORDER, Measure(of=of))  # type: ignore[arg-type]
+    assert found.accepted, found.reasons
+    assert found.kind is Kind.MEASURED
+    assert not found.inconsistent
+
+
+@pytest.mark.parametrize(
+    ("changes", "measure", "reason"),
+    [
+        ({"coverage": 0.89}, SLO, "figures cover 89% of the period: 90% at least"),
+        ({"register_coverage": 0.5}, POWER, "meter readings cover 50% of the period"),
+        ({"clock_error_ms": 2500.0}, SLO, "its clock is 2.5 s off: 2 s at most"),
+        ({"clock_error_ms": -2500.0}, SLO, "its clock is 2.5 s off"),
+        ({"clock_error_ms": None}, SLO, "nobody compared its clock"),
+        ({"end_s": IN_ORDER.start_s + 90.0}, SLO, "it lasted 90 s: a pilot lasts a day at least"),
+        ({"end_s": IN_ORDER.start_s + 3600.0}, SLO, "it lasted 60 min"),
+        ({"end_s": IN_ORDER.start_s + 36_000.0}, SLO, "it lasted 10.0 h"),
+        ({"meters": meters(positions=("feed", "cooling"))}, POWER, "no meter at it or pdu or ups_out: install one"),
+        ({"meters": meters(positions=("it", "ups_out"))}, PUE, "no meter at feed"),
+        ({"meters": meters(Kind.ASSUMED)}, POWER, "it is assumed, not measured: commission the meter"),
+        ({"kinds": {"outdoor": Kind.VENDOR}}, PUE, "it is vendor, not measured"),
+        ({"meters": (*meters(positions=("feed",)), *meters(Kind.SIMULATED, ("it",)))}, PUE, "one is real and one virtual"),
+        ({"meters": meters(positions=("feed", "it"))}, PUE, "nothing vouches for its energy meters (at feed, it)"),
+    ],
+)
+def test_what_is_refused_says_why_and_what_would_mend_it(changes: dict[str, object], measure: Measure, reason: str):
+    found = accept(replace(IN_ORDER, **changes), measure)  # type: ignore[arg-type]
+    assert not found.accepted
+    assert any(told.startswith(reason) or reason in told for told in found.reasons), found.reasons
+    assert not found.inconsistent
+
+
+def test_a_workload_that_it_did_not_run_is_named():
+    found = accept(IN_ORDER, Measure(of="slo_share", workload="camera"))
+    assert found.reasons == ("it ran no workload 'camera' (it ran: cams): name workloads in plan and pilot alike",)
+
+
+def test_what_needs_no_meter_is_taken_without_one():
+    bare = replace(IN_ORDER, meters=(), energy_kwh={}, register_coverage=0.0)
+    assert accept(bare, SLO).accepted
+    assert accept(bare, Measure(of="sent_bytes_per_day")).accepted
+    assert not accept(bare, POWER).accepted
+
+
+@pytest.mark.parametrize(
+    ("position", "factor", "suspect"), [("feed", 1.1, "feed or cooling"), ("ups_in", 0.8, "ups_in"), ("it", 0.9, "it")]
+)
+def test_meters_beyond_their_class_are_refused_and_the_prior_is_to_be_widened(position: str, factor: float, suspect: str):
+    wrong = {**WATTS, position: WATTS[position] * factor}
+    found = accept(site(watts=lambda _: wrong), POWER)
+    assert not found.accepted
+    assert found.inconsistent
+    assert "the energy balance does not close" in found.reasons[0]
+    assert f"position {suspect}" in found.reasons[0]
+
+
+@pytest.mark.parametrize("position", WATTS)
+def test_meters_within_their_class_are_taken(position: str):
+    near = {**WATTS, position: WATTS[position] * 1.008}
+    assert accept(site(watts=lambda _: near), POWER).accepted
+
+
+def discharging(blocks: int):
+    battery = {**WATTS, "ups_in": 0.0, "feed": 150.0}
+    return site(watts=lambda index: battery if 100 <= index < 100 + blocks else WATTS)
+
+
+def test_on_its_battery_a_ups_gives_out_more_than_it_takes_and_that_is_no_contradiction():
+    found = accept(discharging(20), POWER)
+    assert found.accepted, found.reasons
+    assert balance(site_blocks(discharging(20))).closes is True
+    on_mains = {**WATTS, "ups_out": 500.0, "it": 500.0}
+    assert not accept(site(watts=lambda _: on_mains), POWER).accepted, "on mains it is one"
+
+
+def test_a_period_mostly_on_the_battery_is_refused():
+    found = accept(discharging(70), POWER)
+    assert found.reasons == ("70 of 672 blocks ran on the battery: meter a period on mains",)
+
+
+def test_without_a_ups_the_it_meter_closes_the_balance():
+    plain = {"feed": 550.0, "it": 400.0, "cooling": 150.0}
+    assert accept(site(watts=lambda _: plain), PUE).accepted
+    assert accept(site(watts=lambda _: {**plain, "it": 300.0}), PUE).inconsistent
+
+
+def test_a_rehearsal_may_be_short_and_stays_simulated():
+    short = replace(IN_ORDER, end_s=IN_ORDER.start_s + 60.0)
+    virtual = replace(short, meters=meters(Kind.SIMULATED), kinds=dict.fromkeys(("energy", "outdoor"), Kind.SIMULATED))
+    assert is_rehearsal(virtual)
+    assert not is_rehearsal(short)
+    assert accept(virtual, PUE).accepted
+    assert accept(virtual, PUE).kind is Kind.SIMULATED
+    assert not accept(short, PUE).accepted
+
+
+def test_a_meter_that_missed_some_blocks_is_compared_over_the_others():
+    holes = replace(
+        IN_ORDER,
+        blocks=[
+            replace(b, register_kwh={k: v for k, v in b.register_kwh.items() if k != "it" or i > 50})
+            for i, b in enumerate(IN_ORDER.blocks)
+        ],
+    )
+    assert accept(holes, POWER).accepted
