@@ -55,19 +55,9 @@ class Plant:
         ups = np.asarray(ups_loss_w(rating_w=self.ups_rating_w, load_w=it_w)) if self.ups_rating_w else np.zeros_like(it_w)
         return ups, np.asarray(distribution_loss_w(rating_w=self.rating_w, load_w=it_w))
 
-    @property
-    def free_below_c(self) -> float:
-        """Outdoor air alone cools up to this temperature; without a compressor always, with nothing but a compressor never."""
-        cooling = self.site.cooling
-        if cooling.kind == "fans":
-            return float("inf")
-        if cooling.kind == "dx":
-            return float("-inf")
-        return cooling.supply_c - APPROACH_K + (WARM_WATER_K if cooling.kind == "liquid" else 0.0)
-
     def compressor_w(self, heat_w: Samples, outdoor_c: float) -> Samples:
         """Compressor, or nothing while outdoor air does it; where there is none the heat goes to the room."""
-        if outdoor_c <= self.free_below_c:
+        if outdoor_c <= free_below_c(self.site):
             return np.zeros_like(heat_w)
         nominal_c = self.site.cooling.design_out_c
         return np.asarray(heat_w / cop(nominal=self.cop, outdoor_c=outdoor_c, nominal_outdoor_c=nominal_c))
@@ -77,7 +67,7 @@ class Plant:
 
         Electricity goes with 1 / COP, so that the others are as good as one hour at the temperature of their harmonic mean.
         """
-        hot = outdoor_c[outdoor_c > self.free_below_c]
+        hot = outdoor_c[outdoor_c > free_below_c(self.site)]
         if len(hot) == 0:
             return np.zeros_like(heat_w)
         nominal_c = self.site.cooling.design_out_c
@@ -104,6 +94,16 @@ class Year:
     def pue(self) -> Samples:
         """Facility energy over IT energy, of the whole year."""
         return self.facility_kwh / self.it_kwh
+
+
+def free_below_c(site: Site) -> float:
+    """Outdoor air alone cools up to this temperature; without a compressor always, with nothing but a compressor never."""
+    cooling = site.cooling
+    if cooling.kind == "fans":
+        return float("inf")
+    if cooling.kind == "dx":
+        return float("-inf")
+    return cooling.supply_c - APPROACH_K + (WARM_WATER_K if cooling.kind == "liquid" else 0.0)
 
 
 def plant_of(site: Site, ledger: Ledger) -> Plant:
@@ -158,7 +158,7 @@ def run_year(plant: Plant, load: SiteLoad, temperatures_c: NDArray[np.float64], 
         facility_kwh=facility_kwh,
         peak_kw=peak_kw,
         pue_by_month=tuple(by_month),
-        free_hours=int(np.sum(temperatures_c <= plant.free_below_c)),
+        free_hours=int(np.sum(temperatures_c <= free_below_c(plant.site))),
     )
 
 
