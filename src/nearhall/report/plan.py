@@ -19,9 +19,8 @@ from nearhall.report.summary import LINES_MAX, WIDTH
 SITES_DRAWN_MAX = 12
 """Kinds of sites with pictures of their own; a browser takes about a second for this many, and no reader asks for more."""
 CURVES_DRAWN_MAX = 12
-REVIEW_HEAD = "For review by a licensed engineer:"
-"""Stands over everything electrical, whatever the document says."""
-REVIEW = f"{REVIEW_HEAD} this sizes and compares; it does not replace the design of an installation."
+ENGINEER = "for review by a licensed engineer"
+REVIEW = f"{ENGINEER.capitalize()}: this sizes and compares; it does not replace the design of an installation."
 NOT_MEASURED = "no site of yours was measured yet: it may guide what to pilot, not what to buy for a whole fleet"
 STATES: dict[str, tuple[str, str]] = {
     "build": ("Build", "good"),
@@ -82,8 +81,7 @@ def render_plan(result: Mapping[str, Any]) -> str:
         ledger=ledger[: tables.LEDGER_SHOWN],
         ledger_rest=ledger[tables.LEDGER_SHOWN :],
         defaults=sum(entry["is_default"] for entry in ledger),
-        review=full_stop((reader.text("/review") or REVIEW).removeprefix(REVIEW_HEAD)),
-        review_head=REVIEW_HEAD,
+        review=_review(reader),
     )
 
 
@@ -203,6 +201,12 @@ def _feeders(reader: ResultReader) -> list[dict[str, Any]]:
     ]
 
 
+def _review(reader: ResultReader) -> str:
+    """What stands over everything electrical, whatever the document says."""
+    said = full_stop(reader.text("/review"))
+    return said if ENGINEER in said.casefold() else f"{REVIEW} {said}".rstrip()
+
+
 def _seed(reader: ResultReader) -> str:
     seed = reader.number("/plan/seed")
     return f"{seed:g}" if seed is not None else NO_VALUE
@@ -226,7 +230,7 @@ def plan_words(result: Mapping[str, Any]) -> str:
     lines += [] if steps else [" nothing is ranked"]
     told = [f"{row['figure'].text} {row['kind'].value}" for row in tables.evidence_counts(reader)]
     lines += ["", *_wrapped(f"Rests on: {', '.join(told) if told else 'numbers that nobody has counted'}", 10)]
-    closing = [*_wrapped(reader.text("/review") or REVIEW), "M measured  S simulated  V vendor  N norm  A assumed"]
+    closing = [*_wrapped(_review(reader)), "M measured  S simulated  V vendor  N norm  A assumed"]
     return "\n".join([*lines[: LINES_MAX - len(closing)], *closing])
 
 

@@ -93,8 +93,8 @@ def _lines(reader: ResultReader, site: str) -> list[Sizing]:
         )
     )
     unbalance, neutral = reader.number(f"{site}/unbalance_percent"), reader.number(f"{site}/neutral_a")
-    told = [f"unbalance {unbalance:.0f} %"] if unbalance is not None else []
-    told += [f"neutral {amperes(neutral)}, harmonics included"] if neutral is not None else []
+    told = [f"unbalance {unbalance:.0f} %"] if unbalance is not None and len(lines) > 1 else []
+    told += [f"neutral {amperes(neutral)}, harmonics included"] if neutral is not None and len(lines) > 1 else []
     what = "current on each line" if len(lines) > 1 else "current"
     return [Sizing(what=what, middle=middle, bad=bad, there=None, words=", ".join(told))]
 
@@ -180,8 +180,7 @@ def checks(reader: ResultReader, site: str) -> list[dict[str, Any]]:
             "name": str(row.get("name", "?")),
             "badge": CHECK_WORDS.get(str(row.get("state")), ("not checked", "warn"))[0],
             "tone": CHECK_WORDS.get(str(row.get("state")), ("not checked", "warn"))[1],
-            "value": _of(reader, f"{pointer}/value", row),
-            "limit": _of(reader, f"{pointer}/limit", row),
+            "value": _of(reader, pointer, row),
             "words": str(row.get("words") or ""),
         }
         for pointer, row in rows
@@ -189,11 +188,15 @@ def checks(reader: ResultReader, site: str) -> list[dict[str, Any]]:
 
 
 def _of(reader: ResultReader, pointer: str, row: Mapping[str, Any]) -> Figure | None:
-    return (
-        reader.figure(pointer, lambda v: f"{significant(v)} {row.get('unit') or ''}".strip())
-        if reader.number(pointer) is not None
-        else None
-    )
+    """What was found and what is allowed, in one cell."""
+    value, limit = reader.number(f"{pointer}/value"), reader.number(f"{pointer}/limit")
+    told = [_whole(value)] if value is not None else []
+    told += [f"against {_whole(limit)}"] if limit is not None else []
+    return reader.texts(pointer, f"{' '.join(told)} {row.get('unit') or ''}".strip()) if told else None
+
+
+def _whole(value: float) -> str:
+    return f"{value:,.0f}" if value == round(value) else significant(value)
 
 
 def pue_by_month(reader: ResultReader) -> list[dict[str, Any]]:

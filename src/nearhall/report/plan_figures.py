@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isnan, nan
+from math import ceil, floor, isnan, log, log10, nan
 from typing import Any
 
 from bokeh.core.properties import value as constant
@@ -115,11 +115,18 @@ def latency_curves(reader: ResultReader, entries: list[str], *, limit_ms: float 
     )
     if apart:
         made.xaxis.formatter = NumeralTickFormatter(format="0,0[.]0")
+        made.xaxis.ticker = FixedTicker(ticks=_decades(low, top))
     for pointer, times, shares in curves:
         _curve(made, reader, pointer, times, shares)
     if limit_ms is not None:
         made.add_layout(toned(Span(location=limit_ms, dimension="height", line_width=2), line="refused"))
     return made
+
+
+def _decades(low: float, top: float) -> list[float]:
+    """Round times between the two, few enough to stand side by side on a phone."""
+    steps = (1, 2, 5) if top / low < 100 else (1,)
+    return [k * 10.0**power for power in range(floor(log10(low)), ceil(log10(top)) + 1) for k in steps]
 
 
 def _cdf(reader: ResultReader, pointer: str) -> tuple[list[float], list[float]]:
@@ -216,7 +223,7 @@ def coincidence(reader: ResultReader) -> Any:
         x_axis_type="log",
     )
     numbers = sorted({row[0] for rows in found.values() for row in rows})
-    made.xaxis.ticker = FixedTicker(ticks=numbers if len(numbers) <= 7 else [numbers[0], *numbers[2:-1:2], numbers[-1]])
+    made.xaxis.ticker = FixedTicker(ticks=apart_on_log_axis(numbers))
     made.xaxis.major_label_overrides = {int(n): f"{n:,.0f}" for n in numbers}
     for (common, rows), (tone, dash, marker) in zip(sorted(found.items()), CURVES * 4, strict=False):
         n, p50, low, high = (list(column) for column in zip(*sorted(rows), strict=True))
@@ -233,8 +240,19 @@ def coincidence(reader: ResultReader) -> Any:
             ("P10 to P90", "@low{0} to @high{0} %"),
         ]
         hover(made, [dots], tips)
-    made.y_range = Range1d(start=0, end=105)
+    lowest = min(row[2] for rows in found.values() for row in rows)
+    made.y_range = Range1d(start=max(0, 10 * floor(lowest / 10 - 1)), end=102)
     return made
+
+
+def apart_on_log_axis(numbers: list[float]) -> list[float]:
+    """Those of the numbers whose labels do not meet, the last one first."""
+    room = 0.12 * log(numbers[-1] / numbers[0])
+    kept: list[float] = []
+    for number in reversed(numbers):
+        if not kept or log(kept[-1] / number) >= room:
+            kept.append(number)
+    return kept[::-1]
 
 
 def common_parts(reader: ResultReader) -> list[tuple[str, str, str]]:

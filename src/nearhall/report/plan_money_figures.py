@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import pairwise
 from math import isnan
 from typing import Any
 
@@ -10,10 +12,12 @@ from bokeh.models import ColumnDataSource, FixedTicker, NumeralTickFormatter, Ra
 from nearhall.report.evidence_marks import MARKS
 from nearhall.report.figures import bare, bars, hover, nought, text, toned
 from nearhall.report.plan_figures import row_heights, worded_rows
-from nearhall.report.plan_reader import ResultReader
+from nearhall.report.plan_reader import ResultReader, path_words
 
 BARS_MAX = 10
 """More inputs than these move the return too little to be seen."""
+TAIL = 0.005
+"""Of the cases at each end that may lie outside the picture."""
 MONEY_TICKS = "$0[.]0a"
 """$250k, $1.5m."""
 
@@ -45,16 +49,44 @@ def npv_histogram(reader: ResultReader) -> Any:
         )
         drawn.append(toned(quads.glyph, fill=tone, line="card") and quads)
     top = 100 * max(shares)
-    for name, dash in (("p10", "dashed"), ("p50", "solid"), ("p90", "dashed")):
+    for name, dash, align, offset, level in (
+        ("p10", "dashed", "right", -4, 1.06),
+        ("p50", "solid", "center", 0, 1.22),
+        ("p90", "dashed", "left", 4, 1.06),
+    ):
         value = reader.number(f"/money/npv/{name}")
         if value is not None:
-            made.add_layout(toned(Span(location=value, dimension="height", line_width=2, line_dash=dash), line="ink"))
-            text(made, value, top * 1.16, name.upper(), x_offset=4)
+            ends = made.segment([value], [0], [value], [top * (level - 0.02)], line_width=2, line_dash=dash)
+            toned(ends.glyph, line="ink")
+            text(made, value, top * level, name.upper(), text_align=align, x_offset=offset)
     nought(made)
-    made.y_range = Range1d(start=0, end=top * 1.3)
+    made.y_range = Range1d(start=0, end=top * 1.36)
+    start, end = _where_it_happens(edges, shares)
+    made.x_range = Range1d(start=start, end=end)
     _in_dollars(made.xaxis)
     hover(made, drawn, [("from", "@left{$0,0}"), ("to", "@right{$0,0}"), ("cases", "@share{0.0} %")])
     return made
+
+
+def _where_it_happens(edges: list[float], shares: list[float]) -> tuple[float, float]:
+    """From where to where all but one case in a hundred lie, with zero and some room: one case far out would hide the others."""
+    before, sums = 0.0, list[float]()
+    for share in shares:
+        before += share
+        sums.append(before)
+    low = next((left for left, upto in zip(edges, sums, strict=False) if upto > TAIL * before), edges[0])
+    high = next((right for right, upto in zip(edges[1:], sums, strict=True) if upto >= (1 - TAIL) * before), edges[-1])
+    room = 0.04 * (max(high, 0.0) - min(low, 0.0))
+    return min(low, 0.0) - room, max(high, 0.0) + room
+
+
+def mean_return(reader: ResultReader) -> float | None:
+    """The mean of the return, from its histogram; its median where there is none."""
+    edges, shares = (reader.series(f"/money/npv_histogram/{name}") for name in ("edges", "share"))
+    if shares and len(edges) == len(shares) + 1 and not any(isnan(v) for v in (*edges, *shares)) and sum(shares) > 0:
+        middles = [(left + right) / 2 for left, right in pairwise(edges)]
+        return sum(m * share for m, share in zip(middles, shares, strict=True)) / sum(shares)
+    return reader.number("/money/npv/p50")
 
 
 def _bars_on_one_side(edges: list[float], shares: list[float], *, pays: bool) -> dict[str, list[float]]:
@@ -85,10 +117,10 @@ def tornado(reader: ResultReader) -> Any:
     if not found:
         return None
     found = sorted(found, key=lambda row: -abs(row[3] - row[2]))[:BARS_MAX]
-    said = reader.number("/money/npv/p50")
+    said = mean_return(reader)
     middle = said if said is not None else sum(low + high for _, _, low, high in found) / (2 * len(found))
-    labels = [f"{bar.get('words') or bar.get('name') or '?'}" for _, bar, _, _ in found]
-    made = worded_rows(labels, x_label=f"return in today's dollars{reader.letter('/money/tornado')}")
+    labels = [_words(bar) for _, bar, _, _ in found]
+    made = worded_rows(labels, x_label=f"mean return in today's dollars{reader.letter('/money/tornado')}")
     ys = row_heights(len(found))
     for ends, tone, hatch, told in (
         ([low for _, _, low, _ in found], "hub", "right_diagonal_line", "input low (P10)"),
@@ -106,6 +138,11 @@ def tornado(reader: ResultReader) -> Any:
         nought(made)
     _in_dollars(made.xaxis)
     return made
+
+
+def _words(bar: Mapping[str, Any]) -> str:
+    name, words = str(bar.get("name") or "?"), str(bar.get("words") or "")
+    return words if words and words != name else path_words(name)
 
 
 def cash_by_year(reader: ResultReader) -> Any:

@@ -7,7 +7,7 @@ from math import isfinite
 from typing import Any
 
 from nearhall.report.evidence_marks import MARKS, Figure
-from nearhall.report.formats import NO_VALUE
+from nearhall.report.formats import NO_VALUE, plain
 from nearhall.report.pilot_reader import PilotReader, elements, members
 
 Form = Callable[[float], str]
@@ -80,6 +80,18 @@ class ResultReader(PilotReader):
     def mapping(self, pointer: str) -> Mapping[str, Any]:
         """The object at a pointer; an empty one where there is none."""
         return members(self.at(pointer))
+
+
+UNIT_ENDS = ("_usd", "_w", "_kw", "_kva", "_kwh", "_per_s", "_ms", "_s", "_min", "_h", "_km", "_c", "_kb", "_gib")
+
+
+def path_words(name: str) -> str:
+    """A path in the plan as words: `hardware.orin.busy_w` is `orin: busy`. The unit stands with the figure."""
+    parts = name.removeprefix("default:").split(".")
+    last = next((parts[-1].removesuffix(end) for end in UNIT_ENDS if parts[-1].endswith(end)), parts[-1])
+    if len(parts) < 3:
+        return plain(" ".join([*parts[:-1], last]))
+    return f"{parts[1]}: {plain(' '.join([*parts[2:-1], last]))}"
 
 
 def _number(value: Any) -> float:

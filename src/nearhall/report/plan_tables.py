@@ -23,7 +23,7 @@ from nearhall.report.formats import (
 )
 from nearhall.report.formats import energy as energy_text
 from nearhall.report.pilot_reader import elements
-from nearhall.report.plan_reader import ResultReader
+from nearhall.report.plan_reader import ResultReader, path_words
 
 KINDS = (Kind.MEASURED, Kind.SIMULATED, Kind.VENDOR, Kind.STANDARD, Kind.ASSUMED)
 PLACE_WORDS: dict[str, tuple[str, str]] = {
@@ -34,6 +34,8 @@ PLACE_WORDS: dict[str, tuple[str, str]] = {
 }
 LEDGER_SHOWN = 15
 """The rest moves the verdict too little to be read at once; it is folded."""
+TIGHT_FROM = 0.25
+"""A model that takes less of a server's memory has no reason to shrink."""
 COST_WORDS: dict[str, str] = {
     "energy": "energy",
     "demand": "demand charge",
@@ -42,6 +44,7 @@ COST_WORDS: dict[str, str] = {
     "uplink": "uplink",
     "requests": "the hub's servers",
     "egress": "bytes leaving the cloud",
+    "hub": "what the hub still answers",
 }
 
 
@@ -83,11 +86,11 @@ def money_first(reader: ResultReader) -> dict[str, Any]:
     return {
         "chance": reader.figure(likely, chance),
         "rows": [
-            ("bad case (P10)", reader.figure(f"{base}/p10", money)),
-            ("middle (P50)", reader.figure(f"{base}/p50", money)),
-            ("good case (P90)", reader.figure(f"{base}/p90", money)),
-            ("to be spent first", capex(reader)),
-            ("paid back after", _payback(reader)),
+            ("P10, bad case", reader.figure(f"{base}/p10", money)),
+            ("P50, middle", reader.figure(f"{base}/p50", money)),
+            ("P90, good case", reader.figure(f"{base}/p90", money)),
+            ("to spend first", capex(reader)),
+            ("paid back in", _payback(reader)),
         ],
     }
 
@@ -109,7 +112,9 @@ def capex(reader: ResultReader) -> Figure:
 def _payback(reader: ResultReader) -> Figure:
     if reader.middle("/money/payback_years") is not None:
         return reader.median("/money/payback_years", years)
-    return Figure(text="not within the horizon", missing="in the middle case the money does not come back")
+    horizon = reader.number("/plan/horizon_years")
+    told = f"not in {horizon:g} years" if horizon is not None else "not within the plan"
+    return Figure(text=told, missing="in the middle case the money does not come back")
 
 
 def placements(reader: ResultReader) -> list[Placed]:
@@ -152,7 +157,10 @@ def share_in_time(reader: ResultReader, workload: str, site: str, at: str) -> Fi
         limit = reader.number(f"{pointer}/limit_ms") or reader.number(f"{workload}/slo/limit_ms")
         times, shares = (reader.series(f"{pointer}/cdf/{name}") for name in ("ms", "share"))
         if limit is not None and times and len(times) == len(shares):
-            return reader.texts(f"{pointer}/cdf", percent(_at(times, shares, limit)))
+            share = _at(times, shares, limit)
+            # A curve drawn up to its 99.5 % says no more than that of what comes after its end.
+            more = limit > times[-1] and share < 1
+            return reader.texts(f"{pointer}/cdf", f"> {percent(share)}" if more else percent(share))
     return Figure(text=NO_VALUE, missing=reader.missing("a distribution of these answers' times"))
 
 
@@ -242,10 +250,25 @@ def memory(reader: ResultReader) -> list[dict[str, Any]]:
             "fits": row.get("fits") is True,
             "known": isinstance(row.get("fits"), bool),
             "words": reader.text(f"{pointer}/words"),
-            "smaller": [reader.sentence(f"{below}/words") for below, _ in reader.items(f"{pointer}/smaller")],
+            "smaller": _smaller(reader, pointer),
         }
         for pointer, row in reader.items("/memory")
     ]
+
+
+def _smaller(reader: ResultReader, pointer: str) -> list[Figure]:
+    """What smaller variants would cost in quality, where memory is tight enough for anybody to ask."""
+    bits, p95, usable = (reader.number(f"{pointer}/{name}") for name in ("bits", "p95_gib", "usable_gib"))
+    if p95 is None or usable is None or p95 < TIGHT_FROM * usable:
+        return []
+    told: list[Figure] = []
+    for below, row in reader.items(f"{pointer}/smaller"):
+        fewer = reader.number(f"{below}/bits")
+        if row.get("words") and (fewer is None or bits is None or fewer < bits):
+            said = str(row["words"])
+            said = said if fewer is None or said.startswith(f"{fewer:g} bits") else f"{fewer:g} bits: {said}"
+            told.append(reader.texts(f"{below}/words", said))
+    return told
 
 
 def money_by_site(reader: ResultReader) -> list[dict[str, Any]]:
@@ -308,7 +331,7 @@ def bill(reader: ResultReader) -> list[dict[str, Any]]:
         )
         pieces = quantity * sites if quantity is not None and sites is not None else None
         each = reader.median(f"{pointer}/unit_usd", money)
-        unpriced = Figure(text="ask for a quote", missing="no price is known")
+        unpriced = Figure(text="not priced apart", missing="the document holds no price for it")
         rows.append(
             {
                 "site": str(row.get("site", "?")),
@@ -345,13 +368,13 @@ def _entry(reader: ResultReader, pointer: str, entry: Mapping[str, Any]) -> dict
     )
     return {
         "name": name,
-        "words": str(entry.get("words") or plain(name.replace(".", ", "))),
+        "words": str(entry["words"]) if entry.get("words") and entry["words"] != name else path_words(name),
         "is_default": entry.get("is_default") is True,
         "value": Figure(text=_amount(middle, unit), kind=kind, source=source)
         if middle is not None
         else Figure(text=NO_VALUE, missing=reader.missing("its value")),
         "between": between,
-        "swing": reader.figure(f"{pointer}/swing_usd", lambda v: money(abs(v))),
+        "swing": reader.figure(f"{pointer}/swing_usd", lambda v: money(abs(v)) if v else "not seen"),
         "share": reader.figure(f"{pointer}/share", percent),
         "source": source,
         "kind": kind,
@@ -372,19 +395,21 @@ def _amount(value: float | None, unit: str) -> str:
 
 def next_steps(reader: ResultReader) -> list[dict[str, Any]]:
     """What to measure next, worth most first, as the document ranks it."""
-    return [
-        {
-            "what": str(step.get("what") or step.get("words") or "?"),
-            "words": " ".join(
-                full_stop(_capital(str(step.get(key))))
-                for key in ("why", "words")
-                if step.get(key) and step.get(key) != step.get("what")
-            ),
-            "days": reader.figure(f"{pointer}/days", lambda v: f"{v:,.3g} day{'' if v == 1 else 's'}"),
-            "usd_per_day": reader.figure(f"{pointer}/usd_per_day", lambda v: f"{money(v)} a day"),
-        }
-        for pointer, step in reader.items("/next")
-    ]
+    return [_step(reader, pointer, step) for pointer, step in reader.items("/next")]
+
+
+def _step(reader: ResultReader, pointer: str, step: Mapping[str, Any]) -> dict[str, Any]:
+    what = str(step.get("what") or step.get("words") or "?")
+    worth = reader.number(f"{pointer}/usd_per_day")
+    told = [str(step["words"])] if step.get("words") and step.get("words") != what else []
+    # Why it is worth nothing by itself has to be said; what it is worth stands beside it as a figure.
+    told += [str(step["why"])] if step.get("why") and not worth else []
+    return {
+        "what": _capital(what),
+        "words": " ".join(full_stop(_capital(part)) for part in told),
+        "days": reader.figure(f"{pointer}/days", lambda v: f"{v:,.3g} day{'' if v == 1 else 's'}"),
+        "usd_per_day": reader.figure(f"{pointer}/usd_per_day", lambda v: f"{money(v)} a day") if worth else None,
+    }
 
 
 def _capital(words: str) -> str:
