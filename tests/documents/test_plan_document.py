@@ -11,7 +11,7 @@ from nearhall.documents.plan import Plan
 from nearhall.documents.plan_across import mistakes_across
 from nearhall.documents.yaml_file import dump_document, parse_document
 
-EXAMPLES = ("retail", "factory", "telco")
+EXAMPLES = ("retail", "factory", "telco", "pilot")
 
 
 def example(name: str) -> str:

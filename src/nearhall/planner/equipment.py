@@ -87,6 +87,6 @@ def _model(workload: Workload, models: ModelCatalogue) -> CatalogueModel:
         raise InputError(error.what, where=f"workloads.{workload.id}.model.ref", right=error.right) from error
 
 
-_OVERHEAD = {16: 0.0, 8: 0.06, 4: 0.13}
+_OVERHEAD = {16: 0.0, 8: 0.0625, 4: 0.21}
 _QUALITY = {16: 1.0, 8: 0.99, 4: 0.96}
 """Assumed, as in the catalogue."""

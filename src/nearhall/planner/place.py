@@ -148,7 +148,8 @@ def why_not(problem: Problem, answer: Answer, point: int, where: int, *, forbidd
     paid = float(problem.usd[point, here]) if here != UNSERVED else 0.0
     more = float(problem.usd[point, where]) + opening - paid
     if more >= 0:
-        return Why(kind="cost", text=f"{more:,.0f} USD a year dearer", value=more, limit=0.0)
+        shown = f"{more:,.0f} USD" if more >= 1 else "less than 1 USD"
+        return Why(kind="cost", text=f"{shown} a year dearer", value=more, limit=0.0)
     return Why(kind="cost", text="no dearer by itself; the whole is cheaper so", value=more, limit=0.0)
 
 

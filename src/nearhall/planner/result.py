@@ -170,7 +170,8 @@ def _money(planned: Planned, bars: Mapping[str, Bar], entries: Mapping[str, Entr
     built = [site for site in planned.sites if site.built]
     if not built:
         return {"npv": None, "p_npv_positive": None, "by_site": [], "tornado": [], "rollout": []}
-    counts, edges = np.histogram(npv, bins=BINS)
+    low, high = np.quantile(npv, (0.005, 0.995))
+    counts, edges = np.histogram(np.clip(npv, low, high), bins=BINS)
     cumulative = np.cumsum(planned.flows, axis=1)
     payback = payback_spread(payback_years(planned.flows, rate=plan.discount_rate))
     return {

@@ -188,7 +188,7 @@ def _per_thousand(planned: Planned, workload: str) -> Json:
             line = np.asarray(site.accounts.hub.uplink_usd) / max(len(site.served), 1)
             hub_usd.append(1e3 * (served.hub_usd_per_request + line / served.requests_per_year))
             if not served.at_hub and site.built:
-                share = _share(site, workload)
+                share = work_share(site, workload)
                 local_kwh.append(1e3 * share * site.year.facility_kwh / served.requests_per_year)
                 costs = site.accounts.site
                 yearly = costs.energy_usd + costs.demand_usd + costs.operations_usd + costs.capex_usd / costs.hardware_life_years
@@ -209,7 +209,7 @@ def _spread(parts: list[Any]) -> Json | None:
     return {"p10": float(low), "p50": float(middle), "p90": float(high)}
 
 
-def _share(site: SitePlan, workload: str) -> float:
+def work_share(site: SitePlan, workload: str) -> float:
     """Its part of the site's server time: what energy and cost are shared by."""
     own, whole = 0.0, 0.0
     for rack in site.load.racks:

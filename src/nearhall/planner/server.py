@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from nearhall.core.evidence import Evidence, Kind
 from nearhall.core.quantity import Exact, LogNormal, Quantity, Spread, log_sigma
-from nearhall.documents.hardware import System
+from nearhall.documents.hardware import Fact, System
 from nearhall.documents.plan import Hardware
 from nearhall.physics.memory import GIB
 from nearhall.planner.draws import Samples
@@ -42,11 +42,12 @@ class Server:
 def resolve_server(hardware: Hardware, system: System, ledger: Ledger) -> Server:
     """The server's samples, and in the ledger where each comes from."""
     at, source = f"hardware.{hardware.id}", Evidence(kind=Kind(system.kind), source=system.source, date=system.date)
+    memory, price = (_evidence(system.fact(figure)) for figure in ("mem_gib", "cost_usd"))
 
-    def read(value: float | None, unit: str, spread: Spread | None = None) -> Quantity | None:
+    def read(value: float | None, unit: str, spread: Spread | None = None, evidence: Evidence = source) -> Quantity | None:
         if value is None:
             return None
-        return Quantity(p50=value, unit=unit, evidence=source, spread=spread or Exact())
+        return Quantity(p50=value, unit=unit, evidence=evidence, spread=spread or Exact())
 
     like = LogNormal(READ_SIGMA)
     busy_w = ledger.take(f"{at}.busy_w", hardware.busy_w or read(system.busy_w, "W", like))
@@ -58,12 +59,9 @@ def resolve_server(hardware: Hardware, system: System, ledger: Ledger) -> Server
     else:
         nameplate_w = busy_w * over
     cost = system.cost_usd
-    assumed = Evidence(kind=Kind.ASSUMED, source="the catalogue's spread of prices; ask for a quote")
-    priced = (
-        Quantity(p50=cost.p50, unit="usd", evidence=assumed, spread=LogNormal(log_sigma(p50=cost.p50, p90=cost.p90)))
-        if cost is not None
-        else None
-    )
+    priced = None
+    if cost is not None:
+        priced = read(cost.p50, "usd", LogNormal(log_sigma(p50=cost.p50, p90=cost.p90)), price)
     return Server(
         id=hardware.id,
         system=system,
@@ -72,7 +70,7 @@ def resolve_server(hardware: Hardware, system: System, ledger: Ledger) -> Server
         power_factor=ledger.take(
             f"{at}.power_factor", hardware.power_factor or read(system.power_factor, "1"), f"power_factor.{system.supply}"
         ),
-        memory_bytes=ledger.take(f"{at}.mem_gib", hardware.mem_gib or read(system.mem_gib, "GiB")) * GIB,
+        memory_bytes=ledger.take(f"{at}.mem_gib", hardware.mem_gib or read(system.mem_gib, "GiB", None, memory)) * GIB,
         cost_usd=ledger.take(f"{at}.cost_usd", hardware.cost_usd or priced, f"hardware.cost.{system.supply}"),
         nameplate_w=nameplate_w,
         inrush_peak_a=ledger.take(
@@ -83,3 +81,7 @@ def resolve_server(hardware: Hardware, system: System, ledger: Ledger) -> Server
         ),
         speed=ledger.take(f"{at}.speed", read(1.0, "1", like)),
     )
+
+
+def _evidence(fact: Fact) -> Evidence:
+    return Evidence(kind=Kind(fact.kind), source=fact.source, date=fact.date)

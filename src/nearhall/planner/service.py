@@ -94,6 +94,7 @@ def _plain(
     busy_w: Samples,
     how: str,
     kind: Kind,
+    has_run: bool = False,
 ) -> Service:
     """A network that answers whole: slots as many as overlap at full load, each as long as keeps that rate."""
     slots = int(np.clip(np.floor(np.median(per_s * latency_s)), 1, SLOTS_MAX))
@@ -110,7 +111,7 @@ def _plain(
         fit=fit,
         how=how,
         kind=kind,
-        missing=_too_big(fit, server),
+        missing="" if has_run else _too_big(fit, server),  # what has run there fits
     )
 
 
@@ -127,6 +128,7 @@ def _by_user(workload: Workload, on: ServiceOn, server: Server, fit: MemoryFit, 
         busy_w=busy_w,
         how=f"the plan's own figures: {on.service_ms.evidence.source}",
         kind=on.service_ms.evidence.kind,
+        has_run=True,
     )
 
 
@@ -157,6 +159,7 @@ def _by_benchmark(
         busy_w=np.maximum(busy_w, server.idle_w),
         how=f"{server.system.source.split(',')[0]}, {model.mlperf} on {server.system.name}",
         kind=Kind(server.system.kind),
+        has_run=True,
     )
 
 
@@ -205,8 +208,15 @@ def _language(workload: Workload, model: CatalogueModel, server: Server, fit: Me
     reading = ledger.take(f"{at}.bandwidth_share", None, "service.bandwidth_share")
     roof = {"peak_flops": flops, "bandwidth": bandwidth, "compute_share": compute, "bandwidth_share": reading}
     slots = wish.concurrent
-    prefill = prefill_s(params=model.params, tokens=prompt, weights_bytes=fit.weights_bytes, **roof)
-    token = decode_s_per_token(params=model.params, weights_bytes=fit.weights_bytes, kv_bytes=fit.kv_bytes, batch=slots, **roof)
+    active = model.active_params or model.params
+    prefill = prefill_s(params=active, tokens=prompt, weights_bytes=fit.weights_bytes, **roof)
+    token = decode_s_per_token(
+        params=active,
+        weights_bytes=fit.weights_bytes * min(1.0, slots * active / model.params),
+        kv_bytes=fit.kv_bytes,
+        batch=slots,
+        **roof,
+    )
     # With continuous batching a prompt is read while others decode: it waits for their step, and they for it.
     whole = (prefill * slots + answer * token) / server.speed
     first = (prefill + token) / server.speed

@@ -21,7 +21,7 @@ from nearhall.documents.plan import Plan
 from nearhall.documents.plan_across import mistakes_across
 from nearhall.documents.yaml_file import read_document
 
-EXAMPLES = ("retail", "factory", "telco")
+EXAMPLES = ("retail", "factory", "telco", "pilot")
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -94,33 +94,35 @@ def _example(name: str) -> str:
 
 
 def _defaults() -> Table:
-    table = _table("name", "P10", "P50", "P90", "unit", "what it is", "kind", "source")
+    table = _table("name", "P10 / P50 / P90", "what it is, and where it comes from")
     for name, default in sorted(all_defaults().items()):
         q = default.amount
-        numbers = [f"{value:.4g}" for value in (q.p10, q.p50, q.p90)]
-        table.add_row(name, *numbers, q.unit, default.words, q.evidence.kind.value, q.evidence.source)
+        values = " / ".join(f"{value:.3g}" for value in (q.p10, q.p50, q.p90))
+        table.add_row(
+            name, f"{values} {'' if q.unit == '1' else q.unit}", f"{default.words} ({q.evidence.kind.value}: {q.evidence.source})"
+        )
     return table
 
 
 def _hardware() -> Table:
-    table = _table("id", "ref", "name", "GiB", "idle W", "busy W", "runs")
+    table = _table("id", "what", "GiB", "idle to busy W", "benchmarks")
     for system in load_catalogue().systems:
         runs = ", ".join(sorted({run.model for run in system.benchmarks}))
-        ref = system.refs[0] if system.refs else ""
-        table.add_row(system.id, ref, system.name, f"{system.mem_gib:g}", f"{system.idle_w:g}", f"{system.busy_w:g}", runs)
+        table.add_row(system.id, system.name, f"{system.mem_gib:g}", f"{system.idle_w:g} to {system.busy_w:g}", runs)
     return table
 
 
 def _models() -> Table:
-    table = _table("id", "kind", "parameters", "bits", "name", "source")
+    table = _table("id", "kind", "parameters", "bits", "source")
     for model in load_models().models:
         bits = ", ".join(str(v.bits) for v in model.variants)
-        table.add_row(model.id, model.kind, f"{model.params / 1e6:,.1f} M", bits, model.name, model.source)
+        table.add_row(model.id, model.kind, f"{model.params / 1e6:,.1f} M", bits, f"{model.name}: {model.source}")
     return table
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, padding=(0, 2))
-    for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column in {"id", "name", "ref"})
+def _table(first: str, *others: str) -> Table:
+    table = Table(box=None, padding=(0, 1), pad_edge=False)
+    table.add_column(first, no_wrap=True)
+    for column in others:
+        table.add_column(column, overflow="fold")
     return table

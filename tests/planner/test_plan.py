@@ -1,0 +1,180 @@
+"""A whole plan: the examples that ship, what decides each placement, and what must hold of any plan."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nearhall.core.errors import InputError
+from nearhall.documents.catalogue_models import load_models
+from nearhall.documents.defaults import all_defaults
+from nearhall.documents.hardware import load_catalogue
+from nearhall.planner.plan import Planned, make_plan
+from nearhall.planner.result import result_document
+from planner.planned import EXAMPLES, SAMPLES, example, made, small
+
+
+def where(planned: Planned) -> dict[str, tuple[str | None, str]]:
+    return {placed.point.id: (placed.at, placed.verdict) for placed in planned.placed}
+
+
+def document(planned: Planned) -> dict[str, Any]:
+    return json.loads(json.dumps(result_document(planned, software="nearhall test"), allow_nan=False))
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_plans_at_once(name: str):
+    planned = example(name)
+    found = document(planned)
+    assert found["schema"] == "nearhall/plan-result/v1"
+    assert found["verdict"]["state"] in {"pilot", "hub"}
+    assert sum(found["counts"].values()) == len(found["ledger"])
+    assert found["evidence"][""]["kind"] == "assumed", "as weak as the weakest input"
+    for site in found["sites"]:
+        if site["built"]:
+            assert {check["state"] for check in site["checks"]} <= {"ok", "fails", "not_checked"}
+            assert {"breaker", "inrush", "leakage", "voltage drop", "short circuit", "selectivity"} <= {
+                check["name"] for check in site["checks"]
+            }
+            assert site["pue"]["annual"]["p50"] > 1.0
+            assert site["nameplate_va"] >= site["it_w"]["mean"]
+
+
+def test_the_retail_chain_keeps_pictures_in_the_shop_and_its_kiosk_at_the_hub():
+    placed = where(example("retail"))
+    assert placed["visitors@shop-city"] == ("shop-city", "edge")
+    assert placed["crowds@shop-large"] == ("shop-large", "edge")
+    assert placed["kiosk@shop-city"] == ("frankfurt", "hub")
+    assert placed["shelf@shop-large"][1] == "either"
+    whys = {p.point.id: p.why for p in example("retail").placed}
+    assert "residency: its data may not leave the site" in whys["visitors@shop-city"]
+    assert "time to first token p99" in whys["kiosk@shop-city"]
+
+
+def test_the_factory_line_is_too_quick_for_the_nearest_region():
+    planned = example("factory")
+    assert where(planned)["inspection@plant-a"] == ("plant-a", "edge")
+    assert "latency p99" in next(p.why for p in planned.placed if p.point.id == "inspection@plant-a")
+    assert float(np.mean(planned.npv_usd > 0)) > 0.9, "its line is paid by the gigabyte"
+
+
+def test_the_telephone_company_needs_no_cabinets():
+    planned = example("telco")
+    assert {at for at, _ in where(planned).values()} == {"madrid"}
+    found = document(planned)
+    assert found["verdict"]["state"] == "hub"
+    assert found["money"]["npv"] is None
+    assert found["fleet"] is None
+    assert found["next"] == []
+
+
+def test_residency_decides_before_any_price():
+    free, bound = made(small("any")), made(small("site"))
+    assert where(bound)["cams@north"] == ("north", "edge")
+    assert "residency" in next(p.why for p in bound.placed if p.point.id == "cams@north")
+    assert {o.at for p in free.placed for o in p.options if o.allowed} >= {"north", "south"}
+
+
+def test_neighbours_are_asked_too_and_capacity_binds():
+    planned = made(small("any"))
+    point = next(p for p in planned.placed if p.point.id == "parts@north")
+    assert [o.at for o in point.options] == ["north", "hub"], "the other site is farther than any hub"
+    full = made(small("site", **{"it_budget_kw: 0.2\n    supply: {phases: 1": "it_budget_kw: 0.001\n    supply: {phases: 1"}))
+    assert where(full)["cams@north"] == (None, "infeasible")
+    assert "IT kW" in next(p.why for p in full.placed if p.point.id == "cams@north")
+    found = document(full)
+    assert found["verdict"]["state"] == "infeasible"
+    assert "cams@north" in found["verdict"]["sentence"]
+
+
+def test_an_slo_that_nothing_keeps_says_by_how_much():
+    planned = made(small("site", **{"slo: {p99_ms: 10}": "slo: {p99_ms: 0.5}"}))
+    placed = next(p for p in planned.placed if p.point.id == "cams@north")
+    assert placed.at is None
+    assert "latency p99" in placed.why
+    assert "> 0.5 ms" in placed.why
+
+
+def test_the_order_of_sites_and_workloads_changes_nothing():
+    plan = small("site")
+    turned = plan.model_copy(update={"sites": plan.sites[::-1], "workloads": plan.workloads[::-1]})
+    one, other = made(plan), made(turned)
+    assert where(one) == where(other)
+    assert np.allclose(one.npv_usd, other.npv_usd)
+    assert {s.site.id: s.feed.design_a for s in one.sites} == pytest.approx({s.site.id: s.feed.design_a for s in other.sites})
+
+
+def test_the_same_seed_gives_the_same_plan_and_another_seed_another():
+    plan = small("site")
+    assert np.array_equal(made(plan).npv_usd, made(plan).npv_usd)
+    assert not np.array_equal(made(plan).npv_usd, made(plan.model_copy(update={"seed": 7})).npv_usd)
+
+
+def test_what_is_measured_takes_the_place_of_what_was_drawn():
+    plan = small("site")
+    doubled = made(plan, {"sites.north.it_scale": np.full(SAMPLES, 2.0)})
+    plain = made(plan, {"sites.north.it_scale": np.full(SAMPLES, 1.0)})
+    kwh = [next(s for s in p.sites if s.site.id == "north").year.it_kwh for p in (plain, doubled)]
+    assert np.allclose(kwh[1], 2.0 * kwh[0])
+    south = [next(s for s in p.sites if s.site.id == "south").year.it_kwh for p in (plain, doubled)]
+    assert np.array_equal(south[0], south[1])
+
+
+def test_more_load_never_needs_less_breaker():
+    quiet = made(small("site"))
+    busy = made(small("site", **{"{p50: 300, p90: 400}": "{p50: 900, p90: 1200}"}))
+    for one, other in zip(quiet.sites, busy.sites, strict=True):
+        assert other.feed.design_a >= one.feed.design_a
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("ref: orin-maxq", "ref: orin-maxp", r"hardware\.orin\.ref: .*did you mean 'orin-maxq'"),
+        (
+            "ref: resnet50, bits: 8}\n    arrivals: {rate_per_s: {p50: 300",
+            "ref: resnet5, bits: 8}\n    arrivals: {rate_per_s: {p50: 300",
+            r"workloads\.cams\.model\.ref: .*resnet50",
+        ),
+    ],
+)
+def test_hardware_and_models_that_no_catalogue_has_are_told_with_the_nearest(old: str, new: str, told: str):
+    with pytest.raises(InputError, match=told):
+        made(small("site", **{old: new}))
+
+
+def test_a_model_of_ones_own_and_ones_own_measurements_come_before_the_catalogue():
+    catalogues = "ref: resnet50, bits: 8}\n    arrivals: {rate_per_s: {p50: 300"
+    own = {catalogues: catalogues.replace("ref: resnet50, bits: 8", "own: {params: 5.0e+6, gflop: 3}")}
+    assert where(made(small("site", **own)))["cams@north"] == ("north", "edge")
+    measured = "slo: {p99_ms: 10}\n    measured: [{hardware: orin, service_ms: 30, per_s: 40, busy_w: 20}]"
+    slow = made(small("site", **{"slo: {p99_ms: 10}": measured}))
+    assert where(slow)["cams@north"][1] == "infeasible", "30 ms alone are more than the 10 ms that are asked"
+
+
+def test_a_language_model_has_servers_of_its_own():
+    text = """
+  - id: chat
+    model: {kind: llm, ref: qwen2.5-0.5b, ctx: 2048, concurrent: 2}
+    arrivals: {rate_per_s: {p50: 0.1, p90: 0.2}}
+    slo: {ttft_p99_ms: 4000}
+    data: {in_kb: 2, out_kb: 2, residency: site}
+hardware:"""
+    planned = made(small("site", **{"\nhardware:": text}))
+    assert where(planned)["chat@north"] == ("north", "edge")
+    north = next(s for s in planned.sites if s.site.id == "north")
+    assert [len(rack.pool.lanes) for rack in north.load.racks] in ([1, 1], [2, 1], [1, 2])
+    found = document(planned)
+    chat = next(w for w in found["workloads"] if w["id"] == "chat")
+    assert chat["slo"]["of"] == "ttft"
+    assert all(len(part["cdf"]["ms"]) == len(part["cdf"]["share"]) for part in chat["latency"])
+
+
+def test_progress_is_told_in_words():
+    told: list[str] = []
+    make_plan(small("site"), catalogue=load_catalogue(), models=load_models(), defaults=all_defaults(), tell=told.append)
+    assert told[0].startswith("options of")
+    assert told[-1] == "sizing south"
