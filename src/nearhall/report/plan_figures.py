@@ -152,10 +152,10 @@ def _curve(made: Any, reader: ResultReader, pointer: str, times: list[float], sh
     hover(made, [drawn], [("", reader.text(f"{pointer}/at")), ("within", "@t{0.0} ms"), ("answers", "@s{0.0} %")], mode="vline")
 
 
-def worded_rows(labels: list[str], *, x_label: str, row_px: int = 46) -> Any:
+def worded_rows(labels: list[str], *, x_label: str, row_px: int = 46, **settings: Any) -> Any:
     """A figure with a row for each label, the first on top; its words stand above its bar, so that a phone shows them too."""
     n = len(labels)
-    made = bare(n * row_px + 62, y_range=Range1d(start=-0.5, end=n - 0.5), x_axis_label=x_label)
+    made = bare(n * row_px + 62, y_range=Range1d(start=-0.5, end=n - 0.5), x_axis_label=x_label, **settings)
     made.yaxis.visible = False
     made.ygrid.grid_line_color = None
     made.ygrid.tags = ["bare"]

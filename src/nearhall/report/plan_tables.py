@@ -363,14 +363,12 @@ def _entry(reader: ResultReader, pointer: str, entry: Mapping[str, Any]) -> dict
     unit = str(entry.get("unit") or "")
     low, middle, high = (reader.number(f"{pointer}/{quantile}") for quantile in ("p10", "p50", "p90"))
     name = str(entry.get("name") or "?")
-    between = (
-        f"{_amount(low, unit)} to {_amount(high, unit)}" if low is not None and high is not None and low != high else "exact"
-    )
+    between = f"{amount(low, unit)} to {amount(high, unit)}" if low is not None and high is not None and low != high else "exact"
     return {
         "name": name,
         "words": str(entry["words"]) if entry.get("words") and entry["words"] != name else path_words(name),
         "is_default": entry.get("is_default") is True,
-        "value": Figure(text=_amount(middle, unit), kind=kind, source=source)
+        "value": Figure(text=amount(middle, unit), kind=kind, source=source)
         if middle is not None
         else Figure(text=NO_VALUE, missing=reader.missing("its value")),
         "between": between,
@@ -385,7 +383,7 @@ def _entry(reader: ResultReader, pointer: str, entry: Mapping[str, Any]) -> dict
 UNITS = {"1": "", "usd": "USD", "per_year": "a year", "C": "°C", "percent": "%"}
 
 
-def _amount(value: float | None, unit: str) -> str:
+def amount(value: float | None, unit: str) -> str:
     """A number with the unit as the plan writes it: `usd_per_kwh` is `USD per kwh`."""
     if value is None:
         return NO_VALUE

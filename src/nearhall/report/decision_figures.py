@@ -1,0 +1,151 @@
+"""The pictures of a decision: belief before and after, the conditions, and what a measurement is worth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from bokeh.models import ColumnDataSource, FixedTicker, NumeralTickFormatter, Range1d, Span
+
+from nearhall.report.figures import bars, hover, toned
+from nearhall.report.plan_figures import row_heights, worded_rows
+from nearhall.report.plan_money_figures import MONEY_TICKS
+from nearhall.report.plan_reader import ResultReader
+
+SPREADS: tuple[tuple[str, str, str, float], ...] = (
+    ("prior", "other", "right_diagonal_line", 0.17),
+    ("posterior", "local", "blank", 0.0),
+    ("new_site", "hub", "dot", -0.17),
+)
+"""Name, tone, pattern and place within the row, from top to bottom."""
+LOG_FROM = 6.0
+"""A spread so many times wide needs a logarithmic axis."""
+TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
+LEAST, MOST = 1.0, 10_000.0
+"""Percent of the old middle: what lies beyond is drawn at the edge."""
+STEPS_MAX = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    """One quantity in percent of what was believed to be its middle."""
+
+    label: str
+    spreads: tuple[tuple[float, float, float] | None, ...]
+    """As in SPREADS: P10, P50, P90."""
+    data: float | None
+
+
+def beliefs(reader: ResultReader, site_class: str) -> Any:
+    """Each quantity before and after, and of a site that nobody measured; the diamond is what the pilots measured."""
+    rows = [
+        row
+        for pointer, item in reader.items("/quantities")
+        if item.get("site_class") == site_class and (row := _row(reader, pointer))
+    ]
+    if not rows:
+        return None
+    values = [v for row in rows for spread in row.spreads if spread for v in spread] + [row.data for row in rows if row.data]
+    low, high = max(min(values), LEAST), min(max(values), MOST)
+    apart = high / low > LOG_FROM
+    made = worded_rows(
+        [row.label for row in rows],
+        x_label="% of what the plan took as the middle" + (" (logarithmic)" if apart else ""),
+        row_px=72,
+        x_axis_type="log" if apart else "linear",
+    )
+    for index, (name, tone, hatch, shift) in enumerate(SPREADS):
+        _spreads(made, rows, index, name.replace("_", " "), tone, hatch, shift)
+    _data(made, rows)
+    made.add_layout(toned(Span(location=100, dimension="height", line_width=1.5, line_dash="dotted"), line="ink"))
+    room = (high / low) ** 0.05
+    made.x_range = Range1d(start=low / room, end=high * room) if apart else Range1d(start=0, end=high * 1.06)
+    if apart:
+        made.xaxis.ticker = FixedTicker(ticks=list(TICKS))
+        made.xaxis.formatter = NumeralTickFormatter(format="0,0")
+    return made
+
+
+def _row(reader: ResultReader, pointer: str) -> _Row | None:
+    middle = reader.number(f"{pointer}/prior/p50")
+    if middle is None or middle <= 0:
+        return None
+    spreads: list[tuple[float, float, float] | None] = []
+    for name, *_ in SPREADS:
+        ends = [reader.number(f"{pointer}/{name}/{quantile}") for quantile in ("p10", "p50", "p90")]
+        known = [100 * v / middle for v in ends if v is not None and v > 0]
+        spreads.append((known[0], known[1], known[2]) if len(known) == len(ends) else None)
+    data = reader.number(f"{pointer}/data/value")
+    words = reader.text(f"{pointer}/words") or reader.text(f"{pointer}/name") or "?"
+    return _Row(
+        label=f"{words}{reader.letter(f'{pointer}/posterior')}",
+        spreads=tuple(spreads),
+        data=100 * data / middle if data is not None and data > 0 else None,
+    )
+
+
+def _spreads(made: Any, rows: list[_Row], index: int, name: str, tone: str, hatch: str, shift: float) -> None:
+    columns: dict[str, list[float]] = {key: [] for key in ("y", "low", "middle", "high")}
+    for y, row in zip(row_heights(len(rows)), rows, strict=True):
+        spread = row.spreads[index]
+        if spread is not None:
+            for key, value in zip(columns, (y + shift, *spread), strict=True):
+                columns[key].append(value)
+    source = ColumnDataSource(columns)
+    drawn = bars(made, source, "y", "low", "high", tone=tone, hatch=hatch, height=0.13)
+    middles = made.scatter("middle", "y", source=source, marker="dash", angle=1.5708, size=11, line_width=3)
+    toned(middles.glyph, line="ink")
+    hover(made, [drawn, middles], [("", name), ("P50", "@middle{0} %"), ("P10 to P90", "@low{0} to @high{0} %")])
+
+
+def _data(made: Any, rows: list[_Row]) -> None:
+    points = [(row.data, y) for y, row in zip(row_heights(len(rows)), rows, strict=True) if row.data is not None]
+    source = ColumnDataSource({"x": [x for x, _ in points], "y": [y + SPREADS[1][3] for _, y in points]})
+    drawn = made.scatter("x", "y", source=source, marker="diamond", size=13, line_width=1.5)
+    toned(drawn.glyph, fill="card", line="ink")
+    hover(made, [drawn], [("measured", "@x{0} %")])
+
+
+def gates(reader: ResultReader, site_class: str) -> Any:
+    """How probable each condition is: the bar must reach the mark."""
+    found = [
+        (gate, probability, reader.number(f"{pointer}/needed"))
+        for pointer, gate in reader.items(f"{site_class}/gates")
+        for probability in [reader.number(f"{pointer}/probability")]
+        if probability is not None
+    ]
+    if not found:
+        return None
+    made = worded_rows([str(gate.get("words") or gate.get("name") or "?") for gate, _, _ in found], x_label="% probable")
+    ys = row_heights(len(found))
+    for holds, tone, hatch in ((True, "local", "blank"), (False, "refused", "right_diagonal_line")):
+        chosen = [(y, 100 * p) for y, (gate, p, _) in zip(ys, found, strict=True) if (gate.get("holds") is True) is holds]
+        source = ColumnDataSource({"y": [y for y, _ in chosen], "p": [p for _, p in chosen]})
+        drawn = bars(made, source, "y", 0, "p", tone=tone, hatch=hatch, height=0.34)
+        hover(made, [drawn], [("holds" if holds else "does not hold", "@p{0.0} %")])
+    needed = [(100 * n, y) for y, (_, _, n) in zip(ys, found, strict=True) if n is not None and n <= 1]
+    marks = made.scatter([x for x, _ in needed], [y for _, y in needed], marker="dash", angle=1.5708, size=24, line_width=3)
+    toned(marks.glyph, line="ink")
+    made.x_range = Range1d(start=0, end=102)
+    return made
+
+
+def worth(reader: ResultReader) -> Any:
+    """What a day of each measurement is worth."""
+    rows = [
+        (str(step.get("words") or step.get("what") or "?"), worth_usd)
+        for pointer, step in reader.items("/next")
+        for worth_usd in [reader.number(f"{pointer}/usd_per_day")]
+        if worth_usd is not None and worth_usd > 0
+    ]
+    rows = sorted(rows, key=lambda row: -row[1])[:STEPS_MAX]
+    if not rows:
+        return None
+    made = worded_rows([label for label, _ in rows], x_label="dollars for each day of metering")
+    source = ColumnDataSource({"y": row_heights(len(rows)), "usd": [usd for _, usd in rows]})
+    drawn = bars(made, source, "y", 0, "usd", tone="local", height=0.34)
+    hover(made, [drawn], [("a day", "@usd{$0,0}")])
+    made.x_range.start = 0
+    made.xaxis.formatter = NumeralTickFormatter(format=MONEY_TICKS)
+    made.xaxis.ticker.desired_num_ticks = 5
+    return made
