@@ -15,8 +15,8 @@ from nearhall.planner.queue_sim import Tail
 from nearhall.planner.server import Server
 
 SAMPLES = 400
-SUPPLY = {"phases": 3, "volts": 400, "code": "IEC", "breaker_a": 16, "curve": "C"}
-UPS = {"kva": 10, "kw": 9, "hold_min": 5, "table": [[5, 11.0], [10, 7.5], [15, 5.9], [30, 3.5]]}
+SUPPLY: dict[str, object] = {"phases": 3, "volts": 400, "code": "IEC", "breaker_a": 16, "curve": "C"}
+UPS: dict[str, object] = {"kva": 10, "kw": 9, "hold_min": 5, "table": [[5, 11.0], [10, 7.5], [15, 5.9], [30, 3.5]]}
 
 
 def site(**changed: object) -> Site:

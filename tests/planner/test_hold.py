@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cabinet_sample import UPS, flat, ledger, load_of, rack, server, site
 from nearhall.documents.plan import Ups
 from nearhall.planner.battery import battery_of, carried_w, highest_w, new_s, recharge_of
-from nearhall.planner.feed import Check
+from nearhall.planner.check import Check
 from nearhall.planner.hold import ENDLESS_S, Hold, hold_of
 
 DX = {"kind": "dx", "capacity_kw": 10.0, "restart_delay_s": 0.0}
@@ -83,7 +83,7 @@ def test_an_air_that_is_too_warm_already_holds_nothing():
 
 def test_amp_hours_times_volts_are_never_a_pass():
     """The example site: 9 Ah at 192 V and 8 kW are short of ten minutes as an upper bound; ample ones are still not checked."""
-    known = {"table": [], "ah": 9.0, "volts": 192.0, "hold_min": 10}
+    known: dict[str, object] = {"table": [], "ah": 9.0, "volts": 192.0, "hold_min": 10}
     on = {**DX, "on_ups": True}
     short = hold(5.4, cooling=on, **known)
     assert short.upper_bound

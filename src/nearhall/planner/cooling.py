@@ -24,9 +24,9 @@ from nearhall.physics.heat import (
     room_heat_w,
 )
 from nearhall.planner.air import flow_m3_s
+from nearhall.planner.check import Check
 from nearhall.planner.day import year_of_temperatures
 from nearhall.planner.draws import Samples
-from nearhall.planner.feed import Check
 from nearhall.planner.ledger import Ledger
 from nearhall.planner.load import SiteLoad
 

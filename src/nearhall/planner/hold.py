@@ -10,9 +10,10 @@ from nearhall.documents.plan import Site, Ups
 from nearhall.physics.battery import site_hold_s, thermal_hold_s
 from nearhall.physics.heat import highest_inlet_c
 from nearhall.planner.battery import Battery, battery_of, carried_w, highest_w, recharge_of
+from nearhall.planner.check import Check
 from nearhall.planner.cooling import free_below_c, inlet_of
 from nearhall.planner.draws import Samples
-from nearhall.planner.feed import COOLING_POWER_FACTOR, Check
+from nearhall.planner.feed import COOLING_POWER_FACTOR
 from nearhall.planner.ledger import Ledger
 from nearhall.planner.load import SiteLoad
 

@@ -1,0 +1,294 @@
+"""A feed against published examples, and what must hold of any: lines, breaker, neutral, inrush, and what nobody could check."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cabinet_sample import SUPPLY, UPS, flat, load_of, rack, server, site
+from nearhall.planner.check import Check
+from nearhall.planner.feed import Feed, feed_of
+from nearhall.planner.lines import balance, lines_of
+from nearhall.planner.load import SiteLoad
+from nearhall.planner.server import Server
+
+NOTHING = flat(0.0)
+NEC = {"phases": 3, "volts": 208, "code": "NEC", "breaker_a": 30}
+ONE_PHASE = {"phases": 1, "volts": 230, "code": "IEC", "breaker_a": 16}
+
+
+def feed(load: SiteLoad, *, supply: Mapping[str, object] | None = None, cooling_w: float = 0.0, **changed: object) -> Feed:
+    at = site(supply=supply or SUPPLY, **changed)
+    return feed_of(at, load, ups_side_w=load.burst_w, cooling_w=flat(cooling_w))
+
+
+def brick(watts: float) -> Server:
+    return server(watts, power_factor=0.45, supply="brick", inrush_a=30.0)
+
+
+def check(found: Feed, name: str) -> Check:
+    return next(c for c in found.checks if c.name == name)
+
+
+def p99(values: np.ndarray) -> float:
+    return float(np.quantile(values, 0.99))
+
+
+def test_6180_va_balanced_on_a_30_a_feed():
+    """datacentermd.com: 3 x 1,000 VA and 6 x 530 VA on 208 V, 30 A at 80 %: balanced 17.15 A a line of 24."""
+    found = feed(load_of(rack(server(1000.0), 3), rack(server(530.0), 6)), supply=NEC)
+    assert p99(found.worst_a) == pytest.approx(17.15, abs=0.01)
+    assert check(found, "breaker").state == "ok"
+    assert "<= 24.0 A on line" in check(found, "breaker").words
+    assert (found.factor, found.needed_a) == (1.25, 25)
+
+
+def test_6180_va_on_two_banks_trip_what_6180_va_balanced_do_not():
+    """As two large units: 14.86 A a bank, 25.73 A in the line they share, above 24, though 6,180 VA are below 8,646."""
+    found = feed(load_of(rack(server(3090.0), 2)), supply=NEC)
+    assert p99(found.worst_a) == pytest.approx(25.73, abs=0.01)
+    assert check(found, "breaker").state == "fails"
+    assert check(found, "breaker").words == "breaker 30 A: 25.7 A > 24.0 A on line 2 (P99)"
+    assert float(np.median(found.va)) == 6180.0
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_iec_derates_by_ambient_and_grouping_and_never_by_a_quarter(fits: bool):
+    """3 x 3 kW on 400 V: 13.0 A a line; 16 A x 0.91 x 0.9 carry 13.1 A, with 0.8 of grouping 11.6 A."""
+    derated = {**SUPPLY, "ambient_factor": 0.91, "grouping_factor": 0.9 if fits else 0.8}
+    found = feed(load_of(rack(server(1000.0), 9)), supply=derated)
+    assert p99(found.worst_a) == pytest.approx(12.99, abs=0.01)
+    assert check(found, "breaker").state == ("ok" if fits else "fails")
+    assert found.needed_a == (16 if fits else 20)
+    assert found.margin_percent == pytest.approx(100 * ((16 if fits else 20) / found.design_a - 1))
+
+
+def test_without_a_breaker_the_next_rating_is_said():
+    no_breaker = {key: value for key, value in SUPPLY.items() if key != "breaker_a"}
+    found = feed(load_of(rack(server(1000.0), 9)), supply=no_breaker)
+    assert check(found, "breaker").words == "13.0 A on line 1 (P99) is 13.0 A by IEC: next standard rating 13 A"
+    huge = feed(load_of(rack(server(100_000.0), 30)), supply=no_breaker)
+    assert (huge.needed_a, check(huge, "breaker").state) == (None, "fails")
+    assert math.isnan(huge.margin_percent)
+    assert check(huge, "inrush").state == "not_checked"
+
+
+def test_nameplates_ask_for_more_than_what_is_drawn():
+    """The sample's nameplates say twice the busy power; bricks' watts are 2.2 volt-amperes each."""
+    found = feed(load_of(rack(server(1000.0), 9)))
+    assert found.nameplate_va == 18_000.0
+    assert found.nameplate_a == pytest.approx(2 * p99(found.worst_a))
+    assert found.nameplate_breaker_a == 32
+    bricks = feed(load_of(rack(brick(45.0), 9)))
+    assert bricks.nameplate_va == pytest.approx(9 * 90 / 0.45)
+    behind = feed(load_of(rack(brick(45.0), 9)), ups=UPS)
+    assert behind.nameplate_va == pytest.approx(9 * 90 / 0.99)
+
+
+def test_bricks_are_sized_by_volt_amperes():
+    bricks, servers = (feed(load_of(rack(server(100.0, power_factor=factor), 30))) for factor in (0.45, 1.0))
+    assert p99(bricks.worst_a) == pytest.approx(p99(servers.worst_a) / 0.45)
+    assert float(np.median(bricks.va)) == pytest.approx(3000 / 0.45)
+
+
+def test_triplen_harmonics_of_bricks_load_the_neutral_more_than_a_line():
+    bricks, servers = (feed(load_of(rack(kind, 9))) for kind in (brick(45.0), server(100.0)))
+    assert check(servers, "neutral").state == "ok"
+    assert check(bricks, "neutral").state == "fails"
+    assert p99(bricks.neutral_a) == pytest.approx(1.73 * p99(bricks.worst_a), rel=0.01)
+    assert "too thin" in check(bricks, "neutral").words
+    alone = feed(load_of(rack(brick(45.0), 1)))
+    assert p99(alone.neutral_a) == pytest.approx(p99(alone.worst_a)), "one line alone: what goes out comes back"
+    assert check(alone, "neutral").state == "ok"
+    between = feed(load_of(rack(brick(45.0), 9)), supply=NEC)
+    assert np.all(between.neutral_a == 0.0)
+    assert "nothing" in check(between, "neutral").words
+    single = feed(load_of(rack(brick(45.0), 9)), supply=ONE_PHASE)
+    np.testing.assert_array_equal(single.neutral_a, single.worst_a)
+    assert "neutral" not in {c.name for c in single.checks}
+
+
+def test_a_small_ups_stands_on_one_line_and_the_cooling_on_another():
+    """3 kVA at 230 V are 13 A of one line, not 4.3 A of each."""
+    small, cool = {**UPS, "kva": 3.0, "kw": 2.7}, {"kind": "dx", "capacity_kw": 4.0}
+    found = feed(load_of(rack(server(300.0), 8)), ups=small, cooling=cool, cooling_w=900.0)
+    lines = sorted((float(np.median(line)) for line in found.lines_a), reverse=True)
+    assert lines[0] == pytest.approx(2400 / 0.99 / 231, rel=0.05)
+    assert lines[1] == pytest.approx(1000 / 231, rel=0.01)
+    assert lines[2] == 0.0
+    large = feed(load_of(rack(server(300.0), 8)), ups=UPS, cooling_w=9000.0)
+    assert large.unbalance_percent == pytest.approx(0.0, abs=1e-9)
+
+
+def test_cooling_that_hangs_on_the_ups_comes_through_it():
+    cooling = {"kind": "dx", "capacity_kw": 10.0, "on_ups": True}
+    load = load_of(rack(server(300.0), 8))
+    through, beside = feed(load, ups=UPS, cooling=cooling, cooling_w=900.0), feed(load, ups=UPS, cooling_w=900.0)
+    assert float(np.median(through.va)) == pytest.approx((2400 + 945) / 0.99)
+    assert float(np.median(beside.va)) == pytest.approx(2400 / 0.99 + 1000)
+    assert check(through, "UPS bypass").value == pytest.approx((2400 + 1000) / 3 / 231, rel=0.01)
+
+
+def test_a_battery_that_recharges_is_on_the_breaker_and_not_in_the_peak():
+    load = load_of(rack(server(300.0), 8))
+    short, long = (feed(load, ups={**UPS, "hold_min": minutes}) for minutes in (1, 60))
+    np.testing.assert_array_equal(short.va, long.va)
+    assert p99(long.worst_a) > 1.05 * p99(short.worst_a)
+
+
+def test_on_bypass_the_supplies_meet_the_feed_themselves():
+    """PF 0.99 at the UPS's input, 0.45 at the bricks: 6 kW are 8.7 A a line, and 19.2 A on bypass."""
+    load = load_of(rack(brick(60.0), 100))
+    found = feed(load, ups=UPS)
+    assert check(found, "breaker").state == "ok"
+    assert check(found, "UPS bypass").value == pytest.approx(6000 / 0.45 / 3 / 231, rel=0.01)
+    assert check(found, "UPS bypass").state == "fails"
+    assert "1.7 times" in check(found, "neutral behind the UPS").words
+    fine = feed(load_of(rack(server(1000.0), 6)), ups=UPS)
+    assert check(fine, "UPS bypass").state == "ok"
+    assert "neutral behind the UPS" not in {c.name for c in fine.checks}
+
+
+@pytest.mark.parametrize(
+    ("inrush_a", "supplies", "switched", "state", "words"),
+    [
+        (
+            36.0,
+            6,
+            False,
+            "ok",
+            "all may start at once (2 on a line, 36 A crest each (typical); curve C of 16 A may trip from 80 A on)",
+        ),
+        (36.0, 7, False, "fails", "only 2 may"),
+        (65.0, 3, False, "ok", "all may start at once"),
+        (65.0, 6, False, "fails", "only 1 may"),
+        (65.0, 6, True, "ok", "in 2 steps of 1"),
+        (90.0, 3, True, "fails", "only 0 may"),
+    ],
+    ids=["HP: 2 at once", "HP: 3 are too many", "Intel: 1 at once", "Intel: 2 are too many", "switched", "not even one"],
+)
+def test_inrush_of_a_staggered_start(inrush_a: float, supplies: int, switched: bool, state: str, words: str):
+    """HP 36 A for 20 ms, Intel 65 A for 10 ms, on C16 (80 A)."""
+    supply = {**SUPPLY, "switched_outlets": switched}
+    found = check(feed(load_of(rack(server(100.0, inrush_a=inrush_a), supplies)), supply=supply), "inrush")
+    assert found.state == state
+    assert words in found.words
+
+
+def test_one_more_supply_beside_what_runs():
+    """On C16 36 A beside 13 A x sqrt 2 stay below 80 A; 65 A do not."""
+    few, many = (check(feed(load_of(rack(server(1000.0, inrush_a=peak), 9))), "inrush beside load") for peak in (36.0, 65.0))
+    assert (few.state, few.value) == ("ok", 1)
+    assert (many.state, many.value) == ("fails", 0)
+
+
+def test_between_lines_two_banks_meet_in_a_line():
+    of_nine = feed(load_of(rack(server(100.0), 9)), supply=NEC)
+    assert check(of_nine, "inrush").value == 6
+    assert check(feed(load_of(rack(server(100.0), 9))), "inrush").value == 3
+    assert check(feed(load_of(rack(server(100.0), 1)), supply=NEC), "inrush").value == 1
+
+
+def test_behind_a_ups_inrush_is_the_makers_to_say_unless_it_is_harmless():
+    few, many = (feed(load_of(rack(server(100.0), count)), ups=UPS) for count in (6, 12))
+    assert check(few, "inrush").state == "ok"
+    assert "UPS bypass start" not in {c.name for c in few.checks}
+    assert check(many, "inrush").state == "not_checked"
+    assert "never start on bypass" in check(many, "UPS bypass start").words
+    small = feed(load_of(rack(server(100.0), 6)), ups={**UPS, "kva": 3.0, "kw": 2.7})
+    assert check(small, "inrush").value == 6, "all of them hang on the one line of a small UPS"
+
+
+def test_nothing_to_switch_on():
+    found = feed(load_of(own_w=25.0))
+    assert check(found, "inrush").state == "not_checked"
+    assert p99(found.worst_a) > 0
+    with_ups = feed(load_of(own_w=25.0), ups=UPS)
+    assert check(with_ups, "UPS bypass").state == "ok"
+
+
+def test_cable_transformer_and_leakage_are_computed_or_named():
+    load = load_of(rack(server(1000.0), 9))
+    bare = feed(load)
+    assert {c.name for c in bare.checks if c.state == "not_checked"} == {"voltage drop", "short circuit", "selectivity"}
+    known = {**SUPPLY, "run_m": 30.0, "mm2": 2.5, "transformer_kva": 630.0, "impedance_percent": 6.0}
+    full = feed(load, supply=known)
+    assert check(full, "voltage drop").value == pytest.approx(13.0 * 0.0225 * 30 / 2.5 / 231 * 100 * 1.15, rel=0.01)
+    assert (check(full, "short circuit").state, check(full, "short circuit").value) == (
+        "not_checked",
+        pytest.approx(15_155, abs=1),
+    )
+    small = {**known, "transformer_kva": 100.0, "mm2": 0.5}
+    assert check(feed(load, supply=small), "short circuit").state == "ok"
+    assert check(feed(load, supply=small), "voltage drop").state == "fails"
+    single = {**ONE_PHASE, "run_m": 30.0, "mm2": 2.5}
+    drop = check(feed(load_of(rack(server(3680.0), 1)), supply=single), "voltage drop")
+    assert drop.value == pytest.approx(3.757, abs=0.001)
+    assert check(bare, "leakage").state == "ok"
+    many = check(feed(load_of(rack(server(100.0), 11))), "leakage")
+    assert many.state == "not_checked"
+    assert "reinforced" in many.words
+
+
+@given(
+    units=st.lists(st.sampled_from([60.0, 100.0, 300.0, 530.0, 1000.0]), min_size=1, max_size=14),
+    order=st.randoms(use_true_random=False),
+    code=st.sampled_from(["IEC", "NEC"]),
+)
+@settings(max_examples=40, deadline=None)
+def test_permuting_units_changes_nothing(units: list[float], order: Random, code: str):
+    supply = {**NEC, "breaker_a": 100} if code == "NEC" else {**SUPPLY, "breaker_a": 100}
+    shuffled = list(units)
+    order.shuffle(shuffled)
+    at = site(supply=supply)
+    one, other = (
+        lines_of(at, load, it_va=load.burst_va, cooling_va=NOTHING)
+        for load in (load_of(*(rack(server(va), 1) for va in row)) for row in (units, shuffled))
+    )
+    for line, same in zip(one.currents_a, other.currents_a, strict=True):
+        np.testing.assert_allclose(line, same, rtol=1e-9, atol=1e-9)
+    assert one.worst_line() == other.worst_line()
+
+
+@given(st.lists(st.floats(1.0, 5000.0), min_size=1, max_size=40))
+def test_no_line_is_loaded_beyond_the_mean_by_more_than_two_thirds_of_a_unit(units: list[float]):
+    """Any list's order is within the mean and two thirds of the largest unit (Graham 1966), and so is the largest first."""
+    placed, sums = balance(units)
+    assert sorted(i for line in placed for i in line) == list(range(len(units)))
+    assert sum(sums) == pytest.approx(sum(units))
+    assert max(sums) <= sum(units) / 3.0 + max(units) * 2.0 / 3.0 + 1e-6
+
+
+def test_the_largest_first_finds_the_balance_of_case_5():
+    """Three of 1,000 and six of 530: each line gets one and two."""
+    _, sums = balance([530.0] * 6 + [1000.0] * 3)
+    assert sums == [2060.0] * 3
+
+
+@given(
+    watts=st.floats(50.0, 2000.0),
+    count=st.integers(1, 12),
+    more=st.floats(1.0, 1.5),
+    code=st.sampled_from(["IEC", "NEC"]),
+    phases=st.sampled_from([1, 3]),
+    with_ups=st.booleans(),
+    spread=st.floats(0.0, 0.3),
+)
+@settings(max_examples=40, deadline=None)
+def test_more_load_never_needs_less_breaker(
+    watts: float, count: int, more: float, code: str, phases: int, with_ups: bool, spread: float
+):
+    supply = {"phases": phases, "volts": 208 if code == "NEC" else 400, "code": code}
+
+    def needed(each: float) -> tuple[float, float]:
+        load = load_of(rack(server(each), count), spread=spread)
+        found = feed(load, supply=supply, ups=UPS if with_ups else None, cooling_w=each * count * 0.4)
+        return found.needed_a or math.inf, found.nameplate_breaker_a or math.inf
+
+    assert all(np.array(needed(watts * more)) >= np.array(needed(watts)))
