@@ -176,7 +176,9 @@ def test_without_an_outdoor_thermometer_the_rest_is_measured_in_part():
     verdict = decide(CASE, [pilot(name, outdoor_c=no_thermometer) for name in "abc"], DRAWS)
     assert verdict.stamp == "PARTLY MEASURED"
     assert verdict.state == "SCALE", "a PUE of 2 is below its threshold on assumptions too"
-    assert next(one.why for one in verdict.next if one.belief == "pue").startswith("a: no block holds outdoor temperature")
+    assert next(one.why for one in verdict.next if one.belief == "pue").startswith(
+        "a: fewer than 3 blocks hold a PUE above 1 and an outdoor"
+    )
 
 
 def test_returns_of_another_class_are_left_out():

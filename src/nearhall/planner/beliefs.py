@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import log
 from typing import Literal
@@ -14,13 +14,17 @@ from nearhall.core.evidence import Evidence, Kind, weakest
 from nearhall.core.quantity import Z90
 from nearhall.planner.accept import Acceptance, Measure, accept
 from nearhall.planner.draws import Samples
+from nearhall.planner.pue_regression import BLOCKS_LEAST, year_of_pue
 from nearhall.planner.site_blocks import SiteBlocks
-from nearhall.planner.site_estimates import Estimate, Season, kept_estimate, pue_estimate, ratio_estimate
+from nearhall.planner.site_estimates import Estimate, Season, kept_estimate, pue_blocks, ratio_estimate
 from nearhall.planner.slo_blocks import share_kept
-from nearhall.planner.update import Prior, update
+from nearhall.planner.update import Posterior, Prior, update
 
 WIDEN = 1.5
 """Where returns contradict themselves, the plan's own spread is taken so many times (assumed): something is not understood."""
+YEAR_S = 365 * 86_400.0
+UNSEEN_TOLD = 0.02
+"""From such a share of a year's hours on it is said that they were not seen."""
 SLO_SHARE = 0.99
 """Of a block's requests, for a block to count as kept: SLOs are of the 99th percentile."""
 
@@ -112,50 +116,88 @@ def learn(belief: Belief, returns: Sequence[SiteBlocks], *, season: Season | Non
     return _learn_normal(belief, by_site, checks, season, uniform)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Told:
+    """What the pilots tell, on the normal scale."""
+
+    after: Posterior
+    data: float | None
+    sites: tuple[str, ...]
+    blocks: int
+    silent: tuple[tuple[str, str], ...]
+    """Accepted sites that tell nothing, and why."""
+    notes: tuple[str, ...] = ()
+
+
 def _learn_normal(
     belief: Belief, by_site: dict[str, list[SiteBlocks]], checks: Sequence[Acceptance], season: Season | None, uniform: Samples
 ) -> Learned:
-    prior = belief.prior
     widened = any(check.inconsistent for check in checks)
-    held = replace(prior, sd=prior.sd * WIDEN) if widened else prior
-    told = {site: _estimate(belief, parts, season) for site, parts in by_site.items()}
-    found = {site: estimate for site, estimate in told.items() if isinstance(estimate, Estimate)}
-    after = update(held, [estimate.seen for estimate in found.values()])
-    before = update(prior, [])
+    held = replace(belief.prior, sd=belief.prior.sd * WIDEN) if widened else belief.prior
+    told = _told_pue(held, by_site, season) if belief.form == "pue" else _told(belief, held, by_site)
+    before, after = update(belief.prior, []), told.after
     low = 1.0 if belief.form == "pue" else 0.0
 
-    def plain(q: float) -> float:
-        return low + float(np.exp(q))
+    def spread(quantile: Callable[[float], float]) -> Spread:
+        p10, p50, p90 = (low + float(np.exp(quantile(q))) for q in (0.1, 0.5, 0.9))
+        return Spread(p10=p10, p50=p50, p90=p90)
 
-    values = [estimate.seen.value for estimate in found.values()]
-    notes = dict.fromkeys(f"{site}: {note}" for site, estimate in found.items() for note in estimate.notes)
-    silent = [(site, why) for site, why in told.items() if isinstance(why, str)]
     return Learned(
         belief=belief,
-        prior=Spread(
-            p10=plain(before.new_site_quantile(0.1)),
-            p50=plain(before.new_site_quantile(0.5)),
-            p90=plain(before.new_site_quantile(0.9)),
-        ),
-        posterior=Spread(
-            p10=plain(after.typical_quantile(0.1)), p50=plain(after.typical_quantile(0.5)), p90=plain(after.typical_quantile(0.9))
-        ),
-        new_site=Spread(
-            p10=plain(after.new_site_quantile(0.1)),
-            p50=plain(after.new_site_quantile(0.5)),
-            p90=plain(after.new_site_quantile(0.9)),
-        ),
-        data=plain(float(np.mean(values))) if values else None,
-        sites=tuple(sorted(found)),
-        blocks=sum(estimate.blocks for estimate in found.values()),
+        prior=spread(before.new_site_quantile),
+        posterior=spread(after.typical_quantile),
+        new_site=spread(after.new_site_quantile),
+        data=None if told.data is None else low + float(np.exp(told.data)),
+        sites=told.sites,
+        blocks=told.blocks,
         z=after.z,
         conflict=after.conflict,
         widened=widened,
-        refused=(*_refused(checks), *silent),
-        notes=tuple(notes),
-        kind=_kind(belief, checks, found),
+        refused=(*_refused(checks), *told.silent),
+        notes=told.notes,
+        kind=_kind(belief, checks, told.sites),
         samples_before=low + np.exp(before.new_site(uniform)),
         samples_after=low + np.exp(after.new_site(uniform)),
+    )
+
+
+def _told(belief: Belief, prior: Prior, by_site: dict[str, list[SiteBlocks]]) -> _Told:
+    estimates = {site: ratio_estimate(parts, belief.measure) for site, parts in by_site.items()}
+    found = {site: one for site, one in estimates.items() if isinstance(one, Estimate)}
+    values = [one.seen.value for one in found.values()]
+    return _Told(
+        after=update(prior, [one.seen for one in found.values()]),
+        data=float(np.mean(values)) if values else None,
+        sites=tuple(found),
+        blocks=sum(one.blocks for one in found.values()),
+        silent=tuple((site, one) for site, one in estimates.items() if isinstance(one, str)),
+    )
+
+
+def _told_pue(prior: Prior, by_site: dict[str, list[SiteBlocks]], season: Season | None) -> _Told:
+    if season is None:
+        why = "the plan tells no climate to set its PUE against: give the site's climate"
+        return _Told(after=update(prior, []), data=None, sites=(), blocks=0, silent=tuple((site, why) for site in by_site))
+    blocks = {site: pue_blocks(parts, season) for site, parts in by_site.items()}
+    usable = {site: one for site, one in blocks.items() if int(one.usable.sum()) >= BLOCKS_LEAST}
+    why = f"fewer than {BLOCKS_LEAST} blocks hold a PUE above 1 and an outdoor temperature"
+    silent = tuple((site, why) for site in blocks if site not in usable)
+    year = year_of_pue(list(usable.values()), year_c=season.year_c, year_load=season.year_load, prior=prior)
+    if year is None:
+        return _Told(after=update(prior, []), data=None, sites=(), blocks=0, silent=silent)
+    low, high = year.temperatures
+    notes: list[str] = []
+    if any(sum(part.returns.seconds for part in by_site[site]) < YEAR_S for site in usable):
+        notes.append("interim: less than 12 months")
+    if year.unseen_share > UNSEEN_TOLD:
+        notes.append(f"seen at {low:.0f} to {high:.0f} °C; {year.unseen_share:.0%} of the year's hours lie outside")
+    return _Told(
+        after=year.posterior,
+        data=year.data,
+        sites=tuple(usable),
+        blocks=sum(int(one.usable.sum()) for one in usable.values()),
+        silent=silent,
+        notes=tuple(notes),
     )
 
 
@@ -183,14 +225,6 @@ def _learn_share(belief: Belief, by_site: dict[str, list[SiteBlocks]], checks: S
         samples_before=samples[0],
         samples_after=samples[1],
     )
-
-
-def _estimate(belief: Belief, parts: Sequence[SiteBlocks], season: Season | None) -> Estimate | str:
-    if belief.form != "pue":
-        return ratio_estimate(parts, belief.measure)
-    if season is None:
-        return "the plan tells no climate to set its PUE against: give the site's climate"
-    return pue_estimate(parts, season, prior_value=belief.prior.mean, prior_sd=belief.prior.sd)
 
 
 def _refused(checks: Sequence[Acceptance]) -> tuple[tuple[str, str], ...]:

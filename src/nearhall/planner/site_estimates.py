@@ -2,7 +2,7 @@
 
 A ratio of sums over blocks (energy over time, energy over requests in time, bytes over days). Neighbouring blocks are alike, so
 the error comes from whole days, or where there are few of them from quarters of days, and is widened for how few they are
-(Student). To that comes what the meters' class allows: it does not average out.
+(Student); what days differ by is then assumed. To that comes what the meters' class allows: it does not average out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from scipy.special import ndtri, stdtrit
 from nearhall.documents.site_returns import SiteReturns
 from nearhall.physics.balance import DEFAULT_CLASS_PERCENT
 from nearhall.planner.accept import Measure, class_percent
-from nearhall.planner.pue_regression import year_estimate
+from nearhall.planner.pue_regression import PueBlocks
 from nearhall.planner.site_blocks import IT, Column, SiteBlocks
 from nearhall.planner.slo_blocks import Kept, kept_blocks
 from nearhall.planner.update import Seen
@@ -28,6 +28,8 @@ DAYS_LEAST = 4
 """From so many whole days on, days are the batches."""
 BATCH_S = 21_600.0
 """Before that quarters of days: what differs between them is the daily cycle too, which errs on the wide side."""
+DAY_SD = 0.15
+"""By how much days differ, as a share, where there are too few of them to tell (assumed)."""
 SE_LEAST = 0.005
 KWH_J = 3.6e6
 
@@ -50,12 +52,10 @@ class Estimate:
 
     site: str
     seen: Seen
-    """On the normal scale: the logarithm, or log(PUE - 1)."""
+    """On the normal scale: the logarithm."""
     value: float
     """As a person reads it."""
     blocks: int
-    notes: tuple[str, ...] = ()
-    """What it does not tell: a season that it has not seen."""
 
 
 def ratio_estimate(parts: Sequence[SiteBlocks], measure: Measure) -> Estimate | str:
@@ -75,38 +75,15 @@ def ratio_estimate(parts: Sequence[SiteBlocks], measure: Measure) -> Estimate | 
     return Estimate(site=parts[0].returns.id, seen=seen, value=value, blocks=len(starts))
 
 
-def pue_estimate(parts: Sequence[SiteBlocks], season: Season, *, prior_value: float, prior_sd: float) -> Estimate | str:
-    """log(PUE - 1) of a year, by regression on outdoor temperature and IT load; in words why there is none."""
+def pue_blocks(parts: Sequence[SiteBlocks], season: Season) -> PueBlocks:
+    """PUE, outdoor temperature and IT load of one site's blocks that ran on mains and hold them all."""
     told = [_pue_columns(site, season.it_budget_w) for site in parts]
-    pue, outdoor, load = (np.concatenate([one[column] for one in told]) for column in range(3))
-    if not len(pue):
-        return "no block holds outdoor temperature, feed and IT energy"
-    found = year_estimate(
-        pue,
-        outdoor,
-        load,
-        year_c=season.year_c,
-        year_load=season.year_load,
-        prior_value=prior_value,
-        prior_sd=prior_sd,
-    )
-    if found is None:
-        return "fewer than three blocks with a PUE above 1"
-    value = 1.0 + float(np.exp(found.value))
-    allowed = _class_error(parts, "feed"), max(_class_error(parts, position) for position in IT)
-    notes: list[str] = []
-    if sum(site.returns.seconds for site in parts) < 365 * DAY_S:
-        notes.append("interim: less than 12 months")
-    if found.unseen_share > 0.02:
-        low, high = found.temperatures
-        notes.append(f"saw {low:.0f} to {high:.0f} °C; {found.unseen_share:.0%} of the year lies outside, as uncertain as before")
-    return Estimate(
-        site=parts[0].returns.id,
-        seen=Seen(value=found.value, se=hypot(found.se, *(value / (value - 1.0) * error for error in allowed))),
-        value=value,
-        blocks=len(pue),
-        notes=tuple(notes),
-    )
+    pue, outdoor_c, it_load = (np.concatenate([one[column] for one in told]) for column in range(3))
+    middle = float(np.median(pue)) if len(pue) else 2.0
+    position = next((site.first(IT) for site in parts if site.first(IT) is not None), None) or "it"
+    allowed = hypot(_class_error(parts, "feed"), _class_error(parts, position))
+    # An error of the ratio is a larger one of what it exceeds 1 by.
+    return PueBlocks(pue=pue, outdoor_c=outdoor_c, it_load=it_load, class_sd=allowed * middle / max(middle - 1.0, 0.02))
 
 
 def kept_estimate(parts: Sequence[SiteBlocks], workload: str, *, share: float) -> Kept:
@@ -171,7 +148,8 @@ def _batch_se(starts: NDArray[np.float64], over: NDArray[np.float64], under: NDA
     top, bottom = np.bincount(batch, over), np.bincount(batch, under)
     residual = top - bottom * top.sum() / bottom.sum()
     error = sqrt(float(np.sum(residual**2)) / (n * (n - 1))) / float(top.mean())
-    return error * float(stdtrit(n - 1, 0.9)) / float(ndtri(0.9))
+    error *= float(stdtrit(n - 1, 0.9)) / float(ndtri(0.9))
+    return error if seconds == DAY_S else hypot(error, DAY_SD / max(n * BATCH_S / DAY_S, 1.0) ** 0.5)
 
 
 def _systematic(parts: Sequence[SiteBlocks], measure: Measure) -> list[float]:

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betainc, betaln
+from scipy.special import betainc, betaln, expit
 
 from nearhall.planner.draws import Samples
 
-MEANS = np.concatenate([np.linspace(0.005, 0.9, 60), np.linspace(0.905, 0.999, 60)])
+MEANS = expit(np.linspace(-6.0, 11.0, 121))
+"""From 0.2 % to all but 17 in a million."""
 CONCENTRATIONS = np.geomspace(0.3, 2000.0, 25)
 """How alike sites are: at 0.3 most keep all or nothing, at 2000 all are the same."""
 SHARES = np.concatenate([np.linspace(0.0, 0.9, 61), np.linspace(0.905, 0.99, 35), np.linspace(0.9905, 1.0, 40)])
@@ -74,7 +75,7 @@ def share_kept(sites: Sequence[Kept], *, prior_share: float, prior_sites: float 
     """The posterior; the plan's own probability counts as much as `prior_sites` sites (assumed)."""
     held = min(max(prior_share, 0.01), 0.99)
     log_weight = (held * prior_sites - 1.0) * np.log(MEANS) + ((1.0 - held) * prior_sites - 1.0) * np.log1p(-MEANS)
-    log_weight = log_weight + np.log(np.gradient(MEANS))  # the grid of means is denser near 1
+    log_weight = log_weight + np.log(np.gradient(MEANS))  # the grid is even on the logit
     a = MEANS[:, None] * CONCENTRATIONS[None, :]
     b = (1.0 - MEANS[:, None]) * CONCENTRATIONS[None, :]
     total = np.broadcast_to(log_weight[:, None], a.shape).copy()

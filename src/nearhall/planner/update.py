@@ -88,6 +88,10 @@ class Posterior:
         """Quantile of theta for a site that nobody has measured."""
         return _mixture_quantile(q, self.weight, self.mean, np.hypot(self.sd, self.tau))
 
+    def new_site_below(self, value: float) -> float:
+        """Probability that theta of a new site is below this."""
+        return float(np.sum(self.weight * ndtr((value - self.mean) / np.maximum(np.hypot(self.sd, self.tau), 1e-12))))
+
     def new_site(self, uniform: Samples) -> Samples:
         """Samples of theta for a new site, shape of `uniform` (in (0, 1)): the same uniforms give the same order."""
         spread = np.hypot(self.sd, self.tau)
