@@ -18,7 +18,8 @@ from nearhall.documents.hardware import Catalogue
 from nearhall.documents.plan import Hub, Plan, Site
 from nearhall.planner.accounts import Accounts, Served, accounts_of, contract_of, served_by_hub
 from nearhall.planner.cashflow import annuity, npv_usd
-from nearhall.planner.cooling import Air, Plant, Year, air_of, plant_of, run_year, year_c
+from nearhall.planner.check import Check
+from nearhall.planner.cooling import Air, Plant, Year, air_of, cooling_checks, plant_of, run_year, year_c
 from nearhall.planner.draws import Draws, Samples
 from nearhall.planner.equipment import Equipment, equip
 from nearhall.planner.feed import Feed, feed_of
@@ -83,6 +84,15 @@ class SitePlan:
     def built(self) -> bool:
         """Whether anything is answered there."""
         return bool(self.load.racks)
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """Everything that was held against the feed, the UPS and the cooling, or is named as not checked."""
+        return (
+            *self.feed.checks,
+            *(self.hold.checks if self.hold is not None else ()),
+            *cooling_checks(self.site, self.air, self.heat_w),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

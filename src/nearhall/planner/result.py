@@ -157,8 +157,7 @@ def _reasons(planned: Planned, built: Sequence[SitePlan], only_site: Sequence[st
 def _warnings(planned: Planned, built: Sequence[SitePlan]) -> list[str]:
     told: list[str] = []
     for site in built:
-        checks = (*site.feed.checks, *(site.hold.checks if site.hold is not None else ()))
-        told += [f"{site.site.id}: {check.words}" for check in checks if check.state == "fails"]
+        told += [f"{site.site.id}: {check.words}" for check in site.checks if check.state == "fails"]
         needed = float(np.quantile(site.load.busiest_w, 0.99)) / 1e3
         if needed > site.site.it_budget_kw:
             told.append(f"{site.site.id}: IT {needed:.2f} kW (P99) > {site.site.it_budget_kw:g} kW of its budget")

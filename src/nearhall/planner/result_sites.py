@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from nearhall.planner.check import Check
 from nearhall.planner.draws import Samples
-from nearhall.planner.feed import Check
 from nearhall.planner.hold import ENDLESS_S, Hold
 from nearhall.planner.plan import Planned, SitePlan
 
@@ -41,14 +41,13 @@ def site_part(planned: Planned, site: SitePlan) -> Json:
 
 def _sizing(site: SitePlan) -> Json:
     feed, hold, air = site.feed, site.hold, site.air
-    checks = [*feed.checks, *(hold.checks if hold is not None else ()), *_cooling_checks(site)]
     return {
         "waterfall": [{"stage": name, "w": _high(watts)} for name, watts in site.peak_parts_w.items()],
         "it_w": {"mean": float(np.median(site.load.mean_w)), **_high(site.load.burst_w)},
         "it_budget_w": site.site.it_budget_kw * 1e3,
         "va": _high(feed.va),
         "it_va": _high(site.load.burst_va),
-        "nameplate_va": float(np.median(site.load.nameplate_w)),
+        "nameplate_va": feed.nameplate_va,
         "excursion": _high(site.load.excursion),
         "breaker": {
             "code": site.site.supply.code,
@@ -78,37 +77,13 @@ def _sizing(site: SitePlan) -> Json:
             "highest_inlet_c": air.highest_inlet_c,
             "class": site.site.cooling.ashrae,
             "free_hours": site.year.free_hours,
-            "words": "; ".join(check.words for check in _cooling_checks(site)),
+            "words": "; ".join(check.words for check in site.checks if check.name in {"cooling", "inlet"}),
         },
         "pue": {"annual": _low(site.year.pue), "by_month": list(site.year.pue_by_month), "interim": False, "category": 3},
-        "checks": [_check(check) for check in checks],
+        "checks": [_check(check) for check in site.checks],
         "energy_kwh_per_year": _low(site.year.facility_kwh),
         "it_kwh_per_year": _low(site.year.it_kwh),
     }
-
-
-def _cooling_checks(site: SitePlan) -> tuple[Check, ...]:
-    heat, capacity, air = float(np.quantile(site.heat_w, 0.99)) / 1e3, site.site.cooling.capacity_kw.p50, site.air
-    moved = Check(
-        name="cooling",
-        state="ok" if heat <= capacity else "fails",
-        words=f"heat {heat:.2f} kW (P99) {'<=' if heat <= capacity else '>'} {capacity:g} kW",
-        value=heat,
-        limit=capacity,
-        unit="kW",
-    )
-    inlet = Check(
-        name="inlet",
-        state="ok" if air.inlet_c <= air.highest_inlet_c else "fails",
-        words=(
-            f"inlet {air.inlet_c:.0f} C, class {site.site.cooling.ashrae} allows {air.highest_inlet_c:.0f} C "
-            f"at {site.site.altitude_m:g} m"
-        ),
-        value=air.inlet_c,
-        limit=air.highest_inlet_c,
-        unit="C",
-    )
-    return moved, inlet
 
 
 def _check(check: Check) -> Json:
