@@ -118,6 +118,13 @@ def test_where_no_climate_is_said_the_latitude_tells_one():
     assert year_c(site(climate=None, altitude_m=2000.0)).mean() == pytest.approx(year_c(site(climate=None)).mean() - 13.0)
 
 
+def test_in_the_south_it_is_cold_in_july():
+    months = {lat: year_c(site(lat=lat)).reshape(365, 24) for lat in (50.0, -50.0)}
+    for lat, cold, warm in ((50.0, 24, 206), (-50.0, 206, 24)):
+        assert months[lat][cold].mean() < 1.0 < 19.0 < months[lat][warm].mean()
+        assert 14 <= int(months[lat][100].argmax()) <= 16, "afternoons stay afternoons"
+
+
 def test_air_at_altitude_against_its_class():
     low, high = (air_of(site(altitude_m=metres), 8000.0) for metres in (0.0, 2400.0))
     assert high.flow_m3_h > 1.3 * low.flow_m3_h

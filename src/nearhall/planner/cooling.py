@@ -37,6 +37,7 @@ WARM_WATER_K = 10.0
 """Water to cold plates may be so much warmer than air into servers. Assumed."""
 AIR_RISE_K = 12.0
 """Of the air through the servers, where nobody says. Assumed."""
+HALF_A_YEAR_H = 182 * 24
 DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 
@@ -120,12 +121,14 @@ def plant_of(site: Site, ledger: Ledger) -> Plant:
 
 
 def year_c(site: Site) -> NDArray[np.float64]:
-    """8,760 hourly temperatures; without a climate, one after the latitude (assumed)."""
+    """8,760 hourly temperatures, in the south with its winter in July; without a climate, one after the latitude (assumed)."""
     if site.climate is not None:
-        return year_of_temperatures(mean_c=site.climate.mean_c, season_c=site.climate.season_c, day_c=site.climate.day_c)
-    from_equator = abs(site.lat)
-    mean_c = 27.0 - 0.0075 * max(from_equator - 15.0, 0.0) ** 2 - 0.0065 * site.altitude_m
-    return year_of_temperatures(mean_c=mean_c, season_c=min(0.2 * from_equator, 14.0), day_c=5.0)
+        year = year_of_temperatures(mean_c=site.climate.mean_c, season_c=site.climate.season_c, day_c=site.climate.day_c)
+    else:
+        from_equator = abs(site.lat)
+        mean_c = 27.0 - 0.0075 * max(from_equator - 15.0, 0.0) ** 2 - 0.0065 * site.altitude_m
+        year = year_of_temperatures(mean_c=mean_c, season_c=min(0.2 * from_equator, 14.0), day_c=5.0)
+    return np.roll(year, HALF_A_YEAR_H) if site.lat < 0 else year
 
 
 def run_year(plant: Plant, load: SiteLoad, temperatures_c: NDArray[np.float64], overhead: Samples) -> Year:
