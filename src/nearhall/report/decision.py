@@ -68,8 +68,7 @@ def decision_words(decision: Mapping[str, Any]) -> str:
     found = tables.classes(reader)
     lines = _wrapped(f"{_stamp(reader)}  {STAMPS.get(_stamp(reader), '')}".rstrip())
     for row in found:
-        told = row["sentence"].marked
-        lines += ["", *_wrapped(f"{row['name']}: {told if told.startswith(row['verdict']) else row['verdict'] + '. ' + told}")]
+        lines += ["", *_wrapped(f"{row['name']}: {row['verdict']}. {row['sentence'].marked}")]
         lines += _wrapped(f"  gains over the hub: {row['before'].marked} before, {row['after'].marked} after the pilots", 4)
         lines += [
             line

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,8 +56,8 @@ def beliefs(reader: ResultReader, site_class: str) -> Any:
         row_px=72,
         x_axis_type="log" if apart else "linear",
     )
-    for index, (name, tone, hatch, shift) in enumerate(SPREADS):
-        _spreads(made, rows, index, name.replace("_", " "), tone, hatch, shift)
+    for index in range(len(SPREADS)):
+        _spreads(made, rows, index)
     _data(made, rows)
     made.add_layout(toned(Span(location=100, dimension="height", line_width=1.5, line_dash="dotted"), line="ink"))
     room = (high / low) ** 0.05
@@ -84,7 +86,8 @@ def _row(reader: ResultReader, pointer: str) -> _Row | None:
     )
 
 
-def _spreads(made: Any, rows: list[_Row], index: int, name: str, tone: str, hatch: str, shift: float) -> None:
+def _spreads(made: Any, rows: list[_Row], index: int) -> None:
+    name, tone, hatch, shift = SPREADS[index]
     columns: dict[str, list[float]] = {key: [] for key in ("y", "low", "middle", "high")}
     for y, row in zip(row_heights(len(rows)), rows, strict=True):
         spread = row.spreads[index]
@@ -95,7 +98,9 @@ def _spreads(made: Any, rows: list[_Row], index: int, name: str, tone: str, hatc
     drawn = bars(made, source, "y", "low", "high", tone=tone, hatch=hatch, height=0.13)
     middles = made.scatter("middle", "y", source=source, marker="dash", angle=1.5708, size=11, line_width=3)
     toned(middles.glyph, line="ink")
-    hover(made, [drawn, middles], [("", name), ("P50", "@middle{0} %"), ("P10 to P90", "@low{0} to @high{0} %")])
+    hover(
+        made, [drawn, middles], [("", name.replace("_", " ")), ("P50", "@middle{0} %"), ("P10 to P90", "@low{0} to @high{0} %")]
+    )
 
 
 def _data(made: Any, rows: list[_Row]) -> None:
@@ -116,7 +121,7 @@ def gates(reader: ResultReader, site_class: str) -> Any:
     ]
     if not found:
         return None
-    made = worded_rows([str(gate.get("words") or gate.get("name") or "?") for gate, _, _ in found], x_label="% probable")
+    made = worded_rows([_short(gate) for gate, _, _ in found], x_label="% probable")
     ys = row_heights(len(found))
     for holds, tone, hatch in ((True, "local", "blank"), (False, "refused", "right_diagonal_line")):
         chosen = [(y, 100 * p) for y, (gate, p, _) in zip(ys, found, strict=True) if (gate.get("holds") is True) is holds]
@@ -128,6 +133,12 @@ def gates(reader: ResultReader, site_class: str) -> Any:
     toned(marks.glyph, line="ink")
     made.x_range = Range1d(start=0, end=102)
     return made
+
+
+def _short(gate: Mapping[str, Any]) -> str:
+    """The condition without its figures, which the bar and the table tell."""
+    words = str(gate.get("words") or gate.get("name") or "?")
+    return re.split(r" with probability|, \d|; ", words)[0].rstrip(",")
 
 
 def worth(reader: ResultReader) -> Any:

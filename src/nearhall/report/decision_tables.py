@@ -10,7 +10,7 @@ from nearhall.report.evidence_marks import NOT_STATED, Figure, kind_named
 from nearhall.report.formats import NO_VALUE, chance, count, full_stop, money, significant
 from nearhall.report.pilot_reader import elements, members
 from nearhall.report.plan_reader import Form, ResultReader
-from nearhall.report.plan_tables import amount
+from nearhall.report.plan_tables import amount, capital
 
 VERDICTS: dict[str, tuple[str, str]] = {
     "SCALE": ("good", "build more of them"),
@@ -33,7 +33,7 @@ def _class(reader: ResultReader, pointer: str, row: Mapping[str, Any]) -> dict[s
         "verdict": verdict,
         "tone": tone,
         "meaning": meaning,
-        "sentence": rested(reader, name, f"{pointer}/sentence", full_stop(reader.text(f"{pointer}/sentence"))),
+        "sentence": rested(reader, name, f"{pointer}/sentence", _sentence(reader.text(f"{pointer}/sentence"), verdict)),
         "reasons": [
             rested(reader, name, f"{pointer}/reasons", full_stop(str(reason)))
             for reason in dict.fromkeys(r for r in elements(row.get("reasons")) if isinstance(r, str))
@@ -43,6 +43,11 @@ def _class(reader: ResultReader, pointer: str, row: Mapping[str, Any]) -> dict[s
         "after": _chance(reader, name, f"{pointer}/p_npv_positive/posterior"),
         "gates": [_gate(reader, name, at, gate) for at, gate in reader.items(f"{pointer}/gates")],
     }
+
+
+def _sentence(said: str, verdict: str) -> str:
+    """The sentence without the verdict, which stands before it."""
+    return full_stop(capital(said.removeprefix(f"{verdict}: ")))
 
 
 def rested(reader: ResultReader, site_class: str, pointer: str, text: str) -> Figure:
@@ -86,13 +91,16 @@ def quantities(reader: ResultReader) -> list[dict[str, Any]]:
 
 
 def _quantity(reader: ResultReader, pointer: str, row: Mapping[str, Any]) -> dict[str, Any]:
-    unit = str(row.get("unit") or "")
+    unit, z = str(row.get("unit") or ""), reader.number(f"{pointer}/z")
 
     def form(value: float) -> str:
         return amount(value, unit)
 
     spreads = {
-        name: {"middle": reader.median(f"{pointer}/{name}", form), "between": _between(reader, f"{pointer}/{name}")}
+        name: {
+            "middle": reader.median(f"{pointer}/{name}", form),
+            "between": reader.between(f"{pointer}/{name}", form if unit == "B" else significant),
+        }
         for name in ("prior", "posterior", "new_site")
     }
     notes = [str(note) for note in elements(row.get("notes"))]
@@ -104,15 +112,12 @@ def _quantity(reader: ResultReader, pointer: str, row: Mapping[str, Any]) -> dic
         **spreads,
         "data": reader.figure(f"{pointer}/data/value", form, missing="no pilot was accepted for it"),
         "sites": _of_sites(members(row.get("data"))),
-        "z": reader.figure(f"{pointer}/z", lambda z: f"z = {z:+.1f}") if reader.number(f"{pointer}/z") is not None else None,
+        # How far the data lie from the prior is known as well as the data.
+        "z": reader.texts(f"{pointer}/data", f"z = {z:+.1f}".replace("-", "\u2212")) if z is not None else None,
         "badge": _state(row),
         "refused": str(row.get("refused") or ""),
         "notes": notes,
     }
-
-
-def _between(reader: ResultReader, pointer: str) -> Figure:
-    return reader.between(pointer, significant)
 
 
 def _of_sites(data: Mapping[str, Any]) -> str:
@@ -145,10 +150,10 @@ def _step(reader: ResultReader, pointer: str, step: Mapping[str, Any]) -> dict[s
     title = words or what
     site_class = str(step.get("site_class") or "")
     return {
-        "what": title[:1].upper() + title[1:],
+        "what": capital(title),
         "name": what,
         "site_class": site_class,
-        "words": full_stop(str(step.get("why") or "")),
+        "words": full_stop(capital(str(step.get("why") or ""))),
         "blocking": step.get("blocking") is True,
         "days": _given(reader, site_class, f"{pointer}/days", lambda v: f"{v:,.3g} day{'' if v == 1 else 's'}"),
         "evppi": _given(reader, site_class, f"{pointer}/evppi_usd", money),
@@ -178,6 +183,7 @@ def pilots(reader: ResultReader) -> list[dict[str, Any]]:
 
 def headline(rows: Sequence[Mapping[str, Any]]) -> str:
     """What to do, for all kinds of sites in one line."""
-    if len(rows) == 1:
-        return f"{rows[0]['verdict']}: {rows[0]['meaning']}"
+    if rows and len({row["verdict"] for row in rows}) == 1:
+        everywhere = " for all kinds of sites" if len(rows) > 1 else ""
+        return f"{rows[0]['verdict']}{everywhere}: {rows[0]['meaning']}"
     return "; ".join(f"{row['name']}: {row['verdict']}" for row in rows)

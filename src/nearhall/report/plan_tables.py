@@ -19,6 +19,7 @@ from nearhall.report.formats import (
     percent,
     plain,
     significant,
+    size,
     years,
 )
 from nearhall.report.formats import energy as energy_text
@@ -387,6 +388,8 @@ def amount(value: float | None, unit: str) -> str:
     """A number with the unit as the plan writes it: `usd_per_kwh` is `USD per kwh`."""
     if value is None:
         return NO_VALUE
+    if unit == "B":
+        return size(value)
     told = UNITS.get(unit, plain(unit).replace("usd", "USD"))
     return f"{significant(value)} {told}".strip()
 
@@ -403,12 +406,13 @@ def _step(reader: ResultReader, pointer: str, step: Mapping[str, Any]) -> dict[s
     # Why it is worth nothing by itself has to be said; what it is worth stands beside it as a figure.
     told += [str(step["why"])] if step.get("why") and not worth else []
     return {
-        "what": _capital(what),
-        "words": " ".join(full_stop(_capital(part)) for part in told),
+        "what": capital(what),
+        "words": " ".join(full_stop(capital(part)) for part in told),
         "days": reader.figure(f"{pointer}/days", lambda v: f"{v:,.3g} day{'' if v == 1 else 's'}"),
         "usd_per_day": reader.figure(f"{pointer}/usd_per_day", lambda v: f"{money(v)} a day") if worth else None,
     }
 
 
-def _capital(words: str) -> str:
+def capital(words: str) -> str:
+    """A sentence's beginning."""
     return words[:1].upper() + words[1:]
