@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "hub": "Run the hub: gateway, control API and page.",
     "models": "Add, list and fetch models; show their licences.",
     "plan": "Plan a fleet: where workloads belong, how cabinets are built, what it costs.",
+    "decide": "Put what pilots measured in place of what a plan assumed: scale, hold or stop.",
     "meters": "Read an instrument, real or virtual.",
     "report": "Write pilot.json and report.html from a hub's store.",
     "doctor": "Say what works on this machine, what does not, and why.",

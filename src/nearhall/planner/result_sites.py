@@ -11,6 +11,9 @@ from nearhall.planner.draws import Samples
 from nearhall.planner.hold import ENDLESS_S, Hold
 from nearhall.planner.plan import Planned, SitePlan
 
+METERED = ("feed", "ups_in", "it", "cooling")
+"""Where meters have to be for a pilot's energy to be believed: the balance closes over these."""
+
 Json = dict[str, Any]
 
 
@@ -163,9 +166,7 @@ def bill_of_materials(planned: Planned) -> list[Json]:
         what = f"cooling {cooling.kind}, {cooling.capacity_kw.p50:g} kW, {site.air.flow_m3_h:.0f} m3/h of air"
         rows.append(_row(site, item="cooling", what=what, source="the plan"))
         why = "to measure what the plan assumes"
-        rows += [
-            _row(site, item=f"meter-{at}", what=f"energy meter at {at}, class 1 or better", source=why) for at in ("feed", "it")
-        ]
+        rows += [_row(site, item=f"meter-{at}", what=f"energy meter at {at}, class 1 or better", source=why) for at in METERED]
     return rows
 
 

@@ -1,0 +1,82 @@
+"""`nearhall decide`: what pilots returned in place of what the plan assumed, and SCALE, HOLD or STOP for each class of sites."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from nearhall import __version__
+from nearhall.cli.output import emit, notes
+from nearhall.core.errors import InputError
+from nearhall.documents.catalogue_models import load_models
+from nearhall.documents.defaults import all_defaults
+from nearhall.documents.hardware import load_catalogue
+from nearhall.documents.pilot_returns import read_pilots
+from nearhall.documents.plan import Plan
+from nearhall.documents.plan_across import mistakes_across
+from nearhall.documents.site_returns import SiteReturns
+from nearhall.documents.whole_file import write_whole
+from nearhall.documents.yaml_file import read_document
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command(
+    epilog="Example:  nearhall plan --example-named pilot > plan.yaml; nearhall up --light --seconds 60 --out pilot; "
+    "nearhall decide plan.yaml --pilot pilot/pilot.json --out decision"
+)
+def decide(
+    document: Annotated[Path, typer.Argument(help="The plan that the pilots were made for.", metavar="PLAN.yaml")],
+    pilot: Annotated[list[Path] | None, typer.Option(help="A pilot.json; several times for several pilots.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for decision.json and report.html. Default: ./decision.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="decision.json on standard output.")] = False,
+) -> None:
+    """Replace a plan's assumptions by what pilots measured, and say SCALE, HOLD or STOP for each class of sites.
+
+    Returns count only if their coverage, clocks and energy balance hold. On simulated meters the verdict is REHEARSED: HOLD.
+    """
+    plan = read_document(document, Plan, across=mistakes_across)
+    returns: list[SiteReturns] = [*read_pilots(pilot)] if pilot else []
+    if not returns:
+        raise InputError(
+            "no returns are named", where="nearhall decide", right="--pilot pilot.json, as often as there are pilots"
+        )
+    decided = _decided(plan, returns)
+    from nearhall.report.decision import decision_words, render_decision
+
+    folder = out or Path("decision")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / "decision.json", json.dumps(decided, indent=1, ensure_ascii=False).encode())
+        write_whole(folder / "report.html", render_decision(decided).encode())
+    except OSError as error:
+        right = "name a folder that you may write"
+        raise InputError(f"{folder} cannot be written ({error.strerror})", where="--out", right=right) from error
+    closing = f"\nReport: {folder / 'report.html'}\nFigures: {folder / 'decision.json'}"
+    emit(escape(decision_words(decided) + closing), decided, as_json=as_json)
+
+
+def _decided(plan: Plan, returns: list[SiteReturns]) -> dict[str, Any]:
+    try:
+        from nearhall.planner.cases import cases
+        from nearhall.planner.decide import decide as judge
+        from nearhall.planner.decision_result import decision_document
+        from nearhall.planner.draws import Draws
+        from nearhall.planner.plan import make_plan
+    except ModuleNotFoundError as error:
+        right = "make plan installs it, or pip install 'nearhall[plan]'"
+        raise InputError(f"the planner needs {error.name}", where="nearhall decide", right=right) from error
+    with notes().status("planning again") as status:
+        planned = make_plan(plan, catalogue=load_catalogue(), models=load_models(), defaults=all_defaults(), tell=status.update)
+        found = cases(planned)
+        if not found:
+            right = "let it build some, or lower what the hub is preferred for"
+            raise InputError("the plan builds no site: everything stays with the hub", where="plan", right=right)
+        status.update("judging the returns")
+        draws = Draws(seed=plan.seed, samples=plan.samples)
+        verdicts = [judge(case, returns, draws) for case in found]
+        return decision_document(plan.name or "a plan", verdicts, software=f"nearhall {__version__}")

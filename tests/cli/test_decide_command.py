@@ -1,0 +1,154 @@
+"""`nearhall decide` as a user meets it: a rehearsed pilot against the plan made for it, and mistakes told in a line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nearhall.cli.main import dispatch
+from nearhall.cli.output import run
+
+BLOCK_S = 900
+BLOCKS = 96
+RATES = {"video": 10.0, "speech": 31.0, "inspection": 3.7}
+
+
+def typed(*words: str) -> int:
+    """Runs `nearhall WORDS` here; its exit code."""
+    try:
+        return run(lambda: dispatch(list(words)))
+    except SystemExit as ended:
+        return int(ended.code or 0)
+
+
+def moment(block: int) -> str:
+    return f"2026-07-{1 + block // 96:02d}T{block % 96 // 4:02d}:{block % 4 * 15:02d}:00.000Z"
+
+
+def site(name: str, *, watts: float = 200.0, pue: float = 1.7, kind: str = "measured") -> dict[str, Any]:
+    """A day of one metered shop, as a hub would report it."""
+
+    def energy(factor: float) -> float:
+        return watts * factor * BLOCK_S * BLOCKS / 3.6e6
+
+    def count(workload: str) -> int:
+        return round(RATES[workload] * BLOCK_S) * BLOCKS
+
+    parts = {"feed": pue, "ups_in": 1.1, "it": 1.0, "cooling": pue - 1.1}
+    blocks = []
+    for n in range(BLOCKS):
+        kwh = {m: [f * watts * BLOCK_S * k / 3.6e6 for k in (n, n + 1)] for m, f in parts.items()}
+        blocks.append(
+            {
+                "start": moment(n), "end": moment(n + 1), "register_kwh": kwh,
+                "outdoor_c": 12.0 + 10.0 * (n % 96) / 96, "it_load": watts / 800.0,
+                "slo": {w: [round(rate * BLOCK_S)] * 2 for w, rate in RATES.items()},
+                "bytes": {"sent": 1000, "raw": 1_000_000},
+            }
+        )  # fmt: skip
+    workloads = [
+        {
+            "id": w, "model": m, "slo_p99_ms": limit, "residency": "any",
+            "requests": {"total": count(w), "local": count(w), "hub": 0, "failed": 0, "late": 0},
+            "latency_ms": {"local": {"n": count(w), "p50": 3.0, "p95": 5.0, "p99": 8.0}, "hub": {"n": 0}},
+            "energy_j_per_request": {"marginal": 1.0, "full": 8.0},
+        }
+        for w, m, limit in (("video", "faces", 50.0), ("speech", "voice", 20.0), ("inspection", "inspection", 10.0))
+    ]  # fmt: skip
+    return {
+        "id": name, "class": "micro", "jurisdiction": "DE", "period": {"start": moment(0), "end": moment(BLOCKS)},
+        "coverage": 1.0, "clock_error_ms": 3.0, "host": {}, "link": {"rtt_ms": 40.0, "mbps": 50.0},
+        "meters": [
+            {
+                "id": m, "position": m, "protocol": "modbus", "serial": "A1", "class_percent": 1.0, "ct_ratio": 1.0,
+                "kind": kind, "virtual": kind == "simulated",
+            }
+            for m in parts
+        ],
+        "workloads": workloads,
+        "energy": {"register_coverage": 1.0, "facility_kwh": energy(pue), "it_kwh": energy(1.0), "ups_in_kwh": energy(1.1), "ups_out_kwh": None,
+                   "cooling_kwh": energy(pue - 1.1), "other_kwh": None, "closure_percent": None},
+        "pue": {"value": pue, "category": 3, "interim": True},
+        "blocks": blocks,
+    }  # fmt: skip
+
+
+def pilot(path: Path, kind: str, *sites: dict[str, Any]) -> str:
+    """pilot.json with all figures of this kind of evidence."""
+    document = {
+        "schema": "nearhall/pilot/v1",
+        "run": {"started": moment(0), "ended": moment(BLOCKS), "software": "nearhall test", "seed": 1},
+        "evidence": {"/sites": {"kind": kind, "source": "a test"}},
+        "counts": {}, "sites": list(sites), "totals": {},
+    }  # fmt: skip
+    path.write_text(json.dumps(document))
+    return str(path)
+
+
+@pytest.fixture
+def plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    assert typed("plan", "--example-named", "pilot") == 0
+    path = tmp_path / "plan.yaml"
+    path.write_text(capsys.readouterr().out.replace("horizon_years: 5\n", "horizon_years: 5\nsamples: 400\n"))
+    return str(path)
+
+
+def decided(plan: str, folder: Path, capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+    assert typed("decide", plan, *words, "--out", str(folder), "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found == json.loads((folder / "decision.json").read_text())
+    assert (folder / "report.html").read_text().lower().startswith("<!doctype html>")
+    return found
+
+
+def test_simulated_meters_make_it_a_rehearsal(plan: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    returns = pilot(tmp_path / "p.json", "simulated", *(site(f"shop-{n}", kind="simulated") for n in range(3)))
+    found = decided(plan, tmp_path / "out", capsys, "--pilot", returns)
+    assert found["stamp"] == "REHEARSED"
+    assert [c["verdict"] for c in found["site_classes"]] == ["HOLD"]
+    assert found["next"]
+
+
+def test_measured_returns_take_the_place_of_what_was_assumed(plan: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    returns = pilot(tmp_path / "p.json", "measured", *(site(f"shop-{n}", watts=180 + 5 * n) for n in range(3)))
+    found = decided(plan, tmp_path / "out", capsys, "--pilot", returns)
+    assert found["stamp"] in {"MEASURED", "PARTLY MEASURED"}
+    power = next(q for q in found["quantities"] if q["name"] == "IT power")
+    assert power["data"]["n_sites"] == 3
+    low, high = sorted([power["prior"]["p50"], power["data"]["value"]])
+    assert low <= power["posterior"]["p50"] <= high
+    spread = {k: power[k]["p90"] - power[k]["p10"] for k in ("prior", "posterior")}
+    assert spread["posterior"] < spread["prior"]
+
+
+def test_the_summary_is_for_people(plan: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    returns = pilot(tmp_path / "p.json", "simulated", site("shop-1", kind="simulated"))
+    assert typed("decide", plan, "--pilot", returns, "--out", str(tmp_path / "out")) == 0
+    said = capsys.readouterr().out
+    assert "REHEARSED" in said
+    assert "HOLD" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [([], "no returns are named"), (["--pilot", "missing.json"], "missing.json"), (["--pilot", "bad.json"], "bad.json")],
+)
+def test_a_mistake_is_told_in_a_line(
+    plan: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: list[str], told: str
+):
+    monkeypatch.chdir(tmp_path)
+    Path("bad.json").write_text('{"schema": "nearhall/pilot/v1", "sites": 5}')
+    assert typed("decide", plan, *words) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_plan_that_builds_nothing_has_nothing_to_decide(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert typed("plan", "--example-named", "telco") == 0
+    path = tmp_path / "telco.yaml"
+    path.write_text(capsys.readouterr().out.replace("horizon_years: 6\n", "horizon_years: 6\nsamples: 300\n"))
+    returns = pilot(tmp_path / "p.json", "measured", site("shop-1"))
+    assert typed("decide", str(path), "--pilot", returns) == 2
+    assert "builds no site" in capsys.readouterr().err
