@@ -69,8 +69,10 @@ def site(name: str, *, watts: float = 200.0, pue: float = 1.7, kind: str = "meas
             for m in parts
         ],
         "workloads": workloads,
-        "energy": {"register_coverage": 1.0, "facility_kwh": energy(pue), "it_kwh": energy(1.0), "ups_in_kwh": energy(1.1), "ups_out_kwh": None,
-                   "cooling_kwh": energy(pue - 1.1), "other_kwh": None, "closure_percent": None},
+        "energy": {
+            "register_coverage": 1.0, "facility_kwh": energy(pue), "it_kwh": energy(1.0), "ups_in_kwh": energy(1.1),
+            "cooling_kwh": energy(pue - 1.1), "ups_out_kwh": None, "other_kwh": None, "closure_percent": None,
+        },
         "pue": {"value": pue, "category": 3, "interim": True},
         "blocks": blocks,
     }  # fmt: skip

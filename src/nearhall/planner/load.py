@@ -68,15 +68,15 @@ def site_load(site: str, racks: Sequence[Rack], ledger: Ledger) -> SiteLoad:
     busiest, burst, nameplate = own_w.copy(), own_w.copy(), own_w.copy()
     burst_va = own_w / 0.9
     for rack in racks:
-        count = rack.servers
+        drawn = _Draw(rack, exponent)
         hours = _day_of_pool(rack.pool)
-        for hour in range(24):
-            by_hour[hour] += count * _power(rack, rack.pool.load * hours[hour], exponent)
-        busiest += count * _power(rack, rack.pool.load, exponent)
-        peak = count * _power(rack, rack.pool.load * _burst(rack.pool), exponent) * within
+        for share in np.unique(hours):
+            by_hour[hours == share] += drawn.at(float(share))
+        busiest += drawn.at(1.0)
+        peak = drawn.at(_burst(rack.pool)) * within
         burst += peak
         burst_va += peak / rack.server.power_factor
-        nameplate += count * rack.server.nameplate_w
+        nameplate += rack.servers * rack.server.nameplate_w
     return SiteLoad(
         racks=tuple(racks),
         by_hour_w=by_hour * scale,
@@ -89,23 +89,30 @@ def site_load(site: str, racks: Sequence[Rack], ledger: Ledger) -> SiteLoad:
     )
 
 
-def _power(rack: Rack, load: Samples, exponent: Samples) -> Samples:
-    """Of one server; a pool's own busy power is the rate-weighted mean of its lanes'."""
-    lanes = rack.pool.lanes
-    weights = [float(np.median(lane.rate_per_s * lane.server_s)) for lane in lanes]
-    busy = np.average([lane.service.busy_w for lane in lanes], axis=0, weights=weights)
-    idle = rack.server.idle_w
-    held = np.clip(load, 0.0, 1.0) ** exponent
-    return np.asarray(server_power_w(idle_w=idle, busy_w=np.maximum(busy, idle), load=held))
+class _Draw:
+    """What the servers of a rack draw; a pool's own busy power is the mean of its lanes', weighted by the work they bring."""
+
+    def __init__(self, rack: Rack, exponent: Samples) -> None:
+        busy = np.average([lane.service.busy_w for lane in rack.pool.lanes], axis=0, weights=_work(rack.pool))
+        self._idle_w = rack.server.idle_w
+        self._busy_w = np.maximum(busy, self._idle_w)
+        self._load, self._exponent, self._servers = rack.pool.load, exponent, rack.servers
+
+    def at(self, share: float) -> Samples:
+        """At so many times the busiest hour's load."""
+        held = np.clip(self._load * share, 0.0, 1.0) ** self._exponent
+        return self._servers * np.asarray(server_power_w(idle_w=self._idle_w, busy_w=self._busy_w, load=held))
 
 
 def _day_of_pool(pool: Pool) -> Day:
     """The pool's day: its lanes' days, weighted by the work they bring."""
-    weights = np.array([float(np.median(lane.rate_per_s * lane.server_s)) for lane in pool.lanes])
     days = np.array([day_of(lane.workload.arrivals) for lane in pool.lanes])
-    return np.average(days, axis=0, weights=weights)
+    return np.average(days, axis=0, weights=_work(pool))
 
 
 def _burst(pool: Pool) -> float:
-    weights = [float(np.median(lane.rate_per_s * lane.server_s)) for lane in pool.lanes]
-    return float(np.average([lane.workload.arrivals.burst.factor for lane in pool.lanes], weights=weights))
+    return float(np.average([lane.workload.arrivals.burst.factor for lane in pool.lanes], weights=_work(pool)))
+
+
+def _work(pool: Pool) -> list[float]:
+    return [lane.middle.work for lane in pool.lanes]

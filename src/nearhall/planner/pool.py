@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from math import floor, log10
 
@@ -22,6 +22,17 @@ BUSY_MAX = 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Middle:
+    """Medians of a lane."""
+
+    rate_per_s: float
+    server_s: float
+    work: float
+    """Servers' worth: rate times `server_s`."""
+    cv: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Lane:
     """One workload in a pool."""
 
@@ -31,6 +42,13 @@ class Lane:
     """Mean of the busiest hour."""
     network_p99_ms: Samples
     """From the request's first byte at the user to the server and back, without waiting and service."""
+    middle: Middle = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Medians are asked for many times."""
+        work = self.rate_per_s * self.server_s
+        rate, server_s, cv = (float(np.median(part)) for part in (self.rate_per_s, self.server_s, self.service.cv))
+        object.__setattr__(self, "middle", Middle(rate_per_s=rate, server_s=server_s, work=float(np.median(work)), cv=cv))
 
     @property
     def server_s(self) -> Samples:
@@ -78,7 +96,7 @@ def pool_of(lanes: Sequence[Lane], servers: int, *, seed: int) -> Pool:
     weights = [lane.rate_per_s * lane.server_s for lane in lanes]
     busy = np.sum(weights, axis=0)
     rate = np.sum([lane.rate_per_s for lane in lanes], axis=0)
-    middle = np.array([float(np.median(w)) for w in weights])
+    middle = np.array([lane.middle.work for lane in lanes])
     shares = middle / middle.sum()
     slots = max(1, round(float(np.sum(shares * [lane.service.slots for lane in lanes]))))
     return Pool(
@@ -116,10 +134,10 @@ def _keeps(pool: Pool, p_min: float) -> bool:
 
 def _tail(lanes: Sequence[Lane], shares: np.ndarray, slots: int, slot_s: float, seed: int) -> Tail:
     """The tail of the mixture; its requests' times differ within each lane and between lanes."""
-    rates = np.array([float(np.median(lane.rate_per_s)) for lane in lanes])
+    rates = np.array([lane.middle.rate_per_s for lane in lanes])
     parts = rates / rates.sum()
-    means = np.array([float(np.median(lane.server_s)) for lane in lanes])
-    cvs = np.array([float(np.median(lane.service.cv)) for lane in lanes])
+    means = np.array([lane.middle.server_s for lane in lanes])
+    cvs = np.array([lane.middle.cv for lane in lanes])
     mean = float(np.sum(parts * means))
     second = float(np.sum(parts * means**2 * (1.0 + cvs**2)))
     cv = max(second / mean**2 - 1.0, 0.0) ** 0.5
