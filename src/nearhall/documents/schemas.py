@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from nearhall.documents.catalogue_models import ModelCatalogue
 from nearhall.documents.hardware import Catalogue
+from nearhall.documents.mapping import MappingDocument
 from nearhall.documents.model import ModelDocument
 from nearhall.documents.plan import Plan
 from nearhall.documents.site import SiteDocument
@@ -22,6 +23,7 @@ DOCUMENTS: dict[str, type[BaseModel]] = {
     "plan": Plan,
     "model": ModelDocument,
     "hardware": Catalogue,
+    "mapping": MappingDocument,
     "models": ModelCatalogue,
 }
 """By the name in `schema: nearhall/<name>/v1`."""

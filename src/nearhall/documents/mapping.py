@@ -1,0 +1,194 @@
+"""mapping.yaml: which query or column is which quantity, for sites that run no agent of ours (schema `nearhall/mapping/v1`).
+
+    schema: nearhall/mapping/v1
+    sites:
+      - {id: shop-01, class: micro, jurisdiction: DE, label: berlin-1}     # $site in a series stands for the label
+    meters:
+      - id: main
+        position: feed                                                     # feed, ups_in, ups_out, pdu, it, cooling, other
+        series: 'energy_total_kwh{site="$site", meter="main"}'             # PromQL, or a column's name
+        unit: kWh                                                          # of the register, which only rises: kWh, Wh, MWh, J
+        class_percent: 1.0
+        commissioned: "A. Meyer, 2026-10-01, protocol 17"                  # without it readings count as assumed
+    outdoor: {series: 'outdoor_celsius{site="$site"}', unit: C}
+    workloads:
+      - id: cams                                                           # as the plan calls it
+        good: {series: 'sum(request_seconds_bucket{site="$site", app="cams", le="0.05"})'}
+        total: {series: 'sum(request_seconds_count{site="$site", app="cams"})'}
+    sent: {series: 'sum(link_bytes_total{site="$site"})', unit: B}
+    login: {bearer_env: PROMETHEUS_TOKEN}                                  # the variable's name, never the secret
+    csv: {file: "$site.csv", time: time, clock_error_ms: 12}               # for --csv alone
+
+Sites that are mapped alike share a mapping; a series of one site alone needs a mapping of its own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from nearhall.documents.site import Jurisdiction
+from nearhall.documents.up import Identifier
+from nearhall.documents.yaml_file import read_document
+
+KWH: dict[str, float] = {"kWh": 1.0, "Wh": 1e-3, "MWh": 1e3, "J": 1.0 / 3.6e6, "kJ": 1.0 / 3.6e3}
+BYTES: dict[str, float] = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 1024.0, "MiB": 1024.0**2, "GiB": 1024.0**3}
+SITES_MAX, METERS_MAX, WORKLOADS_MAX = 200, 32, 64
+SERIES_MAX = 2000
+"""Characters; a query longer than that is a recording rule's work."""
+
+Series = str
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class MappedSite(_Strict):
+    """One site, and what it is called where its figures are."""
+
+    id: Identifier
+    site_class: Literal["device", "micro", "distributed", "regional"] = Field(default="micro", alias="class")
+    jurisdiction: Jurisdiction | None = None
+    label: str = Field(default="", max_length=200, pattern=r'^[^"\\$/]*$')
+    """What `$site` stands for; its id where nothing is said."""
+
+    @property
+    def called(self) -> str:
+        """What `$site` stands for."""
+        return self.label or self.id
+
+
+class MappedMeter(_Strict):
+    """One instrument: a register of energy that only rises."""
+
+    id: Identifier
+    position: Literal["feed", "ups_in", "ups_out", "pdu", "it", "cooling", "other"]
+    series: Series = Field(min_length=1, max_length=SERIES_MAX)
+    unit: str = "kWh"
+    class_percent: float | None = Field(default=None, gt=0, le=10)
+    commissioned: str | None = Field(default=None, min_length=8, max_length=500)
+    """Who commissioned it, when, and where that is written; without it its readings count as assumed."""
+    simulated: bool = False
+    """For an exporter of made-up figures."""
+
+    @field_validator("unit")
+    @classmethod
+    def _of_energy(cls, value: str) -> str:
+        if value in {"W", "kW", "VA"}:
+            raise ValueError(
+                "is a power; give the meter's register of energy: watts summed up miss what happened between readings"
+            )
+        if value not in KWH:
+            raise ValueError(f"is not known; one of {', '.join(KWH)}")
+        return value
+
+
+class Count(_Strict):
+    """A counter that only rises, and begins anew at 0 when its program does."""
+
+    series: Series = Field(min_length=1, max_length=SERIES_MAX)
+
+
+class ByteCount(Count):
+    """A counter of bytes."""
+
+    unit: str = "B"
+
+    @field_validator("unit")
+    @classmethod
+    def _of_bytes(cls, value: str) -> str:
+        if value not in BYTES:
+            raise ValueError(f"is not known; one of {', '.join(BYTES)}")
+        return value
+
+
+class Thermometer(_Strict):
+    """The outdoor temperature."""
+
+    series: Series = Field(min_length=1, max_length=SERIES_MAX)
+    unit: Literal["C", "F"] = "C"
+
+
+class MappedWorkload(_Strict):
+    """Requests of one workload, as the plan calls it."""
+
+    id: Identifier
+    good: Count
+    """Answered in time."""
+    total: Count
+
+
+class Login(_Strict):
+    """What the server wants to see; each is the NAME of an environment variable, so that no secret stands in the file."""
+
+    bearer_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    """Holds a token."""
+    basic_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    """Holds USER:PASSWORD."""
+
+    @model_validator(mode="after")
+    def _one_of_the_two(self) -> Login:
+        if (self.bearer_env is None) == (self.basic_env is None):
+            raise ValueError("name one variable, with bearer_env or with basic_env")
+        return self
+
+    @property
+    def variable(self) -> str:
+        """The variable's name."""
+        return self.bearer_env or self.basic_env or ""
+
+
+class CsvFiles(_Strict):
+    """Where the columns are."""
+
+    file: str = Field(default="$site.csv", min_length=1, max_length=300)
+    """Below the folder that the command names."""
+    time: str = "time"
+    """The column of times: ISO 8601 with an offset, or seconds since 1970."""
+    clock_error_ms: float | None = None
+    """By how much the recorder's clock was off when somebody compared it."""
+
+    @field_validator("file")
+    @classmethod
+    def _below(cls, value: str) -> str:
+        if Path(value).is_absolute() or ".." in Path(value).parts:
+            raise ValueError("lies outside of the folder; give a name below it")
+        return value
+
+
+class MappingDocument(_Strict):
+    """The whole of mapping.yaml."""
+
+    schema_: Literal["nearhall/mapping/v1"] = Field(alias="schema")
+    sites: list[MappedSite] = Field(min_length=1, max_length=SITES_MAX)
+    meters: list[MappedMeter] = Field(default=[], max_length=METERS_MAX)
+    outdoor: Thermometer | None = None
+    workloads: list[MappedWorkload] = Field(default=[], max_length=WORKLOADS_MAX)
+    sent: ByteCount | None = None
+    """On the link, both ways."""
+    raw: ByteCount | None = None
+    """What a central design would have sent."""
+    login: Login | None = None
+    csv: CsvFiles = CsvFiles()
+
+    @model_validator(mode="after")
+    def _distinct(self) -> MappingDocument:
+        for what, values in (
+            ("sites", [site.id for site in self.sites]),
+            ("meters", [meter.id for meter in self.meters]),
+            ("workloads", [workload.id for workload in self.workloads]),
+        ):
+            twice = sorted({value for value in values if values.count(value) > 1})
+            if twice:
+                raise ValueError(f"two {what} have the id {twice[0]!r}; each needs its own")
+        if not (self.meters or self.workloads or self.sent):
+            raise ValueError("maps nothing; name meters, workloads or sent")
+        return self
+
+
+def read_mapping(path: Path) -> MappingDocument:
+    """The mapping in a file; raises InputError that names every mistake."""
+    return read_document(path, MappingDocument)
