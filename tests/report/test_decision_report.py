@@ -110,7 +110,7 @@ def test_no_leaf_of_whatever_kind_breaks_the_report(leaf: Any) -> None:
     assert "nearhall" in render_decision(bent(decision(), leaf))
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(5))
 def test_holes_anywhere_break_nothing(seed: int) -> None:
     document = {key: holed(value, random.Random(f"{seed}{key}")) for key, value in decision().items()}
     assert "nearhall" in render_decision(document)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from playwright.async_api import async_playwright
-from report.decision_sample import decision
-from report.plan_result_sample import plan_result
-from report.test_in_browser import CHROMIUM, FLAGS
 
 from nearhall.report.decision import render_decision
 from nearhall.report.plan import render_plan
+from report.decision_sample import decision
+from report.plan_result_sample import plan_result
+from report.test_in_browser import CHROMIUM, FLAGS
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 DRAWN = "[...document.querySelectorAll('.plot')].every((p) => p.childElementCount > 0 && p.getBoundingClientRect().height > 60)"

@@ -143,7 +143,7 @@ def _sites(reader: ResultReader) -> list[dict[str, Any]]:
         sites.append(
             {
                 "id": str(site.get("id", "?")),
-                "count": reader.figure(f"{pointer}/count", lambda n: f"{n:,.0f} site{'' if n == 1 else 's'} like it"),
+                "count": reader.figure(f"{pointer}/count", lambda n: f"{n:,.0f} site{'' if n == 1 else 's like it'}"),
                 "class": str(site.get("class") or "class not said"),
                 "jurisdiction": str(site.get("jurisdiction") or ""),
                 "hardware": hardware,
@@ -220,10 +220,7 @@ def plan_words(result: Mapping[str, Any]) -> str:
     lines = _wrapped(f"{reader.text('/stamp') or 'PLANNED'}  {sentence}")
     lines += [line for reason in reader.sentences("/verdict/reasons") for line in _wrapped(reason.marked)]
     lines += [line for warning in reader.sentences("/verdict/warnings") for line in _wrapped(f"! {warning.marked}", 2)]
-    low, middle, high = (figure.marked for _, figure in first["rows"][:3])
-    spent, back = (figure.marked for _, figure in first["rows"][3:])
-    lines += ["", *_wrapped(f"Pays:     in {first['chance'].marked} of cases; P10 {low}, P50 {middle}, P90 {high}", 10)]
-    lines += _wrapped(f"Money:    {spent} to be spent first, paid back after {back}", 10)
+    lines += ["", *_money_lines(first)]
     lines += ["", *_where(tables.placements(reader)), "", "Worth measuring next:"]
     steps = tables.next_steps(reader)[:3]
     lines += [line for n, step in enumerate(steps, 1) for line in _wrapped(f" {n}. {step['what']} ({step['days'].marked})", 4)]
@@ -232,6 +229,16 @@ def plan_words(result: Mapping[str, Any]) -> str:
     lines += ["", *_wrapped(f"Rests on: {', '.join(told) if told else 'numbers that nobody has counted'}", 10)]
     closing = [*_wrapped(_review(reader)), "M measured  S simulated  V vendor  N norm  A assumed"]
     return "\n".join([*lines[: LINES_MAX - len(closing)], *closing])
+
+
+def _money_lines(first: Mapping[str, Any]) -> list[str]:
+    if not first["known"]:
+        return ["Pays:     no site is built, so there is no return to tell"]
+    low, middle, high, spent, back = (figure.marked for _, figure in first["rows"])
+    return [
+        *_wrapped(f"Pays:     in {first['chance'].marked} of cases; P10 {low}, P50 {middle}, P90 {high}", 10),
+        *_wrapped(f"Money:    {spent} to be spent first, paid back: {back}", 10),
+    ]
 
 
 def _wrapped(text: str, indent: int = 0) -> list[str]:

@@ -129,7 +129,8 @@ def placement_map(reader: ResultReader) -> Any:
     made.grid.visible = False
     _graticule(made, frame)
     _links(made, reader, points, frame)
-    for hub in (False, True):
+    # Sites are smaller and drawn last: one that stands beside its hub is seen on top of it.
+    for hub in (True, False):
         for opened in (True, False):
             _dots(made, [p for p in points if p.hub is hub and p.open is opened], frame, hub=hub, opened=opened)
     _names(made, points, frame)
@@ -187,7 +188,7 @@ def _dots(made: Any, points: list[Place], frame: Frame, *, hub: bool, opened: bo
         "told": [f"{p.label} ({'hub' if hub else 'site'}, {told})" for p in points],
     }
     drawn = made.scatter(
-        "x", "y", source=ColumnDataSource(data), marker="square" if hub else "circle", size=13 if hub else 11, line_width=2.5
+        "x", "y", source=ColumnDataSource(data), marker="square" if hub else "circle", size=17 if hub else 9, line_width=2.5
     )
     toned(drawn.glyph, fill=("hub" if hub else "local") if opened else "card", line="hub" if hub else "local")
     made.add_tools(HoverTool(renderers=[drawn], tooltips=[("", "@told")]))

@@ -90,8 +90,12 @@ def path_words(name: str) -> str:
     parts = name.removeprefix("default:").split(".")
     last = next((parts[-1].removesuffix(end) for end in UNIT_ENDS if parts[-1].endswith(end)), parts[-1])
     if len(parts) < 3:
-        return plain(" ".join([*parts[:-1], last]))
-    return f"{parts[1]}: {plain(' '.join([*parts[2:-1], last]))}"
+        return _priced(" ".join([*parts[:-1], last]))
+    return f"{parts[1]}: {_priced(' '.join([*parts[2:-1], last]))}"
+
+
+def _priced(name: str) -> str:
+    return plain(name).replace("usd per", "price per")
 
 
 def _number(value: Any) -> float:

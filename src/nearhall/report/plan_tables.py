@@ -85,6 +85,7 @@ def money_first(reader: ResultReader) -> dict[str, Any]:
     base = "/verdict/npv" if reader.mapping("/verdict/npv") else "/money/npv"
     likely = "/verdict/p_npv_positive" if reader.number("/verdict/p_npv_positive") is not None else "/money/p_npv_positive"
     return {
+        "known": reader.number(f"{base}/p50") is not None,
         "chance": reader.figure(likely, chance),
         "rows": [
             ("P10, bad case", reader.figure(f"{base}/p10", money)),
@@ -113,6 +114,8 @@ def capex(reader: ResultReader) -> Figure:
 def _payback(reader: ResultReader) -> Figure:
     if reader.middle("/money/payback_years") is not None:
         return reader.median("/money/payback_years", years)
+    if reader.middle("/money/npv") is None:
+        return Figure(text=NO_VALUE, missing=reader.missing("a return: no site is built"))
     horizon = reader.number("/plan/horizon_years")
     told = f"not in {horizon:g} years" if horizon is not None else "not within the plan"
     return Figure(text=told, missing="in the middle case the money does not come back")
