@@ -82,7 +82,7 @@ def site_yaml(plan: Plan, site: Site, part: Mapping[str, Any]) -> bytes:
     }
     head = (
         f"# Planned from {plan.name or 'a plan'}: {part['hardware'][0]['count']} x {hardware.id}.\n"
-        "# To be written in at the site: hub (https://...), meters (positions feed, ups_in, it, cooling), and where the node listens.\n"
+        "# To be written in at the site: hub (https://...), meters (feed, ups_in, it, cooling), and where the node listens.\n"
     )
     return head.encode() + dump_document(SiteDocument.model_validate(document))
 

@@ -38,7 +38,9 @@ class Rows:
         """Rows of the same length at once: `columns` and `values` of shape (rows, length), bounds of shape (rows,) or one."""
         held = np.asarray(columns, dtype=np.int32)
         self._columns.append(held.ravel())
-        self._values.append(np.broadcast_to(np.asarray(values, dtype=np.float64), held.shape).ravel())
+        spread = np.empty(held.shape, dtype=np.float64)
+        spread[...] = values
+        self._values.append(spread.ravel())
         self._counts.append(np.full(held.shape[0], held.shape[1], dtype=np.int64))
         self._lower.append(np.broadcast_to(np.asarray(lower, dtype=np.float64), (held.shape[0],)))
         self._upper.append(np.broadcast_to(np.asarray(upper, dtype=np.float64), (held.shape[0],)))

@@ -101,7 +101,8 @@ class Posterior:
         z = (values[:, None] - self.mean[used]) / np.maximum(spread[used], 1e-12)
         below = np.asarray(ndtr(z)) @ (self.weight[used] / self.weight[used].sum())
         # On the normal's scale the distribution is nearly straight, so that between two grid points nothing is lost.
-        straight = np.asarray(ndtri(np.clip(below, 1e-15, 1.0 - 1e-15)))
+        inside: Samples = np.clip(below, 1e-15, 1.0 - 1e-15)
+        straight: Samples = np.asarray(ndtri(inside))
         rising = np.concatenate([[True], np.diff(straight) > 0])
         return np.interp(np.asarray(ndtri(uniform)), straight[rising], values[rising])
 
