@@ -41,7 +41,9 @@ class Rows:
         spread = np.empty(held.shape, dtype=np.float64)
         spread[...] = values
         self._values.append(spread.ravel())
-        self._counts.append(np.full(held.shape[0], held.shape[1], dtype=np.int64))
+        rows, length = held.shape
+        counts: NDArray[np.int64] = np.full((rows,), length, dtype=np.int64)
+        self._counts.append(counts)
         self._lower.append(np.broadcast_to(np.asarray(lower, dtype=np.float64), (held.shape[0],)))
         self._upper.append(np.broadcast_to(np.asarray(upper, dtype=np.float64), (held.shape[0],)))
 
@@ -103,7 +105,27 @@ def solve(
         highs.setSolution(given)
     _watch(highs, progress, cancelled)
     highs.run()
-    return _outcome(highs, is_mip=bool(integer.any()))
+    solved = _outcome(highs, is_mip=bool(integer.any()))
+    if start is None or solved.x is None or _agree(solved, cost, offset):
+        return solved
+    # Seen with HiGHS 1.16: the objective of a better solution, and the point that it was started from. Then without a start.
+    return solve(
+        cost=cost,
+        lower=lower,
+        upper=upper,
+        integer=integer,
+        rows=rows,
+        gap=gap,
+        time_limit_s=time_limit_s,
+        offset=offset,
+        progress=progress,
+        cancelled=cancelled,
+    )
+
+
+def _agree(solved: Solved, cost: Floats, offset: float) -> bool:
+    """The point has the objective that is told of it."""
+    return solved.x is not None and abs(float(cost @ solved.x) + offset - solved.objective) <= 1e-6 * (1 + abs(solved.objective))
 
 
 def _model(
