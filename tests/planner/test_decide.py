@@ -107,7 +107,28 @@ def test_three_pilots_in_order_scale():
     assert verdict.p_npv_positive[1] > verdict.p_npv_positive[0]
     assert all(one.holds for one in verdict.gates)
     assert {seen.site: seen.accepted for seen in verdict.pilots}["a"] == ("it_power_w", "joules:cams", "pue", "slo:cams")
-    assert any("interim: less than 12 months" in note for item in verdict.quantities for note in item.notes)
+    notes = [note for item in verdict.quantities for note in item.notes]
+    assert "interim: less than 12 months" in notes
+    assert "a: category 3, IT metered at it" in notes
+    assert "a: over all requests the 99th percentile keeps its limit with probability 100%" in notes
+    assert any("of the year's hours lie outside" in note for note in notes)
+
+
+def test_at_the_ups_whatever_else_it_feeds_counts_as_it():
+    def watts(_: int) -> dict[str, float]:
+        return {k: w for k, w in WATTS.items() if k != "it"}
+
+    verdict = decide(CASE, [site("a", watts=watts)], DRAWS)
+    pue = next(item for item in verdict.quantities if item.belief.name == "pue")
+    assert "a: category 1, IT metered at ups_out: whatever else the UPS feeds counts as IT" in pue.notes
+
+
+def test_without_a_climate_no_pue_is_learned():
+    verdict = decide(replace(CASE, season=None), THREE, DRAWS)
+    pue = next(item for item in verdict.quantities if item.belief.name == "pue")
+    assert pue.data is None
+    assert pue.new_site == pue.prior
+    assert "the plan tells no climate" in pue.refused[0][1]
 
 
 @pytest.mark.parametrize(

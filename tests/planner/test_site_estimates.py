@@ -11,7 +11,7 @@ from nearhall.documents.site_returns import SiteReturns, WorkloadReturn
 from nearhall.planner.accept import Measure, Of
 from nearhall.planner.block_bootstrap import latency_quantile, p_quantile_within
 from nearhall.planner.site_blocks import site_blocks
-from nearhall.planner.site_estimates import Estimate, Season, energy_share, kept_estimate, pue_blocks, ratio_estimate
+from nearhall.planner.site_estimates import Estimate, Season, energy_share, kept_estimate, kept_note, pue_blocks, ratio_estimate
 from nearhall.planner.slo_blocks import Kept
 from planner.metered_site import START_S, WATTS, site
 
@@ -127,6 +127,8 @@ def test_how_sure_a_pilot_is_that_the_slos_quantile_keeps_its_limit():
     assert 0.2 < unsure < 0.9
     assert p_quantile_within(spell, share=0.99, seed=1) == unsure
     assert p_quantile_within([(1, 1)] * 7 + [(0, 0)] * 9, share=0.99, seed=1) is None
+    assert p_quantile_within(good * 876, share=0.99, seed=1) == 1.0
+    assert kept_note([site_blocks(site(blocks=4))], "cams", share=0.99) is None
 
 
 def test_the_tail_by_redrawn_blocks_is_wider_where_blocks_differ():

@@ -16,7 +16,7 @@ from nearhall.planner.accept import Acceptance, Measure, accept
 from nearhall.planner.draws import Samples
 from nearhall.planner.pue_regression import BLOCKS_LEAST, year_of_pue
 from nearhall.planner.site_blocks import SiteBlocks
-from nearhall.planner.site_estimates import Estimate, Season, kept_estimate, pue_blocks, ratio_estimate
+from nearhall.planner.site_estimates import Estimate, Season, kept_estimate, kept_note, pue_blocks, pue_category, ratio_estimate
 from nearhall.planner.slo_blocks import share_kept
 from nearhall.planner.update import Posterior, Prior, update
 
@@ -186,7 +186,7 @@ def _told_pue(prior: Prior, by_site: dict[str, list[SiteBlocks]], season: Season
     if year is None:
         return _Told(after=update(prior, []), data=None, sites=(), blocks=0, silent=silent)
     low, high = year.temperatures
-    notes: list[str] = []
+    notes = [f"{site}: {pue_category(by_site[site])}" for site in usable]
     if any(sum(part.returns.seconds for part in by_site[site]) < YEAR_S for site in usable):
         notes.append("interim: less than 12 months")
     if year.unseen_share > UNSEEN_TOLD:
@@ -207,6 +207,7 @@ def _learn_share(belief: Belief, by_site: dict[str, list[SiteBlocks]], checks: S
     before, after = share_kept([], prior_share=belief.p50), share_kept(list(kept.values()), prior_share=belief.p50)
     samples = before.new_site_samples(uniform), after.new_site_samples(uniform)
     silent = [(site, "no block had requests of this workload") for site in counted if site not in kept]
+    told = {site: kept_note(by_site[site], belief.measure.workload or "", share=SLO_SHARE) for site in kept}
     shares = [blocks.kept / blocks.blocks for blocks in kept.values()]
     return Learned(
         belief=belief,
@@ -220,7 +221,7 @@ def _learn_share(belief: Belief, by_site: dict[str, list[SiteBlocks]], checks: S
         conflict=False,
         widened=False,
         refused=(*_refused(checks), *silent),
-        notes=(),
+        notes=tuple(f"{site}: {note}" for site, note in told.items() if note is not None),
         kind=_kind(belief, checks, kept),
         samples_before=samples[0],
         samples_after=samples[1],

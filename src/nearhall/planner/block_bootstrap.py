@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 DRAWS = 1000
+DRAWS_LEAST, PICKS_MAX = 100, 4_000_000
+"""A year's 35,000 blocks are drawn again a hundred times: enough for a probability in words."""
 BLOCKS_LEAST = 8
 """Below so many blocks there is nothing to draw again."""
 
@@ -34,6 +36,7 @@ def p_quantile_within(blocks: Sequence[tuple[int, int]], *, share: float, seed: 
     used = np.array([block for block in blocks if block[1] > 0], dtype=np.float64).reshape(-1, 2)
     if len(used) < BLOCKS_LEAST:
         return None
+    draws = max(DRAWS_LEAST, min(draws, PICKS_MAX // len(used)))
     picked = np.random.default_rng(seed).integers(0, len(used), size=(draws, len(used)))
     spare = (used[:, 0] - share * used[:, 1])[picked].sum(axis=1)
     return float(np.count_nonzero(spare >= -1e-9)) / draws

@@ -17,7 +17,9 @@ from scipy.special import ndtri, stdtrit
 
 from nearhall.documents.site_returns import SiteReturns
 from nearhall.physics.balance import DEFAULT_CLASS_PERCENT
+from nearhall.physics.pue import CATEGORY_BY_POSITION
 from nearhall.planner.accept import Measure, class_percent
+from nearhall.planner.block_bootstrap import p_quantile_within
 from nearhall.planner.pue_regression import PueBlocks
 from nearhall.planner.site_blocks import IT, Column, SiteBlocks
 from nearhall.planner.slo_blocks import Kept, kept_blocks
@@ -90,6 +92,25 @@ def kept_estimate(parts: Sequence[SiteBlocks], workload: str, *, share: float) -
     """Blocks of one site in which the workload kept its SLO."""
     counted = [block.slo[workload] for site in parts for block in site.returns.blocks if workload in block.slo]
     return kept_blocks(counted, share=share)
+
+
+def kept_note(parts: Sequence[SiteBlocks], workload: str, *, share: float) -> str | None:
+    """How sure one site's requests are of the SLO's own quantile, whole blocks drawn again; None where they are too few."""
+    counted = [block.slo[workload] for site in parts for block in site.returns.blocks if workload in block.slo]
+    held = p_quantile_within(counted, share=share, seed=0)
+    return (
+        None
+        if held is None
+        else f"over all requests the {100.0 * share:g}th percentile keeps its limit with probability {held:.0%}"
+    )
+
+
+def pue_category(parts: Sequence[SiteBlocks]) -> str:
+    """Where IT energy is metered, as the standard calls it, and what that leaves out."""
+    position = next((position for site in parts if (position := site.first(IT)) is not None), "")
+    number = CATEGORY_BY_POSITION.get(position)
+    more = ": whatever else the UPS feeds counts as IT" if number == 1 else ""
+    return f"category {number}, IT metered at {position}{more}"
 
 
 def _ratio(site: SiteBlocks, measure: Measure) -> tuple[Column, Column]:
