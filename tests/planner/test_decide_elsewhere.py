@@ -1,0 +1,80 @@
+"""Sites that run something else decide as pilots do: the same week as CSV files, by a mapping."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nearhall.documents.mapping import MappingDocument
+from nearhall.documents.site_returns import SiteReturns
+from nearhall.drivers.csv_series import csv_returns
+from nearhall.planner.decide import decide
+from planner.metered_site import WATTS, site
+from planner.test_decide import CASE, DRAWS
+
+NAMES = ("a", "b", "c")
+MAPPING = MappingDocument.model_validate(
+    {
+        "schema": "nearhall/mapping/v1",
+        "sites": [{"id": name} for name in NAMES],
+        "meters": [
+            {
+                "id": p.replace("_", "-"),
+                "position": p,
+                "series": f"{p} Wh",
+                "unit": "Wh",
+                "class_percent": 1.0,
+                "commissioned": "A. Meyer, 2026",
+            }
+            for p in WATTS
+        ],
+        "workloads": [{"id": "cams", "good": {"series": "good"}, "total": {"series": "all"}}],
+        "outdoor": {"series": "outdoor"},
+        "sent": {"series": "sent kB", "unit": "kB"},
+        "csv": {"clock_error_ms": 3.0},
+    }
+)
+
+
+def export(returns: SiteReturns, path: Path) -> None:
+    """What a recorder would have written: registers and counters that only rise, at the ends of blocks."""
+    rows = [",".join(["time", *(f"{p} Wh" for p in WATTS), "good", "all", "outdoor", "sent kB"])]
+    registers, good, total, sent = dict.fromkeys(WATTS, 5e6), 0, 0, 0.0
+
+    def row(at_s: float, outdoor_c: float | None) -> str:
+        return ",".join(str(value) for value in (at_s, *registers.values(), good, total, outdoor_c, sent))
+
+    rows.append(row(returns.start_s, returns.blocks[0].outdoor_c))
+    for block in returns.blocks:
+        for position in WATTS:
+            registers[position] += 1000.0 * (block.kwh(position) or 0.0)
+        good, total = good + block.slo["cams"][0], total + block.slo["cams"][1]
+        sent += (block.sent_bytes or 0.0) / 1000.0
+        rows.append(row(block.end_s, block.outdoor_c))
+    path.write_text("\n".join(rows) + "\n")
+
+
+def test_the_same_week_gives_the_same_verdict(tmp_path: Path):
+    sites = [site(name) for name in NAMES]
+    for one in sites:
+        export(one, tmp_path / f"{one.id}.csv")
+    mapped = csv_returns(MAPPING, folder=tmp_path)
+    here, there = decide(CASE, sites, DRAWS), decide(CASE, mapped, DRAWS)
+    assert (there.state, there.stamp) == (here.state, here.stamp) == ("SCALE", "MEASURED")
+    for one, other in zip(here.quantities, there.quantities, strict=True):
+        assert one.data == pytest.approx(other.data, rel=1e-3), one.belief.name
+        assert one.blocks == other.blocks
+
+
+def test_meters_that_nobody_commissioned_are_not_believed(tmp_path: Path):
+    for name in NAMES:
+        export(site(name), tmp_path / f"{name}.csv")
+    plain = MAPPING.model_copy(update={"meters": [m.model_copy(update={"commissioned": None}) for m in MAPPING.meters]})
+    verdict = decide(CASE, csv_returns(plain, folder=tmp_path), DRAWS)
+    assert verdict.state == "HOLD"
+    assert verdict.stamp == "PARTLY MEASURED", "requests and bytes are counted all the same"
+    assert any("commission the meter" in reason for reason in verdict.pilots[0].reasons)
+    unclocked = replace(csv_returns(MAPPING, folder=tmp_path)[0], clock_error_ms=None)
+    assert decide(CASE, [unclocked], DRAWS).stamp == "NOT MEASURED"
