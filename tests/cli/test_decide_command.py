@@ -154,3 +154,58 @@ def test_a_plan_that_builds_nothing_has_nothing_to_decide(tmp_path: Path, capsys
     returns = pilot(tmp_path / "p.json", "measured", site("shop-1"))
     assert typed("decide", str(path), "--pilot", returns) == 2
     assert "builds no site" in capsys.readouterr().err
+
+
+MAPPING = """schema: nearhall/mapping/v1
+sites: [{id: shop-9, class: micro, jurisdiction: DE}]
+meters:
+  - {id: f, position: feed, series: feed_kwh, class_percent: 1.0, commissioned: "A. Meyer, 2026-06-30, protocol 4"}
+  - {id: u, position: ups_in, series: ups_kwh, class_percent: 1.0, commissioned: "A. Meyer, 2026-06-30, protocol 5"}
+  - {id: i, position: it, series: it_kwh, class_percent: 1.0, commissioned: "A. Meyer, 2026-06-30, protocol 6"}
+  - {id: c, position: cooling, series: cooling_kwh, class_percent: 1.0, commissioned: "A. Meyer, 2026-06-30, protocol 7"}
+outdoor: {series: outdoor_c}
+csv: {file: "$site.csv", clock_error_ms: 5}
+"""
+
+
+def exported(folder: Path) -> None:
+    """A day and a half of a site that runs no agent of ours, a row every five minutes."""
+    rows = ["time,feed_kwh,ups_kwh,it_kwh,cooling_kwh,outdoor_c"]
+    for n in range(12 * 36 + 1):
+        hours = n / 12
+        when = f"2026-07-{1 + int(hours) // 24:02d}T{int(hours) % 24:02d}:{n % 12 * 5:02d}:00Z"
+        rows.append(f"{when},{0.34 * hours:.6f},{0.22 * hours:.6f},{0.2 * hours:.6f},{0.12 * hours:.6f},{15 + n % 24}")
+    (folder / "shop-9.csv").write_text("\n".join(rows) + "\n")
+
+
+def test_a_site_that_runs_something_else_is_read_from_its_files(plan: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    exported(tmp_path)
+    (tmp_path / "mapping.yaml").write_text(MAPPING)
+    words = ("--csv", str(tmp_path), "--mapping", str(tmp_path / "mapping.yaml"))
+    found = decided(plan, tmp_path / "out", capsys, *words)
+    power = next(q for q in found["quantities"] if q["name"] == "IT power")
+    assert power["data"]["value"] == pytest.approx(200.0, rel=0.02)
+    assert found["pilots"][0]["accepted"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--csv", "."], "--mapping"),
+        (["--mapping", "mapping.yaml"], "one of the two"),
+        (["--prometheus", "http://127.0.0.1:1", "--mapping", "mapping.yaml"], "--from, --to"),
+        (
+            ["--prometheus", "http://127.0.0.1:1", "--mapping", "login.yaml", "--from", "2026-07-01", "--to", "2026-07-03"],
+            "NO_SUCH",
+        ),
+        (["--csv", "nowhere", "--mapping", "mapping.yaml"], "nowhere"),
+    ],
+)
+def test_what_another_source_needs_is_told(
+    plan: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: list[str], told: str
+):
+    monkeypatch.chdir(tmp_path)
+    Path("mapping.yaml").write_text(MAPPING)
+    Path("login.yaml").write_text(MAPPING + "login: {bearer_env: NO_SUCH}\n")
+    assert typed("decide", plan, *words) == 2
+    assert told in capsys.readouterr().err

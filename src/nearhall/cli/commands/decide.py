@@ -32,6 +32,13 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 def decide(
     document: Annotated[Path, typer.Argument(help="The plan that the pilots were made for.", metavar="PLAN.yaml")],
     pilot: Annotated[list[Path] | None, typer.Option(help="A pilot.json; several times for several pilots.")] = None,
+    prometheus: Annotated[
+        str | None, typer.Option(help="A Prometheus server of sites that run something else; with --mapping, --from and --to.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="A folder of CSV files of such sites; with --mapping.")] = None,
+    mapping: Annotated[Path | None, typer.Option(help="Which query or column is which quantity (nearhall/mapping/v1).")] = None,
+    start: Annotated[str | None, typer.Option("--from", help="Start, ISO 8601 (UTC), for --prometheus.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="End, ISO 8601 (UTC), for --prometheus.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for decision.json and report.html. Default: ./decision.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="decision.json on standard output.")] = False,
 ) -> None:
@@ -41,10 +48,13 @@ def decide(
     """
     plan = read_document(document, Plan, across=mistakes_across)
     returns: list[SiteReturns] = [*read_pilots(pilot)] if pilot else []
+    if prometheus is not None or csv is not None or mapping is not None:
+        from nearhall.cli.other_returns import other_returns
+
+        returns += other_returns(prometheus=prometheus, csv=csv, mapping=mapping, start=start, end=end)
     if not returns:
-        raise InputError(
-            "no returns are named", where="nearhall decide", right="--pilot pilot.json, as often as there are pilots"
-        )
+        right = "--pilot pilot.json, or --prometheus URL or --csv DIR with --mapping FILE"
+        raise InputError("no returns are named", where="nearhall decide", right=right)
     decided = _decided(plan, returns)
     from nearhall.report.decision import decision_words, render_decision
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
+from nearhall.cli.moments import moment
 from nearhall.cli.output import emit
 from nearhall.core.errors import InputError
 from nearhall.documents.whole_file import write_whole
@@ -31,7 +31,7 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="pilot.json on standard output.")] = False,
 ) -> None:
     """Write what the pilot returned: every figure with its evidence, for a period or for everything that the store holds."""
-    start_s, end_s = _moment(start, "--from"), _moment(end, "--to")
+    start_s, end_s = moment(start, "--from"), moment(end, "--to")
     held = SqliteStore.open_existing(store)
     try:
         span = held.span()
@@ -53,14 +53,3 @@ def report(
         raise InputError(f"{out} cannot be written ({error.strerror})", where="--out", right=right) from error
     closing = f"\nReport: {out / 'report.html'}\nFigures: {out / 'pilot.json'}"
     emit(escape(words(pilot) + closing), pilot, as_json=as_json)
-
-
-def _moment(text: str | None, option: str) -> float | None:
-    """Seconds since 1970 from ISO 8601; without a zone it is UTC. Raises InputError."""
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise InputError(f"{text!r} is no moment", where=option, right="ISO 8601, for example 2026-11-23T08:00Z") from error
-    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
