@@ -77,7 +77,7 @@ def money(value: float) -> str:
     sign, dollars = "\u2212" if value < 0 else "", abs(value)
     for limit, unit in ((1e9, " bn"), (1e6, " M"), (1e3, " k")):
         if dollars >= max(limit * 0.9995, 9_999.5):
-            return f"{sign}${significant(dollars / limit)}{unit}"
+            return f"{sign}${significant(float(f'{dollars / limit:.3g}'))}{unit}"
     return f"{sign}${dollars:,.0f}" if dollars >= 10 or dollars == 0 else f"{sign}${significant(dollars, 2)}"
 
 

@@ -61,6 +61,8 @@ class Placed:
     tone: str
     at: str
     limit: Figure
+    until: str
+    """What has to come within the limit, where it is not the whole answer."""
     in_time: Figure
     """Share of its answers within the limit, in the middle case."""
     sure: Figure
@@ -138,6 +140,7 @@ def placements(reader: ResultReader) -> list[Placed]:
                     tone=tone,
                     at=str(placed.get("at") or ""),
                     limit=limit,
+                    until=_until(reader, pointer),
                     in_time=share_in_time(reader, pointer, str(placed.get("site")), str(placed.get("at"))),
                     sure=reader.figure(f"{place}/p_slo", chance),
                     why=reader.sentence(f"{place}/why"),
@@ -149,8 +152,11 @@ def placements(reader: ResultReader) -> list[Placed]:
 
 
 def _limit(reader: ResultReader, workload: str) -> Figure:
-    first_token = reader.text(f"{workload}/slo/of") == "ttft"
-    return reader.figure(f"{workload}/slo/limit_ms", lambda v: f"{ms(v)} to the first token" if first_token else ms(v))
+    return reader.figure(f"{workload}/slo/limit_ms", ms)
+
+
+def _until(reader: ResultReader, workload: str) -> str:
+    return "to the first token" if reader.text(f"{workload}/slo/of") == "ttft" else ""
 
 
 def share_in_time(reader: ResultReader, workload: str, site: str, at: str) -> Figure:
@@ -213,6 +219,7 @@ def latencies(reader: ResultReader) -> list[dict[str, Any]]:
             "workload": str(workload.get("id", "?")),
             "site": str(entry.get("site", "?")),
             "at": str(entry.get("at", "?")),
+            "until": _until(reader, place),
             "figures": [
                 *(reader.figure(f"{pointer}/{part}_ms", ms) for part in ("network", "queue", "service")),
                 reader.median(f"{pointer}/p99_ms", ms),
