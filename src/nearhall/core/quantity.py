@@ -80,17 +80,16 @@ class Quantity:
 
     def quantile(self, u: float, z: float) -> float:
         """The quantile `u` in (0, 1); `z` is the standard normal's at the same u."""
-        match self.spread:
-            case Exact():
-                return self.p50
-            case LogNormal(sigma):
-                return self.p50 * exp(sigma * z)
-            case Normal(sd, low, high):
-                return min(max(self.p50 + sd * z, low), high)
-            case Uniform(low, high):
-                return low + (high - low) * u
-            case Triangular(low, mode, high):
-                return triangular_quantile(u, low, mode, high)
+        spread = self.spread
+        if isinstance(spread, Exact):
+            return self.p50
+        if isinstance(spread, LogNormal):
+            return self.p50 * exp(spread.sigma * z)
+        if isinstance(spread, Normal):
+            return min(max(self.p50 + spread.sd * z, spread.low), spread.high)
+        if isinstance(spread, Uniform):
+            return spread.low + (spread.high - spread.low) * u
+        return triangular_quantile(u, spread.low, spread.mode, spread.high)
 
 
 def triangular_quantile(u: float, low: float, mode: float, high: float) -> float:
