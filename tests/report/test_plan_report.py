@@ -151,6 +151,8 @@ def test_the_share_in_time_is_read_off_the_curve() -> None:
     assert plan_tables.share_in_time(reader, "/workloads/0", "shop-city", "nowhere").missing
     entry["limit_ms"] = 30.0
     assert plan_tables.share_in_time(ResultReader(result), "/workloads/0", "shop-city", "shop-city").text == "> 90.0 %"
+    entry["cdf"]["share"][1] = 0.9999
+    assert plan_tables.share_in_time(ResultReader(result), "/workloads/0", "shop-city", "shop-city").text == "> 99.9 %"
 
 
 def test_what_is_to_be_spent_is_summed_where_the_document_does_not_say_it() -> None:
@@ -210,6 +212,17 @@ def test_names_never_meet_and_hubs_come_first() -> None:
 def test_points_without_a_place_on_earth_are_left_out() -> None:
     assert plan_map.placement_map(_points(("a", 95.0, 0.0))) is None
     assert plan_map.placement_map(_points(("a", 10.0, 0.0))) is not None
+
+
+def test_hundreds_of_sites_are_folded_and_counted() -> None:
+    result = plan_result()
+    result["sites"] *= 30
+    for workload in result["workloads"]:
+        workload["placed"] *= 20
+    text = Page(render_plan(result)).text
+    assert "96 more" in text
+    assert "holds the other 20 kinds of sites" in text
+    assert "holds the other 96 workloads and sites" in text
 
 
 def test_a_plan_that_builds_nothing_says_so() -> None:

@@ -19,6 +19,10 @@ from nearhall.report.summary import LINES_MAX, WIDTH
 SITES_DRAWN_MAX = 12
 """Kinds of sites with pictures of their own; a browser takes about a second for this many, and no reader asks for more."""
 CURVES_DRAWN_MAX = 12
+SITES_SHOWN = 40
+"""Kinds of sites with a sizing of their own on the page; plan-result.json has them all."""
+ROWS_SHOWN = 24
+"""Of workloads at sites, on the first screen; the rest is folded."""
 ENGINEER = "for review by a licensed engineer"
 REVIEW = f"{ENGINEER.capitalize()}: this sizes and compares; it does not replace the design of an installation."
 NOT_MEASURED = "no site of yours was measured yet: it may guide what to pilot, not what to buy for a whole fleet"
@@ -59,6 +63,8 @@ def render_plan(result: Mapping[str, Any]) -> str:
         counts=tables.evidence_counts(reader),
         money=tables.money_first(reader),
         placed=placed,
+        rows_shown=ROWS_SHOWN,
+        sites_shown=SITES_SHOWN,
         in_time=tables.in_time(placed),
         steps=tables.next_steps(reader),
         site_money=tables.money_by_site(reader),

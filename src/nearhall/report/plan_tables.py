@@ -169,8 +169,8 @@ def share_in_time(reader: ResultReader, workload: str, site: str, at: str) -> Fi
         if limit is not None and times and len(times) == len(shares):
             share = _at(times, shares, limit)
             # A curve drawn up to its 99.5 % says no more than that of what comes after its end.
-            more = limit > times[-1] and share < 1
-            return reader.texts(f"{pointer}/cdf", f"> {percent(share)}" if more else percent(share))
+            more, told = limit > times[-1] and share < 1, percent(share)
+            return reader.texts(f"{pointer}/cdf", f"> {told}" if more and not told.startswith(">") else told)
     return Figure(text=NO_VALUE, missing=reader.missing("a distribution of these answers' times"))
 
 
