@@ -1,8 +1,8 @@
 """Facility location: which places to open so that opening and serving together cost least, with or without capacities.
 
 Where capacity binds nowhere: a Lagrangian bound (each point is served once; Geoffrion 1974, Cornuejols et al. 1977) and drop, add
-and swap moves, and HiGHS for what reduced costs leave in question. Where it binds: HiGHS on the strong formulation, whose rows
-"no share of a place that is closed" are added as the relaxation violates them.
+and swap moves, and HiGHS for what reduced costs leave in question. Where it binds: HiGHS on the strong formulation, with a row
+"no share of a place that is closed" for every pair; where the pairs are many, `capacitated` leaves out first what cannot pay.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from nearhall.planner.capacitated import Instance, Limits, Pairs, Served, placement_rows, solve_capacitated
 from nearhall.planner.p_median import Placement
 from nearhall.planner.solver import Cancelled, Floats, Progress, Rows, Solved, solve
 
 ROUNDS = 600
-CUT_ROUNDS = 12
-ALL_ROWS_MAX = 20_000
-"""Up to so many pairs the strong rows are all there from the start."""
+WHOLE_MAX = 20_000
+"""Up to so many pairs HiGHS takes them all."""
 
 
 def facility_location(
@@ -45,10 +45,9 @@ def facility_location(
     used = np.bincount(loose.assignment, weights=need, minlength=len(fixed))
     if np.all(used <= room * (1 + 1e-12)):
         return loose
-    solved = _capacitated(
+    return _capacitated(
         fixed, cost, need, room, split=split, gap=gap, time_limit_s=time_limit_s, progress=progress, cancelled=cancelled
     )
-    return _placement(fixed, cost, solved, split=split)
 
 
 def _uncapacitated(
@@ -229,50 +228,54 @@ def _capacitated(
     time_limit_s: float,
     progress: Progress | None,
     cancelled: Cancelled | None,
+) -> Placement:
+    if int(np.isfinite(cost).sum()) > WHOLE_MAX:
+        given = Instance(fixed=fixed, cost=cost, need=need, room=room, split=split)
+        limits = Limits(gap=gap, time_limit_s=time_limit_s, progress=progress, cancelled=cancelled)
+        served = solve_capacitated(given, limits)
+        if served is not None:
+            return _of_served(served, gap, split=split)
+    solved = _whole(
+        fixed, cost, need, room, split=split, gap=gap, time_limit_s=time_limit_s, progress=progress, cancelled=cancelled
+    )
+    return _placement(fixed, cost, solved, split=split)
+
+
+def _of_served(served: Served, gap: float, *, split: bool) -> Placement:
+    left = max(served.objective - served.bound, 0.0) / max(abs(served.objective), 1e-12)
+    return Placement(
+        chosen=tuple(int(k) for k in np.flatnonzero(served.opened)),
+        assignment=served.shares.argmax(axis=1),
+        shares=served.shares if split else None,
+        objective=served.objective,
+        bound=served.bound,
+        gap=left,
+        status="optimal" if left <= 1e-9 else ("within gap" if left <= gap + 1e-9 else "stopped"),
+    )
+
+
+def _whole(
+    fixed: Floats,
+    cost: Floats,
+    need: Floats,
+    room: Floats,
+    *,
+    split: bool,
+    gap: float,
+    time_limit_s: float,
+    progress: Progress | None,
+    cancelled: Cancelled | None,
 ) -> Solved:
+    """The strong formulation, all of it."""
     i, j = np.nonzero(np.isfinite(cost))
     n, m = len(fixed), len(i)
-    prices = np.concatenate([fixed, cost[i, j]])
-
-    def rows_with(strong: NDArray[np.int64]) -> Rows:
-        rows = Rows()
-        for point in range(len(cost)):
-            mine = n + np.flatnonzero(i == point)
-            rows.add(mine, np.ones(len(mine)), 1.0, 1.0)
-        for place in range(n):
-            mine = np.flatnonzero(j == place)
-            rows.add(np.append(n + mine, place), np.append(need[i[mine]], -room[place]), -np.inf, 0.0)
-        # Open places must hold everybody: redundant, and it tightens the relaxation.
-        rows.add(np.arange(n), room, float(need.sum()), np.inf)
-        if len(strong):
-            rows.add_many(np.column_stack([n + strong, j[strong]]), np.array([[1.0, -1.0]]), -np.inf, 0.0)
-        return rows
-
-    integer = np.concatenate([np.ones(n, bool), np.full(m, not split)])
-    strong = np.arange(m) if m <= ALL_ROWS_MAX else np.zeros(0, np.int64)
-    relaxed = np.zeros(n + m, bool)
-    for _ in range(0 if m <= ALL_ROWS_MAX else CUT_ROUNDS):
-        found = solve(
-            cost=prices,
-            lower=np.zeros(n + m),
-            upper=np.ones(n + m),
-            integer=relaxed,
-            rows=rows_with(strong),
-            time_limit_s=time_limit_s / (2 * CUT_ROUNDS),
-            cancelled=cancelled,
-        ).x
-        if found is None:
-            break
-        violated = np.flatnonzero(found[n:] > found[j] + 1e-6)
-        if not len(violated):
-            break
-        strong = np.union1d(strong, violated)
+    rows = placement_rows(need, room, Pairs(point=i, place=j), ends=np.zeros(0, np.int64))
     return solve(
-        cost=prices,
+        cost=np.concatenate([fixed, cost[i, j]]),
         lower=np.zeros(n + m),
         upper=np.ones(n + m),
-        integer=integer,
-        rows=rows_with(strong),
+        integer=np.concatenate([np.ones(n, bool), np.full(m, not split)]),
+        rows=rows,
         gap=gap,
         time_limit_s=time_limit_s,
         progress=progress,
