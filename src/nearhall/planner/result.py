@@ -85,7 +85,12 @@ def _evidence(planned: Planned, entries: Mapping[str, Entry]) -> Json:
     source = f"{planned.plan.samples:,} samples of this plan's model, seed {planned.plan.seed}, from {told} inputs"
     derived = {"kind": worst.value, "source": source}
     placed = {"kind": worst.value, "source": f"HiGHS on medians; {source}"}
-    found: Json = {"": derived, "/placement": placed}
+    found: Json = {
+        "": derived,
+        "/placement": placed,
+        "/counts": {"kind": "measured", "source": "counted in this plan's ledger"},
+        "/plan": {"kind": "standard", "source": "as the plan was asked for"},
+    }
     for index, entry in enumerate(entries.values()):
         evidence = entry.quantity.evidence
         found[f"/ledger/{index}"] = {
@@ -99,7 +104,7 @@ def _evidence(planned: Planned, entries: Mapping[str, Entry]) -> Json:
 def _verdict(planned: Planned, built: Sequence[SitePlan]) -> Json:
     plan, npv = planned.plan, planned.npv_usd
     impossible = [p for p in planned.placed if p.at is None]
-    only_site = sorted({p.point.workload.id for p in planned.placed if _only_here(p)})
+    only_site = {p.point.workload.id: _binding(p) for p in planned.placed if _only_here(p)}
     p_positive = float(np.mean(npv > 0.0)) if built else None
     if impossible:
         state = "infeasible"
@@ -110,14 +115,14 @@ def _verdict(planned: Planned, built: Sequence[SitePlan]) -> Json:
     elif p_positive is not None and p_positive >= plan.decision.min_p_npv_positive:
         state = "pilot"
         sentence = (
-            f"Build a pilot of {min(plan.rollout.pilot_sites, _count(planned))}: over {plan.horizon_years} years a site is "
-            f"dearer than the hub in {1 - p_positive:.0%} of the cases, and nothing is measured yet."
+            f"Build a pilot of {min(plan.rollout.pilot_sites, _count(planned))}: over {plan.horizon_years} years sites gain over "
+            f"the hub in {p_positive:.0%} of the cases, and nothing is measured yet."
         )
     elif only_site:
         state = "pilot"
         sentence = (
-            f"Sites are needed for {', '.join(only_site)}, which no hub may or can answer; against a hub's price they gain "
-            f"in {p_positive or 0.0:.0%} of the cases only."
+            f"Only a site can answer {' and '.join(sorted(only_site))}; beside what a hub would cost, sites are dearer in "
+            f"{1.0 - (p_positive or 0.0):.0%} of the cases: pilot them if that is worth it."
         )
     else:
         state = "hub"
@@ -136,12 +141,19 @@ def _count(planned: Planned) -> int:
     return sum(site.count for site in planned.plan.sites)
 
 
+def _binding(placed: Placed) -> str:
+    """What speaks against the hub that is nearest to being possible."""
+    hubs = [option for option in placed.options if option.is_hub]
+    best = max(hubs, key=lambda option: option.p_slo)
+    return best.against[0] if best.against else "another place is better"
+
+
 def _only_here(placed: Placed) -> bool:
     return placed.at == placed.point.site.id and not any(o.allowed for o in placed.options if o.is_hub)
 
 
-def _reasons(planned: Planned, built: Sequence[SitePlan], only_site: Sequence[str]) -> list[str]:
-    told = [f"{name}: the hub may not or cannot answer it in time." for name in only_site]
+def _reasons(planned: Planned, built: Sequence[SitePlan], only_site: Mapping[str, str]) -> list[str]:
+    told = [f"{name}: no hub, since {why}." for name, why in sorted(only_site.items())]
     for site in built:
         p = float(np.mean(site.npv_usd > 0))
         told.append(
@@ -174,7 +186,8 @@ def _money(planned: Planned, bars: Mapping[str, Bar], entries: Mapping[str, Entr
     cumulative = np.cumsum(planned.flows, axis=1)
     payback = payback_spread(payback_years(planned.flows, rate=plan.discount_rate))
     return {
-        "npv": three(npv),
+        "npv": {**(three(npv) or {}), "mean": float(npv.mean())},
+        "capex": three(-planned.flows[:, 0]),
         "p_npv_positive": float(np.mean(npv > 0)),
         "npv_histogram": {"edges": edges.tolist(), "share": (counts / len(npv)).tolist()},
         "by_site": [_site_money(site) for site in built],

@@ -164,7 +164,7 @@ def _cdf(planned: Planned, lane: Lane, option: Option, *, queue: bool, servers: 
         )
     else:
         whole = network + np.maximum(responses * slot_s * 1e3 + extra_ms, 0.0)
-    shares = np.concatenate([np.linspace(0.0, 0.9, POINTS // 2), np.linspace(0.91, 0.995, POINTS // 2)])
+    shares = np.concatenate([np.linspace(0.0, 0.9, POINTS // 2), np.linspace(0.91, 0.995, POINTS // 2), [0.999]])
     return {"ms": np.quantile(whole, shares).tolist(), "share": shares.tolist()}
 
 
