@@ -15,6 +15,8 @@ from nearhall.planner.solver import Cancelled, Floats, Progress, Rows, solve
 
 ROUNDS = 1200
 """Of the subgradient; each takes a pass over the matrix."""
+SMALL = 1e-6
+"""What is left out costs at least so much more than what is worth looking for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +58,15 @@ def p_median(
     if whole:
         bound = np.ceil(bound - 1e-6)
     if best - bound > gap * abs(best) + 1e-9:
+        # Only what is better by more than the gap, or by a whole one, is looked for.
+        worth = min(best - 1.0 if whole else best, best * (1.0 - gap))
         open_, best, bound = _settled(
             cost,
             p,
             open_=open_,
             best=best,
             bound=bound,
+            worth=worth,
             multipliers=multipliers,
             rho=saved,
             gap=gap,
@@ -69,6 +74,7 @@ def p_median(
             progress=progress,
             cancelled=cancelled,
         )
+        bound = float(np.ceil(bound - SMALL / 2)) if whole else bound
     left = max(best - bound, 0.0) / max(abs(best), 1e-12)
     return Placement(
         chosen=tuple(sorted(int(j) for j in open_)),
@@ -159,6 +165,7 @@ def _settled(
     open_: NDArray[np.int64],
     best: float,
     bound: float,
+    worth: float,
     multipliers: Floats,
     rho: Floats,
     gap: float,
@@ -170,13 +177,13 @@ def _settled(
     ordered = np.sort(rho)
     last, following = ordered[p - 1], ordered[p] if p < len(rho) else np.inf
     base = float(multipliers.sum() + ordered[:p].sum())
-    free = np.flatnonzero(base + np.maximum(rho - last, 0.0) <= best + 1e-6)
-    forced = base + np.maximum(following - rho, 0.0) > best + 1e-6
+    free = np.flatnonzero(base + np.maximum(rho - last, 0.0) <= worth + SMALL)
+    forced = base + np.maximum(following - rho, 0.0) > worth + SMALL
     reduced = np.maximum(cost[:, free] - multipliers[:, None], 0.0)
     penalty = base + np.maximum(rho[free] - last, 0.0)[None, :] + reduced
     sure = np.flatnonzero(forced[free])
     farthest = cost[:, free[sure]].min(axis=1) if len(sure) else np.full(len(cost), np.inf)
-    pairs = (penalty <= best + 1e-6) & (cost[:, free] <= farthest[:, None] + 1e-9)
+    pairs = (penalty <= worth + SMALL) & (cost[:, free] <= farthest[:, None] + 1e-9)
     i, j = np.nonzero(pairs)
     n, m = len(free), len(i)
     rows = Rows()
@@ -196,9 +203,9 @@ def _settled(
         progress=progress,
         cancelled=cancelled,
     )
-    if solved.status == "infeasible":  # nothing is better than what is known
-        return open_, best, best
+    if solved.status == "infeasible":  # nothing is worth looking for
+        return open_, best, max(bound, worth + SMALL)
     if solved.x is not None and solved.objective < best - 1e-9:
         open_ = free[np.flatnonzero(solved.x[:n] > 0.5)]
         best = float(cost[:, open_].min(axis=1).sum())
-    return open_, best, min(max(bound, solved.bound), best)
+    return open_, best, max(bound, min(solved.bound, worth + SMALL))
