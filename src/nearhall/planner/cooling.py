@@ -6,6 +6,7 @@ beyond; `liquid` does the same with water, which may be warmer than air; `fans` 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,18 +65,22 @@ class Plant:
         return np.asarray(heat_w / cop(nominal=self.cop, outdoor_c=outdoor_c, nominal_outdoor_c=nominal_c))
 
     def mean_compressor_w(self, heat_w: Samples, outdoor_c: NDArray[np.float64]) -> Samples:
-        """Mean over hours of one heat, `outdoor_c` of shape (hours,): nothing while outdoor air cools, else by each hour's COP.
+        """Mean over hours of one heat, `outdoor_c` of shape (hours,)."""
+        return heat_w * self.compressor_per_heat(outdoor_c)
+
+    def compressor_per_heat(self, outdoor_c: NDArray[np.float64]) -> Samples | float:
+        """Compressor over heat, mean over hours: nothing while outdoor air cools, else by each hour's COP.
 
         Electricity goes with 1 / COP, so that the others are as good as one hour at the temperature of their harmonic mean.
         """
         hot = outdoor_c[outdoor_c > free_below_c(self.site)]
         if len(hot) == 0:
-            return np.zeros_like(heat_w)
+            return 0.0
         nominal_c = self.site.cooling.design_out_c
         gain = np.asarray(cop(nominal=1.0, outdoor_c=hot, nominal_outdoor_c=nominal_c, least=1e-3))
         alike = float(1.0 / np.mean(1.0 / gain))
         share = len(hot) / len(outdoor_c)
-        return share * heat_w / np.maximum(self.cop * alike, 1.0)
+        return share / np.maximum(self.cop * alike, 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,30 +142,28 @@ def run_year(plant: Plant, load: SiteLoad, temperatures_c: NDArray[np.float64], 
     `overhead` scales everything beyond IT: 1 by the plan, what a pilot has shown after one.
     """
     samples = len(plant.cop)
-    it_kwh, facility_kwh = np.zeros(samples), np.zeros(samples)
-    peak_kw = np.zeros((samples, 12))
-    by_month: list[float] = []
-    days = temperatures_c.reshape(365, 24)
-    begin = 0
-    for month, length in enumerate(DAYS):
-        these = days[begin : begin + length]
-        begin += length
-        month_it, month_all = np.zeros(samples), np.zeros(samples)
-        for hour in range(0, 24, HOURS_IN_BIN):
-            it_w = load.by_hour_w[hour : hour + HOURS_IN_BIN].mean(axis=0)
-            heat, losses = _heat_w(plant, it_w)
-            compressor = plant.mean_compressor_w(heat, these[:, hour : hour + HOURS_IN_BIN].ravel())
-            month_it += it_w * (HOURS_IN_BIN * length / 1e3)
-            month_all += (it_w + _beyond_it_w(plant, losses, compressor) * overhead) * (HOURS_IN_BIN * length / 1e3)
-        peak_kw[:, month] = facility_w(plant, load.busiest_w, float(these.max()), overhead) / 1e3
-        it_kwh += month_it
-        facility_kwh += month_all
-        by_month.append(float(np.median(month_all) / np.median(month_it)))
+    months = np.split(temperatures_c.reshape(365, 24), np.cumsum(DAYS)[:-1])
+    it_by_month, all_by_month = np.zeros((12, samples)), np.zeros((12, samples))
+    for hours, it_w in _bins(load):
+        heat, losses = _heat_w(plant, it_w)
+        beyond = _beyond_it_w(plant, losses, np.zeros(samples))
+        through = _through(plant) * overhead * heat
+        always = it_w + beyond * overhead
+        for month, days in enumerate(months):
+            per_heat = plant.compressor_per_heat(days[:, hours].ravel())
+            span = len(days) * len(hours) / 1e3
+            it_by_month[month] += it_w * span
+            all_by_month[month] += (always + through * per_heat) * span
+    peak_kw = np.empty((samples, 12))
+    for month, days in enumerate(months):
+        peak_kw[:, month] = facility_w(plant, load.busiest_w, float(days.max()), overhead) / 1e3
+    it_kwh, facility_kwh = it_by_month.sum(axis=0), all_by_month.sum(axis=0)
+    by_month = np.median(all_by_month, axis=1) / np.median(it_by_month, axis=1)
     return Year(
         it_kwh=it_kwh,
         facility_kwh=facility_kwh,
         peak_kw=peak_kw,
-        pue_by_month=tuple(by_month),
+        pue_by_month=tuple(by_month.tolist()),
         free_hours=int(np.sum(temperatures_c <= free_below_c(plant.site))),
     )
 
@@ -179,9 +182,21 @@ def _heat_w(plant: Plant, it_w: Samples) -> tuple[Samples, Samples]:
 
 def _beyond_it_w(plant: Plant, losses_w: Samples, compressor_w: Samples) -> Samples:
     """Losses and cooling; cooling that hangs on the UPS pays for passing through it."""
-    cooling = compressor_w + plant.fan_w
-    through = UPS_PROPORTIONAL_LOSS if plant.ups_rating_w and plant.site.cooling.on_ups else 0.0
-    return losses_w + cooling * (1.0 + through)
+    return losses_w + (compressor_w + plant.fan_w) * _through(plant)
+
+
+def _through(plant: Plant) -> float:
+    """What a watt of cooling takes at the feed."""
+    return 1.0 + (UPS_PROPORTIONAL_LOSS if plant.ups_rating_w and plant.site.cooling.on_ups else 0.0)
+
+
+def _bins(load: SiteLoad) -> Iterator[tuple[NDArray[np.int64], Samples]]:
+    """(hours of the day, their mean IT power): three hours together, and all of them where the day is flat."""
+    if np.ptp(load.by_hour_w, axis=0).max() < 1e-9:
+        yield np.arange(24), load.by_hour_w[0]
+        return
+    for hour in range(0, 24, HOURS_IN_BIN):
+        yield np.arange(hour, hour + HOURS_IN_BIN), load.by_hour_w[hour : hour + HOURS_IN_BIN].mean(axis=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

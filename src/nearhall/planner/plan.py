@@ -106,6 +106,8 @@ class Planned:
     problem: Problem
     answer: Answer
     sites: tuple[SitePlan, ...]
+    served: tuple[Served, ...]
+    """By point, as `placed`."""
     npv_usd: Samples
     """Of the whole fleet."""
     flows: np.ndarray
@@ -138,12 +140,7 @@ def make_plan(
     problem = _problem(plan, options, served, equipment, ledger)
     answer = place(problem, cancelled=cancelled)
     placed = tuple(_placed(problem, answer, index, found) for index, found in enumerate(options))
-    sites: list[SitePlan] = []
-    for site in plan.sites:
-        say(f"sizing {site.id}")
-        mine = [(p, s) for p, s in zip(placed, served, strict=True) if p.point.site.id == site.id]
-        guests = [p for p in placed if p.at == site.id]
-        sites.append(_sized(plan, site, mine, guests, equipment=equipment, hubs=hubs, ledger=ledger))
+    sites = size_sites(plan, placed, served, equipment=equipment, ledger=ledger, tell=say)
     flows = np.sum([s.accounts.flows * s.site.count for s in sites], axis=0)
     return Planned(
         plan=plan,
@@ -152,10 +149,31 @@ def make_plan(
         placed=placed,
         problem=problem,
         answer=answer,
-        sites=tuple(sites),
+        sites=sites,
+        served=tuple(served),
         npv_usd=npv_usd(flows, rate=plan.discount_rate),
         flows=flows,
     )
+
+
+def size_sites(
+    plan: Plan,
+    placed: Sequence[Placed],
+    served: Sequence[Served],
+    *,
+    equipment: Equipment,
+    ledger: Ledger,
+    tell: Tell | None = None,
+) -> tuple[SitePlan, ...]:
+    """Every kind of site with what was placed there: its load, cabinet, year and money, over all draws."""
+    say, hubs = tell or _nobody, {hub.id: hub for hub in plan.hubs}
+    sites: list[SitePlan] = []
+    for site in plan.sites:
+        say(f"sizing {site.id}")
+        mine = [(p, s) for p, s in zip(placed, served, strict=True) if p.point.site.id == site.id]
+        guests = [p for p in placed if p.at == site.id]
+        sites.append(_sized(plan, site, mine, guests, equipment=equipment, hubs=hubs, ledger=ledger))
+    return tuple(sites)
 
 
 def _nobody(_: str) -> None:
