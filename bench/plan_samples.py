@@ -45,7 +45,8 @@ def twenty_sites() -> Planned:
 
 def by_ledger(planned: Planned) -> dict[str, Any]:
     """Ours."""
-    sites = size_sites(planned.plan, planned.placed, planned.served, equipment=planned.equipment, ledger=planned.ledger)
+    racks = {site.site.id: site.load.racks for site in planned.sites}
+    sites = size_sites(planned.plan, planned.placed, planned.served, racks=racks, ledger=planned.ledger)
     return {
         "npv": np.array([site.npv_usd for site in sites]),
         "kwh": np.array([site.year.facility_kwh for site in sites]),

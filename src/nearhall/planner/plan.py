@@ -140,7 +140,8 @@ def make_plan(
     problem = _problem(plan, options, served, equipment, ledger)
     answer = place(problem, cancelled=cancelled)
     placed = tuple(_placed(problem, answer, index, found) for index, found in enumerate(options))
-    sites = size_sites(plan, placed, served, equipment=equipment, ledger=ledger, tell=say)
+    racks = racks_of(plan, placed, equipment)
+    sites = size_sites(plan, placed, served, racks=racks, ledger=ledger, tell=say)
     flows = np.sum([s.accounts.flows * s.site.count for s in sites], axis=0)
     return Planned(
         plan=plan,
@@ -161,7 +162,7 @@ def size_sites(
     placed: Sequence[Placed],
     served: Sequence[Served],
     *,
-    equipment: Equipment,
+    racks: Mapping[str, Sequence[Rack]],
     ledger: Ledger,
     tell: Tell | None = None,
 ) -> tuple[SitePlan, ...]:
@@ -171,9 +172,13 @@ def size_sites(
     for site in plan.sites:
         say(f"sizing {site.id}")
         mine = [(p, s) for p, s in zip(placed, served, strict=True) if p.point.site.id == site.id]
-        guests = [p for p in placed if p.at == site.id]
-        sites.append(_sized(plan, site, mine, guests, equipment=equipment, hubs=hubs, ledger=ledger))
+        sites.append(_sized(plan, site, mine, racks[site.id], hubs=hubs, ledger=ledger))
     return tuple(sites)
+
+
+def racks_of(plan: Plan, placed: Sequence[Placed], equipment: Equipment) -> dict[str, list[Rack]]:
+    """By site: the servers that what was placed there takes."""
+    return {site.id: _racks(plan, [p for p in placed if p.at == site.id], equipment) for site in plan.sites}
 
 
 def _nobody(_: str) -> None:
@@ -314,13 +319,11 @@ def _sized(
     plan: Plan,
     site: Site,
     mine: Sequence[tuple[Placed, Served]],
-    guests: Sequence[Placed],
+    racks: Sequence[Rack],
     *,
-    equipment: Equipment,
     hubs: Mapping[str, Hub],
     ledger: Ledger,
 ) -> SitePlan:
-    racks = _racks(plan, guests, equipment)
     load = site_load(site.id, racks, ledger)
     plant = plant_of(site, ledger)
     overhead = ledger.take(f"sites.{site.id}.overhead_scale", None, "site.overhead_scale")
