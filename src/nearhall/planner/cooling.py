@@ -92,7 +92,7 @@ class Year:
     peak_kw: NDArray[np.float64]
     """Shape (samples, 12): highest hour of each month."""
     pue_by_month: tuple[float, ...]
-    """At medians."""
+    """Ratios of sums, over all draws."""
     free_hours: int
     """Hours in which outdoor air alone cools."""
 
@@ -154,11 +154,14 @@ def run_year(plant: Plant, load: SiteLoad, temperatures_c: NDArray[np.float64], 
             span = len(days) * len(hours) / 1e3
             it_by_month[month] += it_w * span
             all_by_month[month] += (always + through * per_heat) * span
+    heat, losses = _heat_w(plant, load.busiest_w)
+    always = load.busiest_w + _beyond_it_w(plant, losses, np.zeros(samples)) * overhead
+    through = _through(plant) * overhead
     peak_kw = np.empty((samples, 12))
     for month, days in enumerate(months):
-        peak_kw[:, month] = facility_w(plant, load.busiest_w, float(days.max()), overhead) / 1e3
+        peak_kw[:, month] = (always + through * plant.compressor_w(heat, float(days.max()))) / 1e3
     it_kwh, facility_kwh = it_by_month.sum(axis=0), all_by_month.sum(axis=0)
-    by_month = np.median(all_by_month, axis=1) / np.median(it_by_month, axis=1)
+    by_month = all_by_month.sum(axis=1) / it_by_month.sum(axis=1)
     return Year(
         it_kwh=it_kwh,
         facility_kwh=facility_kwh,
