@@ -271,14 +271,28 @@ class Uplink(_Strict):
         return self
 
 
-class Climate(_Strict):
-    """Outdoor temperature over a year, where no weather file is at hand: two cosines."""
+HOURS_A_YEAR = 8760
 
-    mean_c: float = Field(ge=-40, le=45)
-    season_c: float = Field(ge=0, le=40)
+
+class Climate(_Strict):
+    """Outdoor temperature over a year: a file of hours, or where none is at hand two cosines."""
+
+    mean_c: float | None = Field(default=None, ge=-40, le=45)
+    season_c: float | None = Field(default=None, ge=0, le=40)
     """Half the difference between the warmest and the coldest month's mean."""
     day_c: float = Field(default=5.0, ge=0, le=25)
     """Half the difference between afternoon and night."""
+    file: str | None = Field(default=None, min_length=1, max_length=300)
+    """CSV beside the plan: 8,760 hours from 1 January, degrees C in the column `outdoor_c`, or in the only one."""
+    hours_c: list[float] | None = Field(default=None, min_length=HOURS_A_YEAR, max_length=HOURS_A_YEAR)
+    """What the file holds; read by `nearhall plan`."""
+
+    @model_validator(mode="after")
+    def _one_of_the_two(self) -> Climate:
+        cosines = self.mean_c is not None and self.season_c is not None
+        if not cosines and self.file is None and self.hours_c is None:
+            raise ValueError("give mean_c and season_c, or a file of 8,760 hours")
+        return self
 
 
 class Operations(_Strict):

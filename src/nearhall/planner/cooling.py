@@ -126,9 +126,12 @@ def plant_of(site: Site, ledger: Ledger) -> Plant:
 
 
 def year_c(site: Site) -> NDArray[np.float64]:
-    """8,760 hourly temperatures, in the south with its winter in July; without a climate, one after the latitude (assumed)."""
-    if site.climate is not None:
-        year = year_of_temperatures(mean_c=site.climate.mean_c, season_c=site.climate.season_c, day_c=site.climate.day_c)
+    """8,760 hourly temperatures: a file's, or two cosines (south: winter in July); without either after the latitude."""
+    climate = site.climate
+    if climate is not None and climate.hours_c is not None:
+        return np.asarray(climate.hours_c, dtype=np.float64)
+    if climate is not None and climate.mean_c is not None and climate.season_c is not None:
+        year = year_of_temperatures(mean_c=climate.mean_c, season_c=climate.season_c, day_c=climate.day_c)
     else:
         from_equator = abs(site.lat)
         mean_c = 27.0 - 0.0075 * max(from_equator - 15.0, 0.0) ** 2 - 0.0065 * site.altitude_m
