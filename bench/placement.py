@@ -2,8 +2,8 @@
 
 The plain model is the strong formulation as the textbooks write it, given whole to `scipy.optimize.milp`; HiGHS is behind both.
 Two instances: capacities that bind nowhere, and capacities that do. Answers are checked first: ours serves everybody within the
-capacities at the cost it tells, and neither objective is below the other's bound. Every round runs ours and the plain one after the
-other; only ratios of one run mean anything. The plain model takes minutes. Import times are those of fresh processes.
+capacities at the cost it tells, and neither objective is below the other's bound. Every round runs ours, then the plain one;
+only ratios of one run mean anything. The plain model takes minutes. Import times are those of fresh processes.
 
     python bench/placement.py [--rounds 3] [--points 1000] [--places 200] [--json]
 """
