@@ -1,8 +1,9 @@
 """What does the planner's bookkeeping cost over bare numpy? 10,000 samples of a 20-site plan, given draws and placement.
 
 Ours sizes and prices each site through the ledger, with every check in words. The other is one vectorised pass by hand over
-arrays of shape (sites, samples): power, a year by month and time of day, the feed's current, the money; the hold and most
-checks are in ours alone. Both must give the same returns and energies before either is timed.
+arrays of shape (sites, samples): power, a year by month and time of day, the money, the P99 of the feed's worst line and of
+what the UPS carries, battery, heat and hold; the other checks and all words are in ours alone. Both must give the same returns,
+energies, currents and holds before either is timed.
 
     python bench/plan_samples.py [--rounds 7] [--json]
 """
@@ -24,7 +25,8 @@ from nearhall.documents.defaults import all_defaults
 from nearhall.documents.hardware import load_catalogue
 from nearhall.documents.plan import Plan
 from nearhall.documents.yaml_file import parse_document
-from nearhall.planner.cooling import DAYS, year_c
+from nearhall.physics.heat import highest_inlet_c
+from nearhall.planner.cooling import DAYS, inlet_of, year_c
 from nearhall.planner.plan import Planned, SitePlan, make_plan, size_sites
 
 SITES, SAMPLES = 20, 10_000
@@ -50,7 +52,10 @@ def by_ledger(planned: Planned) -> dict[str, Any]:
     return {
         "npv": np.array([site.npv_usd for site in sites]),
         "kwh": np.array([site.year.facility_kwh for site in sites]),
+        "line_a": np.array([site.feed.design_a / site.feed.factor for site in sites]),
         "hold": np.array([site.hold.p_hold for site in sites if site.hold is not None]),
+        "kw": np.array([site.hold.kw_needed for site in sites if site.hold is not None]),
+        "kva": np.array([site.hold.kva_needed for site in sites if site.hold is not None]),
     }
 
 
@@ -74,6 +79,14 @@ def stacked(planned: Planned) -> dict[str, Any]:
                                  weights=[lane.middle.work for lane in s.load.racks[r].pool.lanes]) for s in sites])
             for r in range(len(lanes))
         ],
+        "bursts": [float(np.average([lane.workload.arrivals.burst.factor for lane in r.pool.lanes],
+                                    weights=[lane.middle.work for lane in r.pool.lanes])) for r in first.load.racks],
+        "factors": [np.array([s.load.racks[r].server.power_factor for s in sites]) for r in range(len(lanes))],
+        "within": np.array([ledger.sampled("power.within_run")] * SITES),
+        "excursion": np.array([s.load.excursion for s in sites]),
+        "celsius": of("sites.{}.ups.temperature_c"), "ageing": of("sites.{}.ups.ageing"), "thermal": of("sites.{}.thermal"),
+        "inlet": [inlet_of(s.site) for s in sites],
+        "highest": [float(highest_inlet_c(ashrae=s.site.cooling.ashrae, altitude_m=s.site.altitude_m)) for s in sites],
         "cop": np.array([s.plant.cop for s in sites]), "fan": np.array([s.plant.fan_w for s in sites]),
         "site": first.site, "year": year_c(first.site),
         "energy": of("sites.{}.tariff.energy"), "demand": of("sites.{}.tariff.demand"),
@@ -117,8 +130,40 @@ def by_hand(given: dict[str, Any]) -> dict[str, Any]:
     again = int(np.ceil(given["years"] / 5.0)) - 1
     for k in range(again):
         npv = npv - given["hardware"] * factors[5 * (k + 1) - 1]
-    current = np.quantile((heat + given["fan"] + heat / given["cop"]) / 400.0, 0.99, axis=1)
-    return {"npv": npv, "kwh": kwh, "current": current}
+    return {"npv": npv, "kwh": kwh} | electrical_by_hand(given, it, heat)
+
+
+def electrical_by_hand(given: dict[str, Any], it: Any, heat: Any) -> dict[str, Any]:
+    """The UPS stands on one line of three, the cooling on another; the battery carries the servers alone."""
+    site, ups, minutes = given["site"], given["site"].ups, 60.0
+    burst, burst_va = given["own"].copy(), given["own"] / 0.9
+    for load, factor, servers, idle, busy, power_factor in zip(
+        given["load"], given["bursts"], given["servers"], given["idle"], given["busy"], given["factors"], strict=True
+    ):
+        held = np.clip(load * factor, 0.0, 1.0) ** given["exponent"]
+        peak = servers * (idle + (np.maximum(busy, idle) - idle) * held) * given["within"]
+        burst, burst_va = burst + peak, burst_va + peak / power_factor
+    burst, burst_va = np.maximum(burst * given["scale"], it), burst_va * given["scale"]
+    lost = 0.01 * site.it_budget_kw * 1e3
+    hot = burst + 0.04 * ups.kw * 1e3 + 0.05 * burst + lost + 0.02 * burst
+    cooling = hot / np.maximum(given["cop"], 1.0) + given["fan"]
+    carried, peak = it * 1.02 + lost, burst * 1.02 + lost
+    nominal = max(60.0 * m * kw * 1e3 for m, kw in ups.table) / 0.93
+    recharge = np.minimum(carried * ups.hold_min * minutes / 0.93, nominal) / (4.0 * 3600.0 * 0.85)
+    line = np.maximum((hot + recharge) / 0.99, cooling / 0.9) / (site.supply.volts / 3.0**0.5)
+    rows = sorted((np.log(kw * 1e3), np.log(m * 60.0)) for m, kw in ups.table)
+    powers, times = [p for p, _ in rows], [t for _, t in rows]
+    health = given["ageing"] * np.maximum(1.0 - 0.008 * np.maximum(25.0 - given["celsius"], 0.0), 0.0)
+    at = np.log(carried / health)
+    low, high = (times[1] - times[0]) / (powers[1] - powers[0]), (times[-1] - times[-2]) / (powers[-1] - powers[-2])
+    beyond = low * np.minimum(at - powers[0], 0.0) + high * np.maximum(at - powers[-1], 0.0)
+    battery = np.exp(np.interp(at, powers, times) + beyond)
+    room = np.array(given["highest"])[:, None] - np.array(given["inlet"])[:, None]
+    thermal = given["thermal"] * 1e3 * site.it_budget_kw * room / heat - site.cooling.restart_delay_s
+    kw = np.quantile(peak, 0.99, axis=1) / 1e3
+    kva = np.quantile(burst_va * given["excursion"] + peak - burst, 0.99, axis=1) / 1e3
+    hold = np.mean(np.minimum(battery, np.maximum(thermal, 0.0)) >= ups.hold_min * minutes, axis=1)
+    return {"line_a": np.quantile(line, 0.99, axis=1), "hold": hold, "kw": kw, "kva": np.maximum(kva, kw)}
 
 
 def main() -> int:
@@ -132,6 +177,8 @@ def main() -> int:
     ours, theirs = by_ledger(planned), by_hand(given)
     np.testing.assert_allclose(ours["kwh"], theirs["kwh"], rtol=1e-9)
     np.testing.assert_allclose(ours["npv"], theirs["npv"], rtol=1e-6, atol=1.0)
+    for name in ("line_a", "hold", "kw", "kva"):
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-9, err_msg=name)
     took: dict[str, list[float]] = {"ours": [], "by hand": []}
     for _ in range(chosen.rounds):
         for name, work in (("ours", lambda: by_ledger(planned)), ("by hand", lambda: by_hand(given))):
@@ -144,7 +191,7 @@ def main() -> int:
     if chosen.json:
         print(json.dumps(found))
     else:
-        print(f"{SITES} sites x {SAMPLES:,} samples, medians of {chosen.rounds} rounds: same energies and returns")
+        print(f"{SITES} sites x {SAMPLES:,} samples, medians of {chosen.rounds} rounds: same energies, returns, currents, holds")
         ours_ms, hand_ms = seconds["ours"] * 1e3, seconds["by hand"] * 1e3
         print(f"ours {ours_ms:.0f} ms, numpy by hand {hand_ms:.0f} ms: x{ratio:.2f} (at most {MOST:g} is asked)")
     return int(ratio > MOST)

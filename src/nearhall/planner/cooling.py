@@ -146,30 +146,33 @@ def run_year(plant: Plant, load: SiteLoad, temperatures_c: NDArray[np.float64], 
     """
     samples = len(plant.cop)
     months = np.split(temperatures_c.reshape(365, 24), np.cumsum(DAYS)[:-1])
-    it_by_month, all_by_month = np.zeros((12, samples)), np.zeros((12, samples))
+    it_kwh, facility_kwh = np.zeros(samples), np.zeros(samples)
+    it_by_month, all_by_month = np.zeros(12), np.zeros(12)  # sums over the draws
     for hours, it_w in _bins(load):
         heat, losses = _heat_w(plant, it_w)
         beyond = _beyond_it_w(plant, losses, np.zeros(samples))
         through = _through(plant) * overhead * heat
         always = it_w + beyond * overhead
+        spans = np.array(DAYS) * (len(hours) / 1e3)
+        it_kwh += it_w * spans.sum()
+        facility_kwh += always * spans.sum()
+        it_by_month += it_w.sum() * spans
+        all_by_month += always.sum() * spans
         for month, days in enumerate(months):
-            per_heat = plant.compressor_per_heat(days[:, hours].ravel())
-            span = len(days) * len(hours) / 1e3
-            it_by_month[month] += it_w * span
-            all_by_month[month] += (always + through * per_heat) * span
+            compressor = through * (plant.compressor_per_heat(days[:, hours].ravel()) * spans[month])
+            facility_kwh += compressor
+            all_by_month[month] += compressor.sum()
     heat, losses = _heat_w(plant, load.busiest_w)
     always = load.busiest_w + _beyond_it_w(plant, losses, np.zeros(samples)) * overhead
     through = _through(plant) * overhead
-    peak_kw = np.empty((samples, 12))
+    peak_kw = np.empty((12, samples)).T  # each month's samples lie together
     for month, days in enumerate(months):
         peak_kw[:, month] = (always + through * plant.compressor_w(heat, float(days.max()))) / 1e3
-    it_kwh, facility_kwh = it_by_month.sum(axis=0), all_by_month.sum(axis=0)
-    by_month = all_by_month.sum(axis=1) / it_by_month.sum(axis=1)
     return Year(
         it_kwh=it_kwh,
         facility_kwh=facility_kwh,
         peak_kw=peak_kw,
-        pue_by_month=tuple(by_month.tolist()),
+        pue_by_month=tuple((all_by_month / it_by_month).tolist()),
         free_hours=int(np.sum(temperatures_c <= free_below_c(plant.site))),
     )
 
@@ -198,7 +201,7 @@ def _through(plant: Plant) -> float:
 
 def _bins(load: SiteLoad) -> Iterator[tuple[NDArray[np.int64], Samples]]:
     """(hours of the day, their mean IT power): three hours together, and all of them where the day is flat."""
-    if np.ptp(load.by_hour_w, axis=0).max() < 1e-9:
+    if load.flat:
         yield np.arange(24), load.by_hour_w[0]
         return
     for hour in range(0, 24, HOURS_IN_BIN):

@@ -67,7 +67,7 @@ def feed_of(site: Site, load: SiteLoad, *, ups_side_w: Samples, cooling_w: Sampl
     recharge_va = _recharge_w(site, load, cooling_w) / UPS_INPUT_POWER_FACTOR
     lines = lines_of(site, load, it_va=it_va + recharge_va, cooling_va=cooling_va)
     neutral = _neutral_a(site, load, lines)
-    p99 = float(np.quantile(lines.worst_a, 0.99))
+    p99 = lines.p99_a
     design = _design_a(supply, p99)
     nameplate_va = _nameplate_va(site, load)
     named = lines_of(site, load, it_va=nameplate_va, cooling_va=cooling_va)
@@ -78,7 +78,7 @@ def feed_of(site: Site, load: SiteLoad, *, ups_side_w: Samples, cooling_w: Sampl
         *inrush_checks(site, load, lines, needed),
         *_ups_checks(site, load, ups_side_w=ups_side_w, cooling_w=cooling_w, usable_a=_usable_a(supply, needed)),
         *_neutral_checks(supply, lines, neutral),
-        _drop_check(supply, lines.worst_a, neutral),
+        _drop_check(supply, lines, neutral),
         _short_circuit_check(supply),
         _leakage_check(load),
         Check(name="selectivity", state="not_checked", words="needs the curves of all breakers in series"),
@@ -152,14 +152,14 @@ def _neutral_a(site: Site, load: SiteLoad, lines: Lines) -> Samples:
 
 
 def _triplen(load: SiteLoad) -> float:
-    amps = [rack.servers * float(np.median(rack.server.busy_w / rack.server.power_factor)) for rack in load.racks]
+    amps = [rack.servers * va for rack, va in zip(load.racks, load.server_va, strict=True)]
     if not amps:
         return 0.0
     return float(np.average([law.TRIPLEN_SHARE[rack.server.supply] for rack in load.racks], weights=amps))
 
 
 def _breaker_check(supply: Supply, lines: Lines, design: float, needed: float | None) -> Check:
-    p99 = float(np.quantile(lines.worst_a, 0.99))
+    p99 = lines.p99_a
     line = f"line {lines.worst_line()}" if supply.phases == 3 else "the line"
     if supply.breaker_a is None:
         words = f"{p99:.1f} A on {line} (P99) is {design:.1f} A by {supply.code}: "
@@ -180,7 +180,7 @@ def _ups_checks(site: Site, load: SiteLoad, *, ups_side_w: Samples, cooling_w: S
     if site.cooling.on_ups:
         apparent, cooling_va = apparent + cooling_va, np.zeros_like(cooling_va)
     bypass = lines_of(site, load, it_va=apparent, cooling_va=cooling_va)
-    value = float(np.quantile(bypass.worst_a, 0.99))
+    value = bypass.p99_a
     fits = value <= usable_a * (1 + 1e-9)
     words = f"on bypass the supplies' own volt-amperes: {value:.1f} A {'<=' if fits else '>'} {usable_a:.1f} A (P99)"
     found = [Check(name="UPS bypass", state="ok" if fits else "fails", words=words, value=value, limit=usable_a, unit="A")]
@@ -200,24 +200,23 @@ def _neutral_checks(supply: Supply, lines: Lines, neutral: Samples) -> list[Chec
                 name="neutral", state="ok", words="supplies stand between lines: the neutral carries nothing", value=0.0, unit="A"
             )
         ]
-    value, limit = float(np.quantile(neutral, 0.99)), float(np.quantile(lines.worst_a, 0.99))
+    value, limit = float(np.quantile(neutral, 0.99)), lines.p99_a
     fits = value <= limit * (1 + 1e-9)
     words = f"neutral {value:.1f} A (P99) against {limit:.1f} A in the lines"
     more = "" if fits else ": a neutral of full section is too thin, triplen harmonics add up in it"
     return [Check(name="neutral", state="ok" if fits else "fails", words=words + more, value=value, limit=limit, unit="A")]
 
 
-def _drop_check(supply: Supply, worst: Samples, neutral: Samples) -> Check:
+def _drop_check(supply: Supply, lines: Lines, neutral: Samples) -> Check:
     """To the neutral, line and neutral both drop; the neutral of a balanced feed carries nothing."""
     if supply.run_m is None or supply.mm2 is None:
         return Check(name="voltage drop", state="not_checked", words="run_m and mm2 of the cable are not given")
     cable = {"length_m": supply.run_m, "mm2": supply.mm2}
-    p99 = float(np.quantile(worst, 0.99))
     if supply.phases == 3 and supply.code == "IEC":
-        both = float(np.quantile(worst + neutral, 0.99)) / 2.0
+        both = float(np.quantile(lines.worst_a + neutral, 0.99)) / 2.0
         value = float(law.voltage_drop_percent(current_a=both, volts=supply.volts / 3.0**0.5, phases=1, **cable))
     else:
-        value = float(law.voltage_drop_percent(current_a=p99, volts=supply.volts, phases=supply.phases, **cable))
+        value = float(law.voltage_drop_percent(current_a=lines.p99_a, volts=supply.volts, phases=supply.phases, **cable))
     state = "ok" if value <= DROP_PERCENT_MAX else "fails"
     words = f"{value:.1f} % over {supply.run_m:g} m of {supply.mm2:g} mm2"
     return Check(name="voltage drop", state=state, words=words, value=value, limit=DROP_PERCENT_MAX, unit="%")

@@ -30,7 +30,7 @@ def inrush_checks(site: Site, load: SiteLoad, lines: Lines, needed_a: float | No
     )
     if site.ups is not None:
         return _behind_ups(supplies, together, shown)
-    running = float(np.quantile(lines.worst_a, 0.99)) * 2.0**0.5
+    running = lines.p99_a * 2.0**0.5
     beside = law.at_once(inrush_peak_a=peak, threshold_a=threshold, running_peak_a=running)
     words = f"beside {running:.0f} A of running crest {beside} more may be switched on ({shown})"
     state = "ok" if beside >= 1 else "fails"

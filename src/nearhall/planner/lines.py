@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -19,7 +20,7 @@ COOLING_VA_PER_W: dict[str, float] = {"dx": 0.37, "free": 0.37, "liquid": 0.37, 
 """Volt-amperes that a unit is built for, over the heat it is rated to move: a COP of 3 at a power factor of 0.9. Assumed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Lines:
     """Currents of the lines, and how the equipment is spread over them."""
 
@@ -27,10 +28,15 @@ class Lines:
     supplies: tuple[int, ...]
     """Servers' supplies whose current each line carries."""
 
-    @property
+    @cached_property
     def worst_a(self) -> Samples:
         """Of the line that carries most, sample by sample."""
         return np.maximum.reduce(self.currents_a)
+
+    @cached_property
+    def p99_a(self) -> float:
+        """Of the line that carries most."""
+        return float(np.quantile(self.worst_a, 0.99))
 
     def worst_line(self) -> int:
         """Number of the line with the highest P99, from 1."""
@@ -102,6 +108,6 @@ def _currents(supply: Supply, at: Sequence[Samples], even: Samples, counts: Sequ
 
 def _server_parts(load: SiteLoad) -> list[float]:
     """Each server's share of the IT volt-amperes."""
-    units = [float(np.median(rack.server.busy_w / rack.server.power_factor)) for rack in load.racks for _ in range(rack.servers)]
+    units = [va for rack, va in zip(load.racks, load.server_va, strict=True) for _ in range(rack.servers)]
     total = sum(units)
     return [unit / total for unit in units]

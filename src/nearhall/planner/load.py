@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,7 @@ class Rack:
         return self.pool.servers
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SiteLoad:
     """IT power of one site, each of shape (samples,) unless said."""
 
@@ -48,9 +49,19 @@ class SiteLoad:
     """Switch, meters and control: in all of the above."""
 
     @property
+    def flat(self) -> bool:
+        """Whether every hour is alike."""
+        return self.by_hour_w.strides[0] == 0 or bool(np.ptp(self.by_hour_w, axis=0).max() < 1e-9)
+
+    @property
     def mean_w(self) -> Samples:
         """Over the day."""
-        return self.by_hour_w.mean(axis=0)
+        return self.by_hour_w[0] if self.flat else self.by_hour_w.mean(axis=0)
+
+    @cached_property
+    def server_va(self) -> tuple[float, ...]:
+        """By rack: median volt-amperes of one busy server."""
+        return tuple(float(np.median(rack.server.busy_w / rack.server.power_factor)) for rack in self.racks)
 
     @property
     def servers(self) -> int:
@@ -64,14 +75,10 @@ def site_load(site: str, racks: Sequence[Rack], ledger: Ledger) -> SiteLoad:
     exponent = ledger.take("power.exponent", None, "power.exponent")
     within = ledger.take("power.within_run", None, "power.within_run")
     scale = ledger.take(f"sites.{site}.it_scale", None, "site.it_scale")
-    by_hour = np.tile(own_w, (24, 1))
+    draws = [_Draw(rack, exponent) for rack in racks]
     busiest, burst, nameplate = own_w.copy(), own_w.copy(), own_w.copy()
     burst_va = own_w / 0.9
-    for rack in racks:
-        drawn = _Draw(rack, exponent)
-        hours = _day_of_pool(rack.pool)
-        for share in np.unique(hours):
-            by_hour[hours == share] += drawn.at(float(share))
+    for rack, drawn in zip(racks, draws, strict=True):
         busiest += drawn.at(1.0)
         peak = drawn.at(_burst(rack.pool)) * within
         burst += peak
@@ -79,7 +86,7 @@ def site_load(site: str, racks: Sequence[Rack], ledger: Ledger) -> SiteLoad:
         nameplate += rack.servers * rack.server.nameplate_w
     return SiteLoad(
         racks=tuple(racks),
-        by_hour_w=by_hour * scale,
+        by_hour_w=_by_hour_w(racks, draws, own_w, scale),
         busiest_w=busiest * scale,
         burst_w=np.maximum(burst, busiest) * scale,
         burst_va=burst_va * scale,
@@ -102,6 +109,18 @@ class _Draw:
         """At so many times the busiest hour's load."""
         held = np.clip(self._load * share, 0.0, 1.0) ** self._exponent
         return self._servers * np.asarray(server_power_w(idle_w=self._idle_w, busy_w=self._busy_w, load=held))
+
+
+def _by_hour_w(racks: Sequence[Rack], draws: Sequence[_Draw], own_w: Samples, scale: Samples) -> NDArray[np.float64]:
+    """Shape (24, samples); hours of the same load are reckoned once, and where all are alike they share their memory."""
+    days = np.array([_day_of_pool(rack.pool) for rack in racks]).reshape(len(racks), 24)
+    found: dict[tuple[float, ...], Samples] = {}
+    for shares in zip(*days, strict=True) if racks else [()]:
+        if shares not in found:
+            found[shares] = np.asarray(own_w + sum(drawn.at(share) for drawn, share in zip(draws, shares, strict=True))) * scale
+    if len(found) == 1:
+        return np.broadcast_to(next(iter(found.values())), (24, len(own_w)))
+    return np.array([found[shares] for shares in zip(*days, strict=True)])
 
 
 def _day_of_pool(pool: Pool) -> Day:

@@ -60,10 +60,12 @@ def billed_demand_kw(peak_kw: ArrayLike, ratchet: Ratchet = NO_RATCHET) -> Float
     peaks = np.asarray(peak_kw, dtype=np.float64)
     if peaks.shape[-1:] != (MONTHS,):
         raise InputError(f"peaks of shape {peaks.shape}", where="peak_kw", right="twelve months in the last axis")
+    if ratchet.share == 0.0:
+        return peaks
     counts = np.isin(np.arange(MONTHS), range(MONTHS) if ratchet.months is None else ratchet.months)
-    remembered = np.where(counts, peaks, 0.0)
+    remembered = peaks if counts.all() else np.where(counts, peaks, 0.0)
     if ratchet.trailing is None:
-        highest = np.broadcast_to(remembered.max(axis=-1, keepdims=True), peaks.shape)
+        highest = remembered.max(axis=-1, keepdims=True)
     else:
         before = [np.roll(remembered, back, axis=-1) for back in range(1, ratchet.trailing + 1)]
         highest = np.maximum.reduce(before)
