@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -100,3 +102,15 @@ def test_a_day_that_is_none_is_refused(said: dict[str, object]):
 def test_diversity_of_loads_that_do_not_fit_is_refused(kva: list[float], factors: list[float], diversity: float):
     with pytest.raises(InputError, match="diversity"):
         diversified_kva(kva, factors, diversity)
+
+
+def test_shaving_tells_what_it_wears():
+    fleet = np.concatenate([np.full(23, 5.0), [30.0]])
+    worn = replace(BATTERY, wear_usd_per_kwh=0.25)
+    day = feeder_day(headroom_kva=20.0, fleet_kva=fleet, battery=worn)
+    assert day.shaved_over_hours == 0
+    assert day.discharged_kwh >= 10.0 - 1e-6
+    assert day.wear_usd == pytest.approx(0.25 * day.discharged_kwh)
+    assert day.words.endswith(f"for {day.wear_usd:.2f} USD of wear a day")
+    assert feeder_day(headroom_kva=20.0, fleet_kva=fleet, battery=BATTERY).wear_usd == 0.0
+    assert feeder_day(headroom_kva=20.0, fleet_kva=fleet).discharged_kwh == 0.0

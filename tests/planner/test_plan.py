@@ -178,3 +178,15 @@ def test_progress_is_told_in_words():
     make_plan(small("site"), catalogue=load_catalogue(), models=load_models(), defaults=all_defaults(), tell=told.append)
     assert told[0].startswith("options of")
     assert told[-1] == "sizing south"
+
+
+def test_a_battery_that_may_be_cycled_shaves_the_feeder_and_its_wear_is_told():
+    ups = "battery_kwh: 0.1, chem: li-ion"
+    plan = small("site", **{ups: "battery_kwh: 2, chem: li-ion, cyclable: true, wear_usd_per_kwh: 0.5"})
+    plan = plan.model_copy(update={"feeders": [plan.feeders[0].model_copy(update={"existing_kva": [1.0] * 12 + [9.0] * 12})]})
+    feeder = result_document(made(plan), software="test")["fleet"]["feeders"][0]
+    assert feeder["shaved_kva"] is not None
+    assert feeder["wear_usd"] > 0.0
+    assert "of wear a day" in feeder["words"]
+    still = result_document(made(small("site")), software="test")["fleet"]["feeders"][0]
+    assert (still["shaved_kva"], still["wear_usd"]) == (None, 0.0)

@@ -211,6 +211,8 @@ class Ups(_Strict):
     chem: Literal["vrla", "li-ion"] = "vrla"
     cyclable: bool = False
     """Whether the maker allows cycling for shaving peaks."""
+    wear_usd_per_kwh: Annotated[Quantity, InUnit("usd_per_kwh", least=0)] | None = None
+    """Of each kilowatt-hour discharged to shave: the battery's price over what it delivers in its life."""
     battery_kwh: float | None = Field(default=None, gt=0)
     ah: float | None = Field(default=None, gt=0)
     volts: float | None = Field(default=None, gt=0)

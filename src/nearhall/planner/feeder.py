@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nearhall.core.errors import InputError
-from nearhall.planner.shaving import NOT_CYCLABLE, Battery, shave
+from nearhall.planner.shaving import NOT_CYCLABLE, Battery, Shaved, shave
 
 Floats = NDArray[np.float64]
 HOURS = 24
@@ -31,6 +31,10 @@ class FeederDay:
     over_hours: int
     """Hours of the day beyond the limit, without batteries."""
     shaved_over_hours: int | None
+    discharged_kwh: float
+    """By the batteries on that day."""
+    wear_usd: float
+    """What that takes of them."""
     words: str
 
     @property
@@ -76,7 +80,10 @@ def feeder_day(
             "a feeder without headroom or power factor", where="feeder", right="headroom above 0, a power factor to 1"
         )
     limit = float(existing.max()) + headroom_kva
-    shaved = _shaved_kva(fleet, existing, battery, power_factor) if battery is not None and battery.cyclable else None
+    used = _shaved(fleet, existing, battery, power_factor) if battery is not None and battery.cyclable else None
+    shaved = None if used is None else used.grid_kw / power_factor
+    discharged = 0.0 if used is None else float(used.discharge_kw.sum())
+    wear = discharged * battery.wear_usd_per_kwh if battery is not None else 0.0
     over, shaved_over = _over(existing + fleet, limit), None if shaved is None else _over(existing + shaved, limit)
     return FeederDay(
         existing_kva=existing,
@@ -85,7 +92,10 @@ def feeder_day(
         limit_kva=limit,
         over_hours=over,
         shaved_over_hours=shaved_over,
-        words=_words(existing + fleet, limit, over, shaved_over, battery),
+        discharged_kwh=discharged,
+        wear_usd=wear,
+        words=_words(existing + fleet, limit, over, shaved_over, battery)
+        + (f", for {wear:.2f} USD of wear a day" if wear else ""),
     )
 
 
@@ -110,11 +120,10 @@ def _day(values: ArrayLike, where: str) -> Floats:
     return day
 
 
-def _shaved_kva(fleet: Floats, existing: Floats, battery: Battery, power_factor: float) -> Floats:
+def _shaved(fleet: Floats, existing: Floats, battery: Battery, power_factor: float) -> Shaved:
     """The feeder's peak is what counts; the tiny wear keeps the battery still where it helps nothing."""
     still = replace(battery, wear_usd_per_kwh=1e-4)
-    shaved = shave(fleet * power_factor, battery=still, step_h=1.0, usd_per_kw=1.0, beside_kw=existing * power_factor)
-    return shaved.grid_kw / power_factor
+    return shave(fleet * power_factor, battery=still, step_h=1.0, usd_per_kw=1.0, beside_kw=existing * power_factor)
 
 
 def _over(total: Floats, limit: float) -> int:

@@ -138,7 +138,12 @@ def make_plan(
     hubs = {hub.id: hub for hub in plan.hubs}
     served = [_against_hub(found, hubs, equipment, ledger) for found in options]
     problem = _problem(plan, options, served, equipment, ledger)
-    answer = place(problem, cancelled=cancelled)
+
+    def closer(best: float, bound: float, gap: float) -> None:
+        known = f"the best so far is within {gap:.1%} of the least possible" if best >= bound and gap < 1.0 else "searching"
+        say(f"placing {len(points)} workloads: {known}")
+
+    answer = place(problem, progress=closer, cancelled=cancelled)
     placed = tuple(_placed(problem, answer, index, found) for index, found in enumerate(options))
     racks = racks_of(plan, placed, equipment)
     sites = size_sites(plan, placed, served, racks=racks, ledger=ledger, tell=say)

@@ -10,6 +10,7 @@ from nearhall.documents.plan import Feeder
 from nearhall.planner.cooling import facility_w
 from nearhall.planner.feeder import feeder_day
 from nearhall.planner.fleet import Likeness, LoadKind, coincidence_curve
+from nearhall.planner.ledger import Ledger
 from nearhall.planner.plan import Planned, SitePlan
 from nearhall.planner.restart import Restart, pickup
 from nearhall.planner.shaving import Battery
@@ -42,7 +43,7 @@ def fleet_part(planned: Planned) -> Json | None:
             {"n": c.n, "common": c.common, "p10": c.p10, "p50": c.p50, "p90": c.p90, "peak_kw": c.peak_w_p90 / 1e3} for c in curve
         ],
         "restart": _restart(planned, built),
-        "feeders": [_feeder(feeder, mine) for feeder in planned.plan.feeders if (mine := _on(feeder, built))],
+        "feeders": [_feeder(feeder, mine, planned.ledger) for feeder in planned.plan.feeders if (mine := _on(feeder, built))],
     }
 
 
@@ -103,7 +104,7 @@ def _on(feeder: Feeder, built: list[SitePlan]) -> list[SitePlan]:
     return [site for site in built if site.site.supply.feeder == feeder.id]
 
 
-def _feeder(feeder: Feeder, sites: list[SitePlan]) -> Json:
+def _feeder(feeder: Feeder, sites: list[SitePlan], ledger: Ledger) -> Json:
     """A day on one such feeder, with as many sites as hang on it."""
     kva = np.zeros(24)
     for site in sites:
@@ -113,7 +114,7 @@ def _feeder(feeder: Feeder, sites: list[SitePlan]) -> Json:
         headroom_kva=feeder.headroom_kva,
         fleet_kva=kva,
         existing_kva=feeder.existing_kva,
-        battery=_battery(feeder, sites),
+        battery=_battery(feeder, sites, ledger),
     )
     return {
         "id": feeder.id,
@@ -124,19 +125,24 @@ def _feeder(feeder: Feeder, sites: list[SitePlan]) -> Json:
         "fleet_kva": day.fleet_kva.tolist(),
         "shaved_kva": None if day.shaved_kva is None else day.shaved_kva.tolist(),
         "over_hours": day.over_hours,
+        "wear_usd": day.wear_usd,
         "words": day.words,
     }
 
 
-def _battery(feeder: Feeder, sites: list[SitePlan]) -> Battery | None:
+def _battery(feeder: Feeder, sites: list[SitePlan], ledger: Ledger) -> Battery | None:
     """What cyclable batteries have beyond the hold that is required."""
-    kwh, kw = 0.0, 0.0
+    kwh, kw, worn = 0.0, 0.0, 0.0
     for site in sites:
         ups = site.site.ups
         if ups is None or not ups.cyclable or ups.battery_kwh is None:
             continue
         held = float(np.median(site.load.busiest_w)) * ups.hold_min / 60.0 / 1e3
         count = min(feeder.sites_each, site.site.count)
-        kwh += max(ups.battery_kwh * 0.9 - held, 0.0) * count
+        spare = max(ups.battery_kwh * 0.9 - held, 0.0) * count
+        wear = ledger.take(f"sites.{site.site.id}.ups.wear_usd_per_kwh", ups.wear_usd_per_kwh, "ups.wear_usd_per_kwh")
+        kwh, worn = kwh + spare, worn + spare * float(np.median(wear))
         kw += ups.kw * count
-    return Battery(usable_kwh=kwh, charge_kw=kw / 4, discharge_kw=kw, cyclable=True) if kwh > 0 else None
+    if kwh <= 0:
+        return None
+    return Battery(usable_kwh=kwh, charge_kw=kw / 4, discharge_kw=kw, wear_usd_per_kwh=worn / kwh, cyclable=True)

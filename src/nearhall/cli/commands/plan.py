@@ -13,7 +13,8 @@ from rich.table import Table
 
 from nearhall import __version__
 from nearhall.cli.output import console, emit, notes
-from nearhall.core.errors import InputError
+from nearhall.cli.stoppable import Stoppable
+from nearhall.core.errors import InputError, NearhallError
 from nearhall.documents.catalogue_models import load_models
 from nearhall.documents.defaults import all_defaults
 from nearhall.documents.hardware import load_catalogue
@@ -22,6 +23,8 @@ from nearhall.documents.plan_across import mistakes_across
 from nearhall.documents.weather import with_weather
 from nearhall.documents.yaml_file import read_document
 
+WORST_GAP = 0.1
+"""A placement that was stopped and may cost so much more than the least possible is not worth a report."""
 EXAMPLES = ("retail", "factory", "telco", "pilot")
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -82,8 +85,22 @@ def _planned(read: Plan) -> dict[str, Any]:
     except ModuleNotFoundError as error:
         right = "make plan installs it, or pip install 'nearhall[plan]'"
         raise InputError(f"the planner needs {error.name}", where="nearhall plan", right=right) from error
-    with notes().status("planning") as status:
-        planned = make_plan(read, catalogue=load_catalogue(), models=load_models(), defaults=all_defaults(), tell=status.update)
+    with notes().status("planning") as status, Stoppable() as stop:
+
+        def tell(words: str) -> None:
+            stop.armed = words.startswith("placing")
+            status.update(f"{words} (Ctrl-C takes the best so far)" if stop.armed else words)
+
+        planned = make_plan(
+            read,
+            catalogue=load_catalogue(),
+            models=load_models(),
+            defaults=all_defaults(),
+            tell=tell,
+            cancelled=lambda: stop.asked,
+        )
+        if stop.asked and planned.answer.gap > WORST_GAP:
+            raise NearhallError("stopped before a good placement was found; nothing was written")
         status.update("writing the result")
         return result_document(planned, software=f"nearhall {__version__}")
 
