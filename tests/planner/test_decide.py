@@ -289,6 +289,9 @@ def test_a_prior_that_is_none_is_refused(change: dict[str, object]):
 
 def test_the_document_is_plain_json_and_every_figure_has_evidence():
     document = decision_document("shops", [decide(CASE, THREE, DRAWS)], software="nearhall test")
+    density = document["quantities"][0]["density"]
+    for name in ("prior", "new_site"):
+        assert np.trapezoid(density[name], density["x"]) == pytest.approx(0.985, abs=0.02)  # P0.5 to P99.5 of the wider one
     assert json.loads(json.dumps(document, allow_nan=False)) == document
     assert document["schema"] == "nearhall/decision/v1"
     assert document["stamp"] == "MEASURED"

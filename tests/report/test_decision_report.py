@@ -90,6 +90,14 @@ def test_a_wide_spread_gets_a_logarithmic_axis_and_a_narrow_one_does_not() -> No
     assert decision_figures.beliefs(reader, "nobody's") is None
 
 
+def test_densities_are_drawn_where_the_document_has_them() -> None:
+    document = decision()
+    without = len(decision_figures.beliefs(ResultReader(document), "device").renderers)
+    first = next(item for item in document["quantities"] if item["site_class"] == "device")
+    first["density"] = {"x": [5.0, 10.0, 15.0], "prior": [0.1, 0.2, 0.1], "new_site": [0.0, 0.4, 0.0]}
+    assert len(decision_figures.beliefs(ResultReader(document), "device").renderers) == without + 2
+
+
 def test_the_same_verdict_everywhere_is_said_once() -> None:
     document = decision()
     document["site_classes"][1]["verdict"] = "SCALE"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from bokeh.models import ColumnDataSource, FixedTicker, NumeralTickFormatter, Range1d, Span
 
 from nearhall.report.figures import bars, hover, toned
+from nearhall.report.pilot_reader import elements
 from nearhall.report.plan_figures import row_heights, worded_rows
 from nearhall.report.plan_money_figures import MONEY_TICKS
 from nearhall.report.plan_reader import ResultReader
@@ -20,6 +21,9 @@ SPREADS: tuple[tuple[str, str, str, float], ...] = (
     ("new_site", "hub", "dot", -0.17),
 )
 """Name, tone, pattern and place within the row, from top to bottom."""
+HILLS: tuple[tuple[str, str, int], ...] = (("prior", "other", 1), ("new_site", "hub", -1))
+"""Name, tone and side of the curves: before above the bars, the next site below them."""
+HILL_FOOT, HILL_HEIGHT = 0.245, 0.09
 LOG_FROM = 6.0
 """A spread so many times wide needs a logarithmic axis."""
 TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
@@ -36,6 +40,9 @@ class _Row:
     spreads: tuple[tuple[float, float, float] | None, ...]
     """As in SPREADS: P10, P50, P90."""
     data: float | None
+    curve_at: tuple[float, ...] = ()
+    curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict[str, tuple[float, ...]])
+    """Probability for each percent, by name in HILLS."""
 
 
 def beliefs(reader: ResultReader, site_class: str) -> Any:
@@ -53,9 +60,11 @@ def beliefs(reader: ResultReader, site_class: str) -> Any:
     made = worded_rows(
         [row.label for row in rows],
         x_label="% of what the plan took as the middle" + (" (logarithmic)" if apart else ""),
-        row_px=72,
+        row_px=104,
         x_axis_type="log" if apart else "linear",
     )
+    for y, row in zip(row_heights(len(rows)), rows, strict=True):
+        _hills(made, row, y, apart=apart)
     for index in range(len(SPREADS)):
         _spreads(made, rows, index)
     _data(made, rows)
@@ -83,7 +92,36 @@ def _row(reader: ResultReader, pointer: str) -> _Row | None:
         label=f"{words}{reader.letter(f'{pointer}/posterior')}",
         spreads=tuple(spreads),
         data=100 * data / middle if data is not None and data > 0 else None,
+        curve_at=tuple(100 * x / middle for x in _numbers(reader, f"{pointer}/density/x")),
+        curves={name: _numbers(reader, f"{pointer}/density/{name}") for name, *_ in HILLS},
     )
+
+
+def _numbers(reader: ResultReader, pointer: str) -> tuple[float, ...]:
+    values = [reader.number(f"{pointer}/{index}") for index in range(len(elements(reader.at(pointer))))]
+    return tuple(value for value in values if value is not None)
+
+
+def _hills(made: Any, row: _Row, y: float, *, apart: bool) -> None:
+    """How probable each value is, the higher of both curves as high as the row allows; on a logarithmic axis by its steps."""
+    shown = {
+        name: [p * (x if apart else 1.0) for x, p in zip(row.curve_at, row.curves.get(name, ()), strict=False)]
+        for name, *_ in HILLS
+    }
+    top = max((value for values in shown.values() for value in values), default=0.0)
+    for name, tone, side in HILLS:
+        if top <= 0 or len(shown[name]) != len(row.curve_at):
+            continue
+        points = [(x, value) for x, value in zip(row.curve_at, shown[name], strict=True) if x > 0]
+        foot = y + side * HILL_FOOT
+        source = ColumnDataSource(
+            {
+                "x": [x for x, _ in points],
+                "foot": [foot] * len(points),
+                "y": [foot + side * HILL_HEIGHT * v / top for _, v in points],
+            }
+        )
+        toned(made.varea("x", "foot", "y", source=source, fill_alpha=0.55).glyph, fill=tone)
 
 
 def _spreads(made: Any, rows: list[_Row], index: int) -> None:
