@@ -21,13 +21,13 @@ from scipy.signal import lfilter
 
 from nearhall.core.evidence import Kind
 from nearhall.documents.site_returns import MeterReturn, SiteReturns, WorkloadReturn
-from nearhall.planner.accept import Measure
-from nearhall.planner.day import year_of_temperatures
-from nearhall.planner.pue_regression import SLOPE_PER_K, SLOPE_PER_LOAD, year_of_pue
-from nearhall.planner.site_blocks import SiteBlocks
-from nearhall.planner.site_estimates import Season, pue_blocks, ratio_estimate
-from nearhall.planner.slo_blocks import CONCENTRATIONS, MEANS, Kept, share_kept
-from nearhall.planner.update import Prior, update
+from nearhall.planner.learning.accept import Measure
+from nearhall.planner.learning.pue_regression import SLOPE_PER_K, SLOPE_PER_LOAD, year_of_pue
+from nearhall.planner.learning.site_blocks import SiteBlocks
+from nearhall.planner.learning.site_estimates import Season, pue_blocks, ratio_estimate
+from nearhall.planner.learning.slo_blocks import CONCENTRATIONS, MEANS, Kept, share_kept
+from nearhall.planner.learning.update import Prior, update
+from nearhall.planner.serving.day import year_of_temperatures
 
 NOMINAL = (0.1, 0.9)
 LIMITS = (0.75, 0.85)

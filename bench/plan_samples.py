@@ -26,8 +26,8 @@ from nearhall.documents.hardware import load_catalogue
 from nearhall.documents.plan import Plan
 from nearhall.documents.yaml_file import parse_document
 from nearhall.physics.heat import highest_inlet_c
-from nearhall.planner.cooling import DAYS, inlet_of, year_c
 from nearhall.planner.plan import Planned, SitePlan, make_plan, size_sites
+from nearhall.planner.power.cooling import DAYS, inlet_of, year_c
 
 SITES, SAMPLES = 20, 10_000
 MOST = 2.0

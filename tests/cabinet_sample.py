@@ -7,12 +7,12 @@ import numpy as np
 from nearhall.documents.defaults import all_defaults
 from nearhall.documents.hardware import load_catalogue
 from nearhall.documents.plan import Site
-from nearhall.planner.draws import Draws
-from nearhall.planner.ledger import Ledger
-from nearhall.planner.load import Rack, SiteLoad
-from nearhall.planner.pool import Pool
-from nearhall.planner.queue_sim import Tail
-from nearhall.planner.server import Server
+from nearhall.planner.samples.draws import Draws
+from nearhall.planner.samples.ledger import Ledger
+from nearhall.planner.serving.load import Rack, SiteLoad
+from nearhall.planner.serving.pool import Pool
+from nearhall.planner.serving.queue_sim import Tail
+from nearhall.planner.serving.server import Server
 
 SAMPLES = 400
 SUPPLY: dict[str, object] = {"phases": 3, "volts": 400, "code": "IEC", "breaker_a": 16, "curve": "C"}

@@ -12,8 +12,8 @@ from nearhall.documents.hardware import load_catalogue
 from nearhall.documents.plan import Plan
 from nearhall.documents.plan_across import mistakes_across
 from nearhall.documents.yaml_file import parse_document
-from nearhall.planner.draws import Samples
 from nearhall.planner.plan import Planned, make_plan
+from nearhall.planner.samples.draws import Samples
 
 EXAMPLES = ("retail", "factory", "telco", "pilot")
 SAMPLES = 400

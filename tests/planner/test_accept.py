@@ -8,9 +8,9 @@ import pytest
 
 from nearhall.core.evidence import Kind
 from nearhall.documents.site_returns import SiteReturns
-from nearhall.planner.accept import NEEDS, Acceptance, Measure, balance, is_rehearsal
-from nearhall.planner.accept import accept as accept_blocks
-from nearhall.planner.site_blocks import site_blocks
+from nearhall.planner.learning.accept import NEEDS, Acceptance, Measure, balance, is_rehearsal
+from nearhall.planner.learning.accept import accept as accept_blocks
+from nearhall.planner.learning.site_blocks import site_blocks
 from planner.metered_site import WATTS, meters, site
 
 POWER, PUE, SLO = Measure(of="it_power_w"), Measure(of="pue"), Measure(of="slo_share", workload="cams")

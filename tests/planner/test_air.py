@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nearhall.physics.heat import CFM_PER_M3_S, airflow_cfm
-from nearhall.planner.air import density_kg_m3, flow_m3_s, pressure_pa
+from nearhall.planner.power.air import density_kg_m3, flow_m3_s, pressure_pa
 
 FOOT_M = 0.3048
 

@@ -10,7 +10,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from nearhall.planner.accept import Measure
+from nearhall.planner.learning.accept import Measure
 
 RUNS = 400
 BENCH = Path(__file__).parents[2] / "bench" / "calibration.py"

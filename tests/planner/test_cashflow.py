@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nearhall.core.errors import InputError
-from nearhall.planner.cashflow import (
+from nearhall.planner.money.cashflow import (
     annuity,
     cash_by_year,
     discount_factors,

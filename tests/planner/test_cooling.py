@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cabinet_sample import SAMPLES, UPS, flat, ledger, load_of, rack, server, site
 from nearhall.physics.heat import cop
-from nearhall.planner.cooling import Plant, air_of, cooling_checks, facility_w, inlet_of, plant_of, run_year, year_c
+from nearhall.planner.power.cooling import Plant, air_of, cooling_checks, facility_w, inlet_of, plant_of, run_year, year_c
 
 ONE = flat(1.0)
 KINDS = ("dx", "free", "liquid", "fans")

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nearhall.core.errors import InputError
-from nearhall.planner.cashflow import npv_usd
-from nearhall.planner.cost import (
+from nearhall.planner.money.cashflow import npv_usd
+from nearhall.planner.money.cost import (
     HubCosts,
     SiteCosts,
     gain_flows,

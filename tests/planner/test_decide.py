@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from nearhall.core.errors import InputError
 from nearhall.core.evidence import Kind
 from nearhall.documents.site_returns import SiteReturns
-from nearhall.planner.accept import Measure
-from nearhall.planner.beliefs import Belief, learn
-from nearhall.planner.day import year_of_temperatures
-from nearhall.planner.decide import Case, Verdict, decide, linear_npv
-from nearhall.planner.decision_result import decision_document
-from nearhall.planner.draws import Draws
-from nearhall.planner.gates import HardLimit, Rival, Thresholds
-from nearhall.planner.site_blocks import SiteBlocks, site_blocks
-from nearhall.planner.site_estimates import Season
+from nearhall.planner.learning.accept import Measure
+from nearhall.planner.learning.beliefs import Belief, learn
+from nearhall.planner.learning.decide import Case, Verdict, decide, linear_npv
+from nearhall.planner.learning.gates import HardLimit, Rival, Thresholds
+from nearhall.planner.learning.site_blocks import SiteBlocks, site_blocks
+from nearhall.planner.learning.site_estimates import Season
+from nearhall.planner.results.decision import decision_document
+from nearhall.planner.samples.draws import Draws
+from nearhall.planner.serving.day import year_of_temperatures
 from planner.metered_site import ASSUMED, WATTS, meters, site
 
 DRAWS = Draws(seed=7, samples=2000)

@@ -10,7 +10,7 @@ import pytest
 from nearhall.documents.mapping import MappingDocument
 from nearhall.documents.site_returns import SiteReturns
 from nearhall.drivers.csv_series import csv_returns
-from nearhall.planner.decide import decide
+from nearhall.planner.learning.decide import decide
 from planner.metered_site import WATTS, site
 from planner.test_decide import CASE, DRAWS
 

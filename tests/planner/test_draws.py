@@ -8,8 +8,8 @@ import pytest
 from nearhall.core.evidence import Evidence, Kind
 from nearhall.core.quantity import Exact, LogNormal, Normal, Quantity, Spread, Triangular, Uniform
 from nearhall.documents.defaults import all_defaults
-from nearhall.planner.draws import Draws
-from nearhall.planner.ledger import Ledger
+from nearhall.planner.samples.draws import Draws
+from nearhall.planner.samples.ledger import Ledger
 
 SAID = Evidence(kind=Kind.ASSUMED, source="a test")
 

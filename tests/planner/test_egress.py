@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nearhall.core.errors import InputError
 from nearhall.core.evidence import Evidence, Kind
-from nearhall.planner.egress import AWS, AZURE, FREE_GB, Tiers, egress_usd, tiers_named
+from nearhall.planner.money.egress import AWS, AZURE, FREE_GB, Tiers, egress_usd, tiers_named
 
 EVIDENCE = Evidence(kind=Kind.ASSUMED, source="test")
 

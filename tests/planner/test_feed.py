@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cabinet_sample import SUPPLY, UPS, flat, load_of, rack, server, site
-from nearhall.planner.check import Check
-from nearhall.planner.feed import Feed, feed_of
-from nearhall.planner.lines import balance, lines_of
-from nearhall.planner.load import SiteLoad
-from nearhall.planner.server import Server
+from nearhall.planner.power.check import Check
+from nearhall.planner.power.feed import Feed, feed_of
+from nearhall.planner.power.lines import balance, lines_of
+from nearhall.planner.serving.load import SiteLoad
+from nearhall.planner.serving.server import Server
 
 NOTHING = flat(0.0)
 NEC = {"phases": 3, "volts": 208, "code": "NEC", "breaker_a": 30}

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearhall.core.errors import InputError
-from nearhall.planner.feeder import diversified_kva, feeder_day
-from nearhall.planner.shaving import Battery
+from nearhall.planner.grid.feeder import diversified_kva, feeder_day
+from nearhall.planner.grid.shaving import Battery
 
 EXISTING = np.concatenate([np.full(12, 50.0), np.full(12, 100.0)])
 BATTERY = Battery(usable_kwh=40.0, charge_kw=20.0, discharge_kw=20.0, cyclable=True)

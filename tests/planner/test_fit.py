@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nearhall.documents.catalogue_models import Precision, load_models
 from nearhall.physics.memory import GIB
-from nearhall.planner.fit import Memory, MemoryFit, fit_memory
+from nearhall.planner.serving.fit import Memory, MemoryFit, fit_memory
 
 RANDOM = np.random.default_rng(1)
 RUNTIME = RANDOM.uniform(0.5, 1.5, 500)

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearhall.core.errors import InputError
-from nearhall.planner.day import SHAPES
-from nearhall.planner.fleet import Likeness, LoadKind, coincidence_curve, fleet_day_w
+from nearhall.planner.grid.fleet import Likeness, LoadKind, coincidence_curve, fleet_day_w
+from nearhall.planner.serving.day import SHAPES
 
 SHOP = LoadKind(count=80, idle_w=60.0, swing_w=100.0, day=SHAPES["shop"])
 NODE = LoadKind(count=40, idle_w=150.0, swing_w=150.0, day=SHAPES["evening"])

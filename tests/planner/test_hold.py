@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from cabinet_sample import UPS, flat, ledger, load_of, rack, server, site
 from nearhall.documents.plan import Ups
-from nearhall.planner.battery import battery_of, carried_w, highest_w, new_s, recharge_of
-from nearhall.planner.check import Check
-from nearhall.planner.hold import ENDLESS_S, Hold, hold_of
+from nearhall.planner.power.battery import battery_of, carried_w, highest_w, new_s, recharge_of
+from nearhall.planner.power.check import Check
+from nearhall.planner.power.hold import ENDLESS_S, Hold, hold_of
 
 DX = {"kind": "dx", "capacity_kw": 10.0, "restart_delay_s": 0.0}
 COOLING_W = flat(2500.0)

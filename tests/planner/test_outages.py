@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nearhall.core.errors import InputError
-from nearhall.planner.outages import expected_outage_usd, unserved_kwh
+from nearhall.planner.power.outages import expected_outage_usd, unserved_kwh
 
 
 def test_case_24_twelve_outages_of_an_hour_too_long():

@@ -13,7 +13,7 @@ from nearhall.documents.catalogue_models import load_models
 from nearhall.documents.defaults import all_defaults
 from nearhall.documents.hardware import load_catalogue
 from nearhall.planner.plan import Planned, make_plan
-from nearhall.planner.result import result_document
+from nearhall.planner.results.plan import result_document
 from planner.planned import EXAMPLES, SAMPLES, example, made, small
 
 

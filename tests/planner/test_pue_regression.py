@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nearhall.planner.day import year_of_temperatures
-from nearhall.planner.pue_regression import PueBlocks, YearOfPue, year_of_pue
-from nearhall.planner.update import Prior
+from nearhall.planner.learning.pue_regression import PueBlocks, YearOfPue, year_of_pue
+from nearhall.planner.learning.update import Prior
+from nearhall.planner.serving.day import year_of_temperatures
 
 YEAR = year_of_temperatures(mean_c=10.0, season_c=10.0, day_c=4.0)
 TRUE = (np.log(0.4), 0.03, -0.8)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nearhall.planner.queue_sim import HOPELESS, LOADS, Stream, fifo_waits, sample_responses, simulate_tail
+from nearhall.planner.serving.queue_sim import HOPELESS, LOADS, Stream, fifo_waits, sample_responses, simulate_tail
 
 
 @pytest.mark.parametrize(

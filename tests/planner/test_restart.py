@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nearhall.core.errors import InputError
-from nearhall.planner.restart import Restart, backlog_s, pickup
+from nearhall.planner.grid.restart import Restart, backlog_s, pickup
 
 SITE = Restart(
     count=100, normal_w=150.0, boot_w=250.0, boot_s=120.0, busy_w=220.0, backlog_s=600.0, recharge_w=100.0, recharge_wh=50.0

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearhall.core.errors import InputError
-from nearhall.planner.cashflow import npv_usd
-from nearhall.planner.draws import Draws
-from nearhall.planner.rollout_phases import Phase, learned_factor, phases_of, value_rollout
+from nearhall.planner.money.cashflow import npv_usd
+from nearhall.planner.money.rollout_phases import Phase, learned_factor, phases_of, value_rollout
+from nearhall.planner.samples.draws import Draws
 
 DRAWS = Draws(seed=5, samples=4000)
 PHASES = phases_of(sites=120, pilot_sites=3, pilot_years=0.5, waves=[0.3, 0.7])

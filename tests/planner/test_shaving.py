@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearhall.core.errors import InputError
-from nearhall.planner.shaving import Battery, Shaved, shave
+from nearhall.planner.grid.shaving import Battery, Shaved, shave
 
 
 def a_battery(**said: object) -> Battery:

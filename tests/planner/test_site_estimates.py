@@ -8,11 +8,19 @@ import numpy as np
 import pytest
 
 from nearhall.documents.site_returns import SiteReturns, WorkloadReturn
-from nearhall.planner.accept import Measure, Of
-from nearhall.planner.block_bootstrap import latency_quantile, p_quantile_within
-from nearhall.planner.site_blocks import site_blocks
-from nearhall.planner.site_estimates import Estimate, Season, energy_share, kept_estimate, kept_note, pue_blocks, ratio_estimate
-from nearhall.planner.slo_blocks import Kept
+from nearhall.planner.learning.accept import Measure, Of
+from nearhall.planner.learning.block_bootstrap import latency_quantile, p_quantile_within
+from nearhall.planner.learning.site_blocks import site_blocks
+from nearhall.planner.learning.site_estimates import (
+    Estimate,
+    Season,
+    energy_share,
+    kept_estimate,
+    kept_note,
+    pue_blocks,
+    ratio_estimate,
+)
+from nearhall.planner.learning.slo_blocks import Kept
 from planner.metered_site import START_S, WATTS, site
 
 

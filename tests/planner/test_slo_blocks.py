@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nearhall.planner.slo_blocks import Kept, kept_blocks, share_kept
+from nearhall.planner.learning.slo_blocks import Kept, kept_blocks, share_kept
 
 
 def test_a_block_counts_as_kept_by_the_slos_own_share():

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nearhall.core.errors import InputError
-from nearhall.planner.tariff import Ratchet, billed_demand_kw, demand_charge_usd, electricity
+from nearhall.planner.money.tariff import Ratchet, billed_demand_kw, demand_charge_usd, electricity
 
 JANUARY, APRIL, DECEMBER = 0, 3, 11
 PEAKS = st.lists(st.floats(0, 1000), min_size=12, max_size=12)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from nearhall.core.errors import InputError
 from nearhall.core.quantity import Z90
-from nearhall.planner.draws import Draws
-from nearhall.planner.tornado import one_at_a_time, tornado
+from nearhall.planner.samples.draws import Draws
+from nearhall.planner.sensitivity.tornado import one_at_a_time, tornado
 
 DRAWS = Draws(seed=11, samples=10_000)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nearhall.planner.update import Prior, Seen, combine_normal, log_prior, update
+from nearhall.planner.learning.update import Prior, Seen, combine_normal, log_prior, update
 
 
 def test_four_readings_of_one_pue():

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nearhall.core.errors import InputError
-from nearhall.planner.uplink import (
+from nearhall.planner.money.uplink import (
     STEP_FILL,
     Contract,
     FlatStep,

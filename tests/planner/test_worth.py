@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nearhall.planner.worth import Worth, conditional_mean, evppi_usd, explained_share, ranked
+from nearhall.planner.sensitivity.worth import Worth, conditional_mean, evppi_usd, explained_share, ranked
 
 RANDOM = np.random.default_rng(2)
 X, Y = RANDOM.normal(size=(2, 20_000))

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nearhall.planner.facility import facility_location
-from nearhall.planner.p_median import Placement, p_median
-from nearhall.planner.solver import Cancelled, Floats, Progress, Rows, solve
+from nearhall.planner.placement.facility import facility_location
+from nearhall.planner.placement.p_median import Placement, p_median
+from nearhall.planner.placement.solver import Cancelled, Floats, Progress, Rows, solve
 
 __all__ = ["Answer", "Feeder", "Placement", "Problem", "Why", "facility_location", "p_median", "place", "why_not"]
 

@@ -16,21 +16,21 @@ from nearhall.documents.catalogue_models import ModelCatalogue
 from nearhall.documents.defaults import Default
 from nearhall.documents.hardware import Catalogue
 from nearhall.documents.plan import Hub, Plan, Site
-from nearhall.planner.accounts import Accounts, Served, accounts_of, contract_of, served_by_hub
-from nearhall.planner.cashflow import annuity, npv_usd
-from nearhall.planner.check import Check
-from nearhall.planner.cooling import Air, Plant, Year, air_of, cooling_checks, plant_of, run_year, year_c
-from nearhall.planner.draws import Draws, Samples
-from nearhall.planner.equipment import Equipment, equip
-from nearhall.planner.feed import Feed, feed_of
-from nearhall.planner.hold import Hold, hold_of
-from nearhall.planner.ledger import Ledger
-from nearhall.planner.load import Rack, SiteLoad, site_load
-from nearhall.planner.options import Option, Point, options_of, points_of
+from nearhall.planner.money.accounts import Accounts, Served, accounts_of, contract_of, served_by_hub
+from nearhall.planner.money.cashflow import annuity, npv_usd
+from nearhall.planner.money.uplink import Traffic, contract_usd_per_month
 from nearhall.planner.place import UNSERVED, Answer, Feeder, Problem, Why, place, why_not
-from nearhall.planner.pool import Lane, Pool, pool_of, servers_needed
-from nearhall.planner.solver import Cancelled
-from nearhall.planner.uplink import Traffic, contract_usd_per_month
+from nearhall.planner.placement.solver import Cancelled
+from nearhall.planner.power.check import Check
+from nearhall.planner.power.cooling import Air, Plant, Year, air_of, cooling_checks, plant_of, run_year, year_c
+from nearhall.planner.power.feed import Feed, feed_of
+from nearhall.planner.power.hold import Hold, hold_of
+from nearhall.planner.samples.draws import Draws, Samples
+from nearhall.planner.samples.ledger import Ledger
+from nearhall.planner.serving.equipment import Equipment, equip
+from nearhall.planner.serving.load import Rack, SiteLoad, site_load
+from nearhall.planner.serving.options import Option, Point, options_of, points_of
+from nearhall.planner.serving.pool import Lane, Pool, pool_of, servers_needed
 
 Tell = Callable[[str], None]
 """Told in words what is being done."""

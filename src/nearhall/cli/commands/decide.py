@@ -73,11 +73,11 @@ def decide(
 
 def _decided(plan: Plan, returns: list[SiteReturns]) -> dict[str, Any]:
     try:
-        from nearhall.planner.cases import cases
-        from nearhall.planner.decide import decide as judge
-        from nearhall.planner.decision_result import decision_document
-        from nearhall.planner.draws import Draws
+        from nearhall.planner.learning.cases import cases
+        from nearhall.planner.learning.decide import decide as judge
         from nearhall.planner.plan import make_plan
+        from nearhall.planner.results.decision import decision_document
+        from nearhall.planner.samples.draws import Draws
     except ModuleNotFoundError as error:
         right = "make plan installs it, or pip install 'nearhall[plan]'"
         raise InputError(f"the planner needs {error.name}", where="nearhall decide", right=right) from error

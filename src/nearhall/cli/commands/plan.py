@@ -81,7 +81,7 @@ def plan(
 def _planned(read: Plan) -> dict[str, Any]:
     try:
         from nearhall.planner.plan import make_plan
-        from nearhall.planner.result import result_document
+        from nearhall.planner.results.plan import result_document
     except ModuleNotFoundError as error:
         right = "make plan installs it, or pip install 'nearhall[plan]'"
         raise InputError(f"the planner needs {error.name}", where="nearhall plan", right=right) from error

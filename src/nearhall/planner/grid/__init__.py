@@ -1,0 +1,1 @@
+"""Many sites on one grid: peaks that come together, the restart after an outage, feeders and shaving."""

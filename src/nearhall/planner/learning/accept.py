@@ -1,0 +1,198 @@
+"""Whether what a site returned may replace an assumption: a meter in the wrong place, or one that lies, is worse than none.
+
+Refused in words, so that the metering can be mended; the plan's own number then stays, and wider where the returns contradict
+themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import hypot
+from typing import Literal
+
+import numpy as np
+
+from nearhall.core.evidence import Kind, weakest
+from nearhall.documents.site_returns import SiteReturns
+from nearhall.physics.balance import Balance, MeteredEnergy, energy_balance
+from nearhall.planner.learning.site_blocks import IT, SiteBlocks
+
+COVERAGE_LEAST = 0.9
+CLOCK_ERROR_MS_MAX = 2000.0
+"""Two seconds shift 0.2 % of a 15-minute block into its neighbour: as much as the best class of meter may be off."""
+SECONDS_LEAST = 86_400.0
+"""A day: load, people and weather have no shorter cycle that a mean may be taken over."""
+BATTERY_SHARE_MAX = 0.1
+"""A site that ran on its battery for more of its blocks was not as it will be."""
+READ_APART_S = 1.0
+"""Registers are read one after the other, and step, within so long of each other."""
+POSITIONS_READ = ("feed", "ups_in", "ups_out", "it", "cooling", "other")
+
+Of = Literal[
+    "it_power_w", "feed_power_w", "joules_per_request_in_slo", "sent_bytes_per_day", "requests_per_s", "pue", "slo_share"
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """What is read from a site's returns."""
+
+    of: Of
+    workload: str | None = None
+    """For figures of one workload."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """What a measure stands on."""
+
+    parts: tuple[str, ...]
+    positions: tuple[tuple[str, ...], ...] = ()
+    """One instrument of each group; the first that is there is read."""
+
+
+NEEDS: Mapping[Of, Need] = {
+    "it_power_w": Need(parts=("energy",), positions=(IT,)),
+    "feed_power_w": Need(parts=("energy",), positions=(("feed",),)),
+    "joules_per_request_in_slo": Need(parts=("energy", "requests"), positions=(("feed",),)),
+    "sent_bytes_per_day": Need(parts=("bytes",)),
+    "requests_per_s": Need(parts=("requests",)),
+    "pue": Need(parts=("energy", "outdoor"), positions=(("feed",), IT)),
+    "slo_share": Need(parts=("requests",)),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acceptance:
+    """Of one site's returns for one measure."""
+
+    site: str
+    accepted: bool
+    reasons: tuple[str, ...]
+    """Why not, each with what would mend it; empty where accepted."""
+    kind: Kind
+    """The weakest evidence among what the measure stands on."""
+    inconsistent: bool = False
+    """The returns contradict themselves: then the plan's own number is less sure than it was."""
+
+
+def accept(site: SiteBlocks, measure: Measure) -> Acceptance:
+    """Checks one site's returns for one measure; every reason at once."""
+    need, returns = NEEDS[measure.of], site.returns
+    reasons = [*_period(returns), *_workload(returns, measure)]
+    read = [next((p for p in group if returns.at(p) and p in returns.energy_kwh), None) for group in need.positions]
+    for group, position in zip(need.positions, read, strict=True):
+        if position is None:
+            reasons.append(f"no meter at {' or '.join(group)}: install one and commission it")
+    positions = [position for position in read if position is not None]
+    parts = [returns.kind(part) for part in need.parts if part != "energy"]
+    reasons += _evidence(returns, positions, parts) if len(positions) == len(read) else []
+    kinds = [*parts, *(meter.kind for position in positions for meter in returns.at(position))]
+    inconsistent = False
+    if need.positions and not reasons:
+        found = energy_reasons(site)
+        inconsistent = bool(found)
+        reasons += found or _unchecked(site)
+    return Acceptance(
+        site=returns.id, accepted=not reasons, reasons=tuple(reasons), kind=weakest(kinds), inconsistent=inconsistent
+    )
+
+
+def is_rehearsal(returns: SiteReturns) -> bool:
+    """Whether an instrument of the site is virtual. A rehearsal may be as short as it likes, since it decides nothing."""
+    return any(meter.kind is Kind.SIMULATED for meter in returns.meters)
+
+
+def too_short(returns: SiteReturns) -> str:
+    """That a period is no pilot yet, in words."""
+    return f"it lasted {_lasted(returns.seconds)}: a pilot lasts a day at least, so that a whole cycle of load is in it"
+
+
+def balance(site: SiteBlocks) -> Balance:
+    """Whether the site's meters agree, over the blocks that ran on mains and in which all of them were read.
+
+    Only instruments of the strongest kind present are compared: a real meter and a virtual one do not see the same load.
+    Without a UPS the IT meter stands where its input would.
+    """
+    returns = site.returns
+    real = any(meter.kind is Kind.MEASURED for meter in returns.meters)
+    positions = [p for p in POSITIONS_READ if p in site.kwh and all((m.kind is Kind.MEASURED) is real for m in returns.at(p))]
+    used = ~site.on_battery
+    for position in positions:
+        used &= np.isfinite(site.kwh[position])
+    seconds = float(site.seconds[used].sum())
+    moments = min(100.0, 100.0 * READ_APART_S * hypot(1.0, 1.0) / max(seconds, 1.0))
+    energies = {
+        position: MeteredEnergy(
+            kwh=float(site.kwh[position][used].sum()), class_percent=class_percent(returns, position), moments_percent=moments
+        )
+        for position in positions
+    }
+    if "ups_in" not in energies and "ups_out" not in energies and "it" in energies:
+        energies["ups_in"] = energies.pop("it")
+    return energy_balance(energies)
+
+
+def energy_reasons(site: SiteBlocks) -> tuple[str, ...]:
+    """What contradicts itself in the energy; empty where nothing does."""
+    battery, blocks = int(site.on_battery.sum()), len(site.seconds)
+    if battery > BATTERY_SHARE_MAX * blocks:
+        return (f"{battery} of {blocks} blocks ran on the battery: meter a period on mains",)
+    found = balance(site)
+    if found.closes is False:
+        return (f"the energy balance does not close: {'; '.join(found.findings)}; check current transformers and phases",)
+    return ()
+
+
+def _unchecked(site: SiteBlocks) -> tuple[str, ...]:
+    if balance(site).closes is not None:
+        return ()
+    have = ", ".join(sorted(site.kwh))
+    return (f"nothing vouches for its energy meters (at {have}): meter ups_in and cooling too, or ups_out, to close the balance",)
+
+
+def class_percent(returns: SiteReturns, position: str) -> float | None:
+    """The widest class of the instruments at a position; None where one names none."""
+    classes = [meter.class_percent for meter in returns.at(position)]
+    known = [percent for percent in classes if percent is not None]
+    return max(known) if known and len(known) == len(classes) else None
+
+
+def _period(returns: SiteReturns) -> list[str]:
+    reasons: list[str] = []
+    if returns.seconds < SECONDS_LEAST and not is_rehearsal(returns):
+        reasons.append(too_short(returns))
+    if returns.coverage < COVERAGE_LEAST:
+        reasons.append(f"figures cover {returns.coverage:.0%} of the period: {COVERAGE_LEAST:.0%} at least")
+    if returns.clock_error_ms is None:
+        reasons.append("nobody compared its clock: synchronise it and record the difference")
+    elif abs(returns.clock_error_ms) > CLOCK_ERROR_MS_MAX:
+        error_s = abs(returns.clock_error_ms) / 1000.0
+        reasons.append(f"its clock is {error_s:.1f} s off: {CLOCK_ERROR_MS_MAX / 1000.0:g} s at most, synchronise it")
+    return reasons
+
+
+def _workload(returns: SiteReturns, measure: Measure) -> list[str]:
+    if measure.workload is None or any(workload.id == measure.workload for workload in returns.workloads):
+        return []
+    known = ", ".join(workload.id for workload in returns.workloads) or "none"
+    return [f"it ran no workload {measure.workload!r} (it ran: {known}): name workloads in plan and pilot alike"]
+
+
+def _evidence(returns: SiteReturns, positions: Sequence[str], parts: Sequence[Kind]) -> list[str]:
+    """What is wrong with the kinds of evidence, and with how far the registers reach."""
+    reasons: list[str] = []
+    meters = {meter.kind for position in positions for meter in returns.at(position)}
+    if Kind.SIMULATED in meters and len(meters) > 1:
+        reasons.append("of its meters one is real and one virtual, which do not see the same load: use meters of one kind")
+    found = weakest([*meters, *parts])
+    if found not in {Kind.MEASURED, Kind.SIMULATED}:
+        reasons.append(f"it is {found.value}, not measured: commission the meter (class, ratio, phase, serial, who, when)")
+    if positions and returns.register_coverage < COVERAGE_LEAST:
+        reasons.append(f"meter readings cover {returns.register_coverage:.0%} of the period: {COVERAGE_LEAST:.0%} at least")
+    return reasons
+
+
+def _lasted(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

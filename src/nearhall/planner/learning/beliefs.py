@@ -1,0 +1,251 @@
+"""What the plan holds of one figure of a new site, and what it holds after the pilots: prior, data, posterior, next site."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import log
+from typing import Literal
+
+import numpy as np
+
+from nearhall.core.errors import InputError
+from nearhall.core.evidence import Evidence, Kind, weakest
+from nearhall.core.quantity import Z90
+from nearhall.planner.learning.accept import Acceptance, Measure, accept
+from nearhall.planner.learning.pue_regression import BLOCKS_LEAST, year_of_pue
+from nearhall.planner.learning.site_blocks import SiteBlocks
+from nearhall.planner.learning.site_estimates import (
+    Estimate,
+    Season,
+    kept_estimate,
+    kept_note,
+    pue_blocks,
+    pue_category,
+    ratio_estimate,
+)
+from nearhall.planner.learning.slo_blocks import share_kept
+from nearhall.planner.learning.update import Posterior, Prior, update
+from nearhall.planner.samples.draws import Samples
+
+WIDEN = 1.5
+"""Where returns contradict themselves, the plan's own spread is taken so many times (assumed): something is not understood."""
+YEAR_S = 365 * 86_400.0
+UNSEEN_TOLD = 0.02
+"""From such a share of a year's hours on it is said that they were not seen."""
+SLO_SHARE = 0.99
+"""Of a block's requests, for a block to count as kept: SLOs are of the 99th percentile."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Belief:
+    """One figure of a site of the class, as the plan has it."""
+
+    name: str
+    words: str
+    unit: str
+    form: Literal["log", "pue", "share"]
+    """Normal on the logarithm; on log(PUE - 1); or a share of blocks."""
+    measure: Measure
+    p50: float
+    """For a share: the plan's own probability that a block keeps the SLO."""
+    p90: float | None = None
+    evidence: Evidence
+    between_share: float = 0.15
+    """By how much sites differ, as a share (assumed)."""
+    days: float = 14.0
+    """Of metering that it takes to know it at one more site (assumed: two weeks hold every weekday twice)."""
+
+    def __post_init__(self) -> None:
+        least = 1.0 if self.form == "pue" else 0.0
+        spread = self.p90 is not None and least < self.p50 <= self.p90
+        if not (0.0 <= self.p50 <= 1.0 if self.form == "share" else spread):
+            right = "0 to 1" if self.form == "share" else f"{least:g} < p50 <= p90"
+            raise InputError(f"p50 {self.p50:g} and p90 {self.p90} are no prior", where=self.name, right=right)
+
+    @property
+    def prior(self) -> Prior:
+        """On the normal scale; not for a share."""
+        low = 1.0 if self.form == "pue" else 0.0
+        p90 = self.p50 if self.p90 is None else self.p90
+        sd = max(log((p90 - low) / (self.p50 - low)) / Z90, 1e-6)
+        return Prior(mean=log(self.p50 - low), sd=sd, between_sd=max(self.between_share, 1e-6))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """A figure that is not certain."""
+
+    p10: float
+    p50: float
+    p90: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learned:
+    """A belief after the pilots."""
+
+    belief: Belief
+    prior: Spread
+    """Of a new site, before."""
+    posterior: Spread | None
+    """Of a typical site, after; None for a share, of which only the next site matters."""
+    new_site: Spread
+    """Of a site that nobody has measured, after."""
+    data: float | None
+    """The mean over pilots, as a person reads it; None where none was accepted."""
+    sites: tuple[str, ...]
+    """Whose returns were accepted."""
+    blocks: int
+    z: float | None
+    """How far the pilots lie from what the plan expected, in standard deviations."""
+    conflict: bool
+    widened: bool
+    refused: tuple[tuple[str, str], ...]
+    """Site, and why its returns were not taken."""
+    notes: tuple[str, ...]
+    kind: Kind
+    """The weakest evidence that the posterior stands on; the belief's own while nothing was accepted."""
+    samples_before: Samples
+    samples_after: Samples
+    """Of a new site, on the same uniforms."""
+
+
+def learn(belief: Belief, returns: Sequence[SiteBlocks], *, season: Season | None, uniform: Samples) -> Learned:
+    """What the returns say of the belief; `uniform` in (0, 1), shape (samples,), serves before and after alike."""
+    ordered = sorted(returns, key=lambda site: (site.returns.id, site.returns.start_s))
+    checks = [accept(site, belief.measure) for site in ordered]
+    by_site: dict[str, list[SiteBlocks]] = {}
+    for site, check in zip(ordered, checks, strict=True):
+        if check.accepted:
+            by_site.setdefault(site.returns.id, []).append(site)
+    if belief.form == "share":
+        return _learn_share(belief, by_site, checks, uniform)
+    return _learn_normal(belief, by_site, checks, season, uniform)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Told:
+    """What the pilots tell, on the normal scale."""
+
+    after: Posterior
+    data: float | None
+    sites: tuple[str, ...]
+    blocks: int
+    silent: tuple[tuple[str, str], ...]
+    """Accepted sites that tell nothing, and why."""
+    notes: tuple[str, ...] = ()
+
+
+def _learn_normal(
+    belief: Belief, by_site: dict[str, list[SiteBlocks]], checks: Sequence[Acceptance], season: Season | None, uniform: Samples
+) -> Learned:
+    widened = any(check.inconsistent for check in checks)
+    held = replace(belief.prior, sd=belief.prior.sd * WIDEN) if widened else belief.prior
+    told = _told_pue(held, by_site, season) if belief.form == "pue" else _told(belief, held, by_site)
+    before, after = update(belief.prior, []), told.after
+    low = 1.0 if belief.form == "pue" else 0.0
+
+    def spread(quantile: Callable[[float], float]) -> Spread:
+        p10, p50, p90 = (low + float(np.exp(quantile(q))) for q in (0.1, 0.5, 0.9))
+        return Spread(p10=p10, p50=p50, p90=p90)
+
+    return Learned(
+        belief=belief,
+        prior=spread(before.new_site_quantile),
+        posterior=spread(after.typical_quantile),
+        new_site=spread(after.new_site_quantile),
+        data=None if told.data is None else low + float(np.exp(told.data)),
+        sites=told.sites,
+        blocks=told.blocks,
+        z=after.z,
+        conflict=after.conflict,
+        widened=widened,
+        refused=(*_refused(checks), *told.silent),
+        notes=told.notes,
+        kind=_kind(belief, checks, told.sites),
+        samples_before=low + np.exp(before.new_site(uniform)),
+        samples_after=low + np.exp(after.new_site(uniform)),
+    )
+
+
+def _told(belief: Belief, prior: Prior, by_site: dict[str, list[SiteBlocks]]) -> _Told:
+    estimates = {site: ratio_estimate(parts, belief.measure) for site, parts in by_site.items()}
+    found = {site: one for site, one in estimates.items() if isinstance(one, Estimate)}
+    values = [one.seen.value for one in found.values()]
+    return _Told(
+        after=update(prior, [one.seen for one in found.values()]),
+        data=float(np.mean(values)) if values else None,
+        sites=tuple(found),
+        blocks=sum(one.blocks for one in found.values()),
+        silent=tuple((site, one) for site, one in estimates.items() if isinstance(one, str)),
+    )
+
+
+def _told_pue(prior: Prior, by_site: dict[str, list[SiteBlocks]], season: Season | None) -> _Told:
+    if season is None:
+        why = "the plan tells no climate to set its PUE against: give the site's climate"
+        return _Told(after=update(prior, []), data=None, sites=(), blocks=0, silent=tuple((site, why) for site in by_site))
+    blocks = {site: pue_blocks(parts, season) for site, parts in by_site.items()}
+    usable = {site: one for site, one in blocks.items() if int(one.usable.sum()) >= BLOCKS_LEAST}
+    why = f"fewer than {BLOCKS_LEAST} blocks hold a PUE above 1 and an outdoor temperature"
+    silent = tuple((site, why) for site in blocks if site not in usable)
+    year = year_of_pue(list(usable.values()), year_c=season.year_c, year_load=season.year_load, prior=prior)
+    if year is None:
+        return _Told(after=update(prior, []), data=None, sites=(), blocks=0, silent=silent)
+    low, high = year.temperatures
+    notes = [f"{site}: {pue_category(by_site[site])}" for site in usable]
+    if any(sum(part.returns.seconds for part in by_site[site]) < YEAR_S for site in usable):
+        notes.append("interim: less than 12 months")
+    if year.unseen_share > UNSEEN_TOLD:
+        notes.append(f"seen at {low:.0f} to {high:.0f} °C; {year.unseen_share:.0%} of the year's hours lie outside")
+    return _Told(
+        after=year.posterior,
+        data=year.data,
+        sites=tuple(usable),
+        blocks=sum(int(one.usable.sum()) for one in usable.values()),
+        silent=silent,
+        notes=tuple(notes),
+    )
+
+
+def _learn_share(belief: Belief, by_site: dict[str, list[SiteBlocks]], checks: Sequence[Acceptance], uniform: Samples) -> Learned:
+    counted = {site: kept_estimate(parts, belief.measure.workload or "", share=SLO_SHARE) for site, parts in by_site.items()}
+    kept = {site: blocks for site, blocks in counted.items() if blocks.blocks}
+    before, after = share_kept([], prior_share=belief.p50), share_kept(list(kept.values()), prior_share=belief.p50)
+    samples = before.new_site_samples(uniform), after.new_site_samples(uniform)
+    silent = [(site, "no block had requests of this workload") for site in counted if site not in kept]
+    told = {site: kept_note(by_site[site], belief.measure.workload or "", share=SLO_SHARE) for site in kept}
+    shares = [blocks.kept / blocks.blocks for blocks in kept.values()]
+    return Learned(
+        belief=belief,
+        prior=_spread(samples[0]),
+        posterior=None,
+        new_site=_spread(samples[1]),
+        data=float(np.mean(shares)) if shares else None,
+        sites=tuple(sorted(kept)),
+        blocks=sum(blocks.blocks for blocks in kept.values()),
+        z=None,
+        conflict=False,
+        widened=False,
+        refused=(*_refused(checks), *silent),
+        notes=tuple(f"{site}: {note}" for site, note in told.items() if note is not None),
+        kind=_kind(belief, checks, kept),
+        samples_before=samples[0],
+        samples_after=samples[1],
+    )
+
+
+def _refused(checks: Sequence[Acceptance]) -> tuple[tuple[str, str], ...]:
+    return tuple((check.site, reason) for check in checks for reason in check.reasons)
+
+
+def _kind(belief: Belief, checks: Sequence[Acceptance], used: object) -> Kind:
+    """Of what was used; a posterior that stands on a simulation is simulated whatever else there is."""
+    kinds = [check.kind for check in checks if check.accepted] if used else []
+    return weakest(kinds) if kinds else belief.evidence.kind
+
+
+def _spread(samples: Samples) -> Spread:
+    p10, p50, p90 = (float(np.quantile(samples, q)) for q in (0.1, 0.5, 0.9))
+    return Spread(p10=p10, p50=p50, p90=p90)

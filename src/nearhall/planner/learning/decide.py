@@ -1,0 +1,242 @@
+"""Scale, hold or stop: what a class of sites is worth after its pilots, by the same model that planned it.
+
+SCALE when every gate holds of a new site; STOP when a gain is unlikely or a hard limit fails; HOLD otherwise, with what to
+measure next. Simulated returns decide nothing: they show what a decision would look like, and are stamped REHEARSED.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from nearhall.core.errors import InputError
+from nearhall.core.evidence import Kind
+from nearhall.documents.site_returns import SiteReturns
+from nearhall.planner.learning.accept import SECONDS_LEAST, is_rehearsal, too_short
+from nearhall.planner.learning.beliefs import Belief, Learned, learn
+from nearhall.planner.learning.gates import CostOf, Gate, HardLimit, Rival, Standing, Thresholds, gates
+from nearhall.planner.learning.site_blocks import site_blocks
+from nearhall.planner.learning.site_estimates import Season
+from nearhall.planner.samples.draws import Draws, Samples
+from nearhall.planner.sensitivity.worth import evppi_usd
+
+State = Literal["SCALE", "HOLD", "STOP"]
+Stamp = Literal["MEASURED", "PARTLY MEASURED", "REHEARSED", "NOT MEASURED"]
+NpvOf = Callable[[Mapping[str, Samples]], Samples]
+"""Samples of a new site by belief's name, each of shape (samples,) -> its net present value against the hub, USD, same shape."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Next:
+    """A measurement that may turn the decision."""
+
+    belief: str
+    words: str
+    why: str
+    """What is in the way of knowing it, or what it is good for."""
+    days: float
+    evppi_usd: float
+    """By how much a decision made with it is expected to be better than one without, for one new site."""
+    blocking: bool
+    """A gate that does not hold stands on it."""
+
+    @property
+    def usd_per_day(self) -> float:
+        """What one day of metering is worth."""
+        return self.evppi_usd / self.days
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PilotSeen:
+    """One site of one document, and what was made of it."""
+
+    origin: str
+    site: str
+    accepted: tuple[str, ...]
+    """Names of beliefs that it changed."""
+    reasons: tuple[str, ...]
+    """Why it did not change the others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Of one class of sites."""
+
+    site_class: str
+    state: State
+    stamp: Stamp
+    sentence: str
+    reasons: tuple[str, ...]
+    """What holds it up, or why it may go on."""
+    gates: tuple[Gate, ...]
+    quantities: tuple[Learned, ...]
+    p_npv_positive: tuple[float, float]
+    """Before and after the pilots."""
+    next: tuple[Next, ...]
+    """The most worth a day of metering first."""
+    pilots: tuple[PilotSeen, ...]
+
+    @property
+    def conflicts(self) -> tuple[str, ...]:
+        """Names of beliefs that the pilots contradict."""
+        return tuple(item.belief.name for item in self.quantities if item.conflict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """What the plan says of one class of sites, and what its returns are judged by."""
+
+    site_class: str
+    beliefs: Sequence[Belief]
+    npv: NpvOf
+    thresholds: Thresholds
+    usd_per_request: CostOf | None = None
+    rivals: Sequence[Rival] = ()
+    limits: Sequence[HardLimit] = ()
+    season: Season | None = None
+    """Without one no PUE can be learned."""
+
+
+def decide(case: Case, returns: Sequence[SiteReturns], draws: Draws) -> Verdict:
+    """The verdict on a class; `returns` of other classes are left out.
+
+    Raises InputError for beliefs of the same name, and for a limit on a belief that is none.
+    """
+    _checked(case)
+    mine = [site for site in returns if site.site_class == case.site_class]
+    blocks = [site_blocks(site) for site in mine]
+    learned = tuple(
+        learn(belief, blocks, season=case.season, uniform=draws.uniform(f"decide/{case.site_class}/{belief.name}"))
+        for belief in case.beliefs
+    )
+    before = case.npv({item.belief.name: item.samples_before for item in learned})
+    after = case.npv({item.belief.name: item.samples_after for item in learned})
+    judged = gates(
+        Standing(
+            learned=learned,
+            npv=after,
+            usd_per_request=case.usd_per_request,
+            rivals=case.rivals,
+            limits=case.limits,
+            thresholds=case.thresholds,
+        )
+    )
+    stamp = stamp_of(learned, mine)
+    state, sentence = _state(judged, stamp)
+    known = stamp in {"MEASURED", "PARTLY MEASURED"}
+    return Verdict(
+        site_class=case.site_class,
+        state=state,
+        stamp=stamp,
+        sentence=sentence,
+        reasons=_reasons(judged, mine),
+        gates=judged,
+        quantities=learned,
+        p_npv_positive=(_share(before > 0), _share(after > 0)),
+        next=_next(learned, judged, after if known else before, known=known),
+        pilots=tuple(_seen(site, learned) for site in mine),
+    )
+
+
+def linear_npv(base_usd: float, sensitivities: Mapping[str, tuple[float, float]]) -> NpvOf:
+    """A net present value by slopes: name -> (reference value, USD per unit above it)."""
+
+    def npv(samples: Mapping[str, Samples]) -> Samples:
+        size = len(next(iter(samples.values())))
+        total = np.full(size, base_usd)
+        for name, (reference, usd_per_unit) in sensitivities.items():
+            total = total + usd_per_unit * (samples[name] - reference)
+        return total
+
+    return npv
+
+
+def stamp_of(learned: Sequence[Learned], returns: Sequence[SiteReturns]) -> Stamp:
+    """How far what the verdict stands on was measured; a single site with a virtual instrument makes it a rehearsal."""
+    if any(is_rehearsal(site) for site in returns) or any(item.kind is Kind.SIMULATED and item.sites for item in learned):
+        return "REHEARSED"
+    used = [item for item in learned if item.sites]
+    if not used:
+        return "NOT MEASURED"
+    return "MEASURED" if len(used) == len(learned) else "PARTLY MEASURED"
+
+
+def _checked(case: Case) -> None:
+    names = [belief.name for belief in case.beliefs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"two beliefs are called {twice[0]!r}", where=case.site_class, right="give each a name of its own")
+    unknown = sorted({limit.belief for limit in case.limits} - set(names))
+    if unknown:
+        raise InputError(f"a limit is on {unknown[0]!r}, which is no belief", where=case.site_class, right=", ".join(names))
+
+
+def _state(judged: Sequence[Gate], stamp: Stamp) -> tuple[State, str]:
+    would: State = "STOP" if any(gate.stops for gate in judged) else "SCALE" if all(gate.holds for gate in judged) else "HOLD"
+    if stamp == "REHEARSED":
+        return "HOLD", f"HOLD: a rehearsal on simulated meters, in which the gates said {would}; measure before you decide"
+    if stamp == "NOT MEASURED":
+        return "HOLD", f"HOLD: nothing that was returned could be taken; on assumptions alone the gates say {would}"
+    sentences: dict[State, str] = {
+        "SCALE": "SCALE: every condition holds for a site that nobody has measured",
+        "HOLD": "HOLD: not every condition holds yet; measure what is named first",
+        "STOP": "STOP: more metering is unlikely to turn this",
+    }
+    return would, sentences[would]
+
+
+def _reasons(judged: Sequence[Gate], returns: Sequence[SiteReturns]) -> tuple[str, ...]:
+    against = tuple(gate.words for gate in judged if gate.stops) + tuple(
+        gate.words for gate in judged if not gate.holds and not gate.stops
+    )
+    rehearsed = [site for site in returns if is_rehearsal(site)]
+    first = [f"{site.id}: its meters are virtual, no instrument saw its energy" for site in rehearsed]
+    short = [f"{site.id}: {too_short(site)}" for site in rehearsed if site.seconds < SECONDS_LEAST]
+    return (*first, *short, *against) or tuple(gate.words for gate in judged)
+
+
+def _next(learned: Sequence[Learned], judged: Sequence[Gate], npv: Samples, *, known: bool) -> tuple[Next, ...]:
+    """Ranked by worth a day, those that hold up the decision first among equals.
+
+    While nothing was measured, worth is told from what the plan held before: a rehearsal is no knowledge.
+    """
+    blocking = {name for gate in judged if not gate.holds for name in gate.beliefs}
+    found = [
+        Next(
+            belief=item.belief.name,
+            words=f"meter {item.belief.words} at {'another' if known and item.sites else 'a'} site",
+            why=_why(item, known=known),
+            days=item.belief.days,
+            evppi_usd=evppi_usd(npv, item.samples_after if known else item.samples_before),
+            blocking=item.belief.name in blocking,
+        )
+        for item in learned
+    ]
+    return tuple(sorted(found, key=lambda one: (-round(one.usd_per_day, 6), not one.blocking, one.belief)))
+
+
+def _why(item: Learned, *, known: bool) -> str:
+    if item.conflict:
+        return "pilots and plan contradict each other"
+    if item.refused:
+        site, reason = item.refused[0]
+        return f"{site}: {reason}"
+    if not known:
+        return f"{item.belief.evidence.kind.value} until a commissioned meter has read it"
+    return f"known from {len(item.sites)} {'site' if len(item.sites) == 1 else 'sites'}" if item.sites else "not measured yet"
+
+
+def _seen(site: SiteReturns, learned: Sequence[Learned]) -> PilotSeen:
+    return PilotSeen(
+        origin=site.origin,
+        site=site.id,
+        accepted=tuple(item.belief.name for item in learned if site.id in item.sites),
+        reasons=tuple(dict.fromkeys(reason for item in learned for name, reason in item.refused if name == site.id)),
+    )
+
+
+def _share(holds: np.ndarray) -> float:
+    return float(np.count_nonzero(holds)) / len(holds)

@@ -1,0 +1,189 @@
+"""What one site says of one measure: an estimate with its own standard error, on the scale on which it is normal.
+
+A ratio of sums over blocks (energy over time, energy over requests in time, bytes over days). Neighbouring blocks are alike, so
+the error comes from whole days, or where there are few of them from quarters of days, and is widened for how few they are
+(Student); what days differ by is then assumed. To that comes what the meters' class allows: it does not average out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import hypot, log, sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri, stdtrit
+
+from nearhall.documents.site_returns import SiteReturns
+from nearhall.physics.balance import DEFAULT_CLASS_PERCENT
+from nearhall.physics.pue import CATEGORY_BY_POSITION
+from nearhall.planner.learning.accept import Measure, class_percent
+from nearhall.planner.learning.block_bootstrap import p_quantile_within
+from nearhall.planner.learning.pue_regression import PueBlocks
+from nearhall.planner.learning.site_blocks import IT, Column, SiteBlocks
+from nearhall.planner.learning.slo_blocks import Kept, kept_blocks
+from nearhall.planner.learning.update import Seen
+
+DAY_S = 86_400.0
+DAYS_LEAST = 4
+"""From so many whole days on, days are the batches."""
+BATCH_S = 21_600.0
+"""Before that quarters of days: what differs between them is the daily cycle too, which errs on the wide side."""
+DAY_SD = 0.15
+"""By how much days differ, as a share, where there are too few of them to tell (assumed)."""
+SE_LEAST = 0.005
+KWH_J = 3.6e6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Season:
+    """The year that a site of the class will see."""
+
+    year_c: NDArray[np.float64]
+    """Outdoor temperature of each hour, shape (hours,)."""
+    it_budget_w: float
+    """The IT power that is load 1."""
+    year_load: float
+    """Mean IT power of the plan over that budget."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """One site's."""
+
+    site: str
+    seen: Seen
+    """On the normal scale: the logarithm."""
+    value: float
+    """As a person reads it."""
+    blocks: int
+
+
+def ratio_estimate(parts: Sequence[SiteBlocks], measure: Measure) -> Estimate | str:
+    """The logarithm of a ratio of sums, from all accepted periods of one site; in words why there is none."""
+    told = [_ratio(site, measure) for site in parts]
+    usable = [np.isfinite(over) & np.isfinite(under) for over, under in told]
+    starts = np.concatenate([site.start_s[use] for site, use in zip(parts, usable, strict=True)])
+    over = np.concatenate([one[0][use] for one, use in zip(told, usable, strict=True)])
+    under = np.concatenate([one[1][use] for one, use in zip(told, usable, strict=True)])
+    if not len(starts):
+        return f"no block holds what {measure.of} needs"
+    if over.sum() <= 0 or under.sum() <= 0:
+        return f"{measure.of} is nothing, or nothing was in time"
+    error = hypot(_batch_se(starts, over, under), *_systematic(parts, measure))
+    value = float(over.sum() / under.sum())
+    seen = Seen(value=log(value), se=max(error, SE_LEAST))
+    return Estimate(site=parts[0].returns.id, seen=seen, value=value, blocks=len(starts))
+
+
+def pue_blocks(parts: Sequence[SiteBlocks], season: Season) -> PueBlocks:
+    """PUE, outdoor temperature and IT load of one site's blocks that ran on mains and hold them all."""
+    told = [_pue_columns(site, season.it_budget_w) for site in parts]
+    pue, outdoor_c, it_load = (np.concatenate([one[column] for one in told]) for column in range(3))
+    middle = float(np.median(pue)) if len(pue) else 2.0
+    position = next((site.first(IT) for site in parts if site.first(IT) is not None), None) or "it"
+    allowed = hypot(_class_error(parts, "feed"), _class_error(parts, position))
+    # An error of the ratio is a larger one of what it exceeds 1 by.
+    return PueBlocks(pue=pue, outdoor_c=outdoor_c, it_load=it_load, class_sd=allowed * middle / max(middle - 1.0, 0.02))
+
+
+def kept_estimate(parts: Sequence[SiteBlocks], workload: str, *, share: float) -> Kept:
+    """Blocks of one site in which the workload kept its SLO."""
+    counted = [block.slo[workload] for site in parts for block in site.returns.blocks if workload in block.slo]
+    return kept_blocks(counted, share=share)
+
+
+def kept_note(parts: Sequence[SiteBlocks], workload: str, *, share: float) -> str | None:
+    """How sure one site's requests are of the SLO's own quantile, whole blocks drawn again; None where they are too few."""
+    counted = [block.slo[workload] for site in parts for block in site.returns.blocks if workload in block.slo]
+    held = p_quantile_within(counted, share=share, seed=0)
+    return (
+        None
+        if held is None
+        else f"over all requests the {100.0 * share:g}th percentile keeps its limit with probability {held:.0%}"
+    )
+
+
+def pue_category(parts: Sequence[SiteBlocks]) -> str:
+    """Where IT energy is metered, as the standard calls it, and what that leaves out."""
+    position = next((position for site in parts if (position := site.first(IT)) is not None), "")
+    number = CATEGORY_BY_POSITION.get(position)
+    more = ": whatever else the UPS feeds counts as IT" if number == 1 else ""
+    return f"category {number}, IT metered at {position}{more}"
+
+
+def _ratio(site: SiteBlocks, measure: Measure) -> tuple[Column, Column]:
+    """Numerator and denominator of each block."""
+    missing = np.full(len(site.seconds), np.nan)
+    if measure.of == "sent_bytes_per_day":
+        return site.sent_bytes, site.seconds / DAY_S
+    if measure.of == "requests_per_s":
+        return _sum(site.total, measure.workload, missing), site.seconds
+    if measure.of == "joules_per_request_in_slo":
+        share = energy_share(site.returns, measure.workload)
+        joules = site.kwh["feed"] * KWH_J * (np.nan if share is None else share) if "feed" in site.kwh else missing
+        return joules, _sum(site.good, measure.workload, missing)
+    position = site.first(IT if measure.of == "it_power_w" else ("feed",))
+    return (missing if position is None else site.kwh[position] * KWH_J), site.seconds
+
+
+def _sum(counts: Mapping[str, Column], workload: str | None, missing: Column) -> Column:
+    """Requests of one workload, or of all."""
+    chosen = [count for name, count in counts.items() if workload in {None, name}]
+    return np.sum(chosen, axis=0) if chosen else missing
+
+
+def energy_share(returns: SiteReturns, workload: str | None) -> float | None:
+    """The workload's share of the site's energy; None where it was not split and several ran."""
+    if workload is None or len(returns.workloads) == 1:
+        return 1.0
+    joules = {item.id: item.joules_full * item.local for item in returns.workloads if item.joules_full is not None}
+    served = {item.id for item in returns.workloads if item.local}
+    if workload not in joules or served - set(joules) or sum(joules.values()) <= 0:
+        return None
+    return joules[workload] / sum(joules.values())
+
+
+def _pue_columns(site: SiteBlocks, it_budget_w: float) -> tuple[Column, Column, Column]:
+    """PUE, outdoor temperature and IT load of the blocks on mains that hold them all."""
+    position = site.first(IT)
+    if position is None or "feed" not in site.kwh:
+        nothing = np.zeros(0)
+        return nothing, nothing, nothing
+    it = site.kwh[position]
+    used = (it > 0) & np.isfinite(site.kwh["feed"]) & np.isfinite(site.outdoor_c) & ~site.on_battery
+    load = it[used] * KWH_J / site.seconds[used] / it_budget_w
+    return site.kwh["feed"][used] / it[used], site.outdoor_c[used], load
+
+
+def _batch_se(starts: NDArray[np.float64], over: NDArray[np.float64], under: NDArray[np.float64]) -> float:
+    """Standard error of log(sum(over) / sum(under)), from how batches differ (Cochran, "Sampling Techniques", 6.4)."""
+    for seconds in (DAY_S, BATCH_S):
+        batch = np.unique(np.floor(starts / seconds), return_inverse=True)[1]
+        n = int(batch.max()) + 1
+        if n >= DAYS_LEAST:
+            break
+    if n < 2:
+        return 0.5
+    top, bottom = np.bincount(batch, over), np.bincount(batch, under)
+    residual = top - bottom * top.sum() / bottom.sum()
+    error = sqrt(float(np.sum(residual**2)) / (n * (n - 1))) / float(top.mean())
+    error *= float(stdtrit(n - 1, 0.9)) / float(ndtri(0.9))
+    return error if seconds == DAY_S else hypot(error, DAY_SD / max(n * BATCH_S / DAY_S, 1.0) ** 0.5)
+
+
+def _systematic(parts: Sequence[SiteBlocks], measure: Measure) -> list[float]:
+    positions: dict[str, Sequence[str]] = {
+        "it_power_w": IT,
+        "feed_power_w": ("feed",),
+        "joules_per_request_in_slo": ("feed",),
+    }
+    read = positions.get(measure.of)
+    return [] if read is None else [max(_class_error(parts, position) for position in read)]
+
+
+def _class_error(parts: Sequence[SiteBlocks], position: str) -> float:
+    """Standard uncertainty that the class allows: evenly spread within it (JCGM 100, 4.3.7). 0 where there is no instrument."""
+    errors = [class_percent(site.returns, position) for site in parts if position in site.kwh]
+    return max((DEFAULT_CLASS_PERCENT if e is None else e for e in errors), default=0.0) / 100.0 / sqrt(3.0)

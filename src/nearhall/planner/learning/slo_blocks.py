@@ -1,0 +1,87 @@
+"""The share of 15-minute blocks in which a site keeps its SLO: beta-binomial with sites that differ.
+
+Requests a second apart succeed and fail together, so the block is the unit, not the request: a block counts as kept when at least
+the SLO's own share of its requests was in time. Each site has a share of its own, drawn from a beta distribution whose mean and
+concentration are both on a grid (Gelman et al., "Bayesian Data Analysis", 3rd ed., 5.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import betainc, betaln, expit
+
+from nearhall.planner.samples.draws import Samples
+
+MEANS = expit(np.linspace(-6.0, 11.0, 121))
+"""From 0.2 % to all but 17 in a million."""
+CONCENTRATIONS = np.geomspace(0.3, 2000.0, 25)
+"""How alike sites are: at 0.3 most keep all or nothing, at 2000 all are the same."""
+SHARES = np.concatenate([np.linspace(0.0, 0.9, 61), np.linspace(0.905, 0.99, 35), np.linspace(0.9905, 1.0, 40)])
+BLOCKS_MAX = 96
+"""A day's. Blocks of one site are alike, so that more of them say more of that site and hardly more of the next."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """Blocks of one site."""
+
+    kept: int
+    blocks: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShareKept:
+    """The posterior over (mean, concentration)."""
+
+    weight: NDArray[np.float64]
+    """Shape (means, concentrations), sums to 1."""
+
+    @property
+    def new_site(self) -> float:
+        """Probability that a block of a site that nobody has measured keeps the SLO."""
+        return float(np.sum(self.weight * MEANS[:, None]))
+
+    def new_site_below(self, share: float) -> float:
+        """Probability that a new site keeps less than this share of its blocks."""
+        a = MEANS[:, None] * CONCENTRATIONS[None, :]
+        b = (1.0 - MEANS[:, None]) * CONCENTRATIONS[None, :]
+        return float(np.sum(self.weight * betainc(a, b, share)))
+
+    def new_site_samples(self, uniform: Samples) -> Samples:
+        """Samples of a new site's share, shape of `uniform` (in (0, 1)): the same uniforms give the same order."""
+        below = np.array([self.new_site_below(float(share)) for share in SHARES])
+        return np.interp(uniform, below, SHARES)
+
+    def new_site_quantile(self, q: float) -> float:
+        """Quantile of a new site's share, by bisection."""
+        low, high = 0.0, 1.0
+        for _ in range(50):
+            middle = 0.5 * (low + high)
+            low, high = (middle, high) if self.new_site_below(middle) < q else (low, middle)
+        return 0.5 * (low + high)
+
+
+def kept_blocks(blocks: Sequence[tuple[int, int]], *, share: float) -> Kept:
+    """Blocks given as (good, total) requests; those without requests tell nothing."""
+    used = [(good, total) for good, total in blocks if total > 0]
+    return Kept(kept=sum(good >= share * total for good, total in used), blocks=len(used))
+
+
+def share_kept(sites: Sequence[Kept], *, prior_share: float, prior_sites: float = 2.0) -> ShareKept:
+    """The posterior; the plan's own probability counts as much as `prior_sites` sites (assumed)."""
+    held = min(max(prior_share, 0.01), 0.99)
+    log_weight = (held * prior_sites - 1.0) * np.log(MEANS) + ((1.0 - held) * prior_sites - 1.0) * np.log1p(-MEANS)
+    log_weight = log_weight + np.log(np.gradient(MEANS))  # the grid is even on the logit
+    a = MEANS[:, None] * CONCENTRATIONS[None, :]
+    b = (1.0 - MEANS[:, None]) * CONCENTRATIONS[None, :]
+    total = np.broadcast_to(log_weight[:, None], a.shape).copy()
+    for site in sites:
+        scale = min(1.0, BLOCKS_MAX / max(site.blocks, 1))
+        kept, lost = site.kept * scale, (site.blocks - site.kept) * scale
+        total += betaln(a + kept, b + lost) - betaln(a, b)
+    weight = np.exp(total - total.max())
+    return ShareKept(weight=weight / weight.sum())

@@ -1,0 +1,1 @@
+"""What a site costs and spares against the hub: tariffs, uplinks, egress, cash flows, rollout."""

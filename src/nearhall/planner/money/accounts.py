@@ -1,0 +1,250 @@
+"""What one site of a kind costs and spares against the hub, from the same draws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from nearhall.documents.plan import Hub, Plan, Site, Uplink
+from nearhall.planner.money.cost import HubCosts, SiteCosts, gain_flows, hub_usd_per_request, operations_usd_per_year
+from nearhall.planner.money.egress import egress_usd, tiers_named
+from nearhall.planner.money.tariff import Ratchet, electricity
+from nearhall.planner.money.uplink import (
+    Contract,
+    FlatStep,
+    Percentile,
+    PerGb,
+    Quota,
+    Traffic,
+    add,
+    contract_usd_per_month,
+    traffic_of_day,
+)
+from nearhall.planner.power.cooling import Year
+from nearhall.planner.samples.draws import Samples
+from nearhall.planner.samples.ledger import Ledger
+from nearhall.planner.serving.day import day_of
+from nearhall.planner.serving.equipment import Equipment
+from nearhall.planner.serving.load import SiteLoad
+from nearhall.planner.serving.options import Option, Point
+
+SECONDS_A_YEAR_HOUR = 365.0 * 3600.0
+MONTHS = 12.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """One workload of a site, and what answering it takes at the hub; each of shape (samples,) unless said."""
+
+    option: Option
+    """Where the plan answers it."""
+    hub: Option
+    """The hub that would."""
+    requests_per_year: Samples
+    hub_usd_per_request: Samples
+    hub_j_per_request: Samples
+    traffic: Traffic
+    """What it puts on the line when the hub answers."""
+    answers_gb_per_month: Samples
+
+    @property
+    def point(self) -> Point:
+        """Which."""
+        return self.option.point
+
+    @property
+    def at_hub(self) -> bool:
+        """Whether the plan sends it away."""
+        return self.option.at != self.point.site.id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accounts:
+    """One site's money."""
+
+    site: SiteCosts
+    hub: HubCosts
+    flows: np.ndarray
+    """Gain over the hub, shape (samples, years + 1)."""
+    operations_usd: Samples
+    energy_usd: Samples
+    demand_usd: Samples
+
+
+def served_by_hub(option: Option, hub: Option, place: Hub, equipment: Equipment, ledger: Ledger) -> Served:
+    """What a request of the point takes at a hub."""
+    point, at = option.point, f"hubs.{place.id}"
+    workload = point.workload
+    server = equipment.servers[place.hardware]
+    service = equipment.services[workload.id, place.hardware][0]
+    share = ledger.take(f"{at}.utilisation", place.utilisation, "hub.utilisation")
+    if place.usd_per_server_hour is not None:
+        hourly = ledger.take(f"{at}.usd_per_server_hour", place.usd_per_server_hour)
+    else:
+        hourly = ledger.take(f"{at}.usd_per_server_hour", None, "hub.usd_per_server_hour") * server.cost_usd / 1e3
+    pue = ledger.take(f"{at}.pue", place.pue, "hub.pue")
+    per_s = np.where(np.isfinite(service.per_s) & (service.per_s > 0), service.per_s, 1e-9)
+    drawn = server.idle_w + (np.maximum(service.busy_w, server.idle_w) - server.idle_w) * share
+    day = day_of(workload.arrivals)
+    data = f"workloads.{workload.id}.data"
+    in_kb, out_kb = ledger.take(f"{data}.in_kb", workload.data.in_kb), ledger.take(f"{data}.out_kb", workload.data.out_kb)
+    spread = float(np.median(ledger.take("uplink.busiest_minutes", None, "uplink.busiest_minutes")))
+    yearly = point.rate_per_s * float(day.sum()) * SECONDS_A_YEAR_HOUR
+    return Served(
+        option=option,
+        hub=hub,
+        requests_per_year=yearly,
+        hub_usd_per_request=np.asarray(hub_usd_per_request(usd_per_server_hour=hourly, utilisation=share, requests_per_s=per_s)),
+        hub_j_per_request=drawn * pue / (per_s * share),
+        traffic=traffic_of_day(bytes_per_s=point.rate_per_s * in_kb * 1e3, day=day, spread=spread),
+        answers_gb_per_month=yearly * out_kb / 1e6 / MONTHS,
+    )
+
+
+def accounts_of(
+    plan: Plan,
+    site: Site,
+    served: Sequence[Served],
+    *,
+    load: SiteLoad | None,
+    year: Year | None,
+    hubs: Mapping[str, Hub],
+    ledger: Ledger,
+) -> Accounts:
+    """The site as planned against the hub alone; without `load` nothing is built and everything stays with the hub."""
+    away = [s for s in served if s.at_hub]
+    contract = contract_of(site.uplink, site.id, ledger)
+    all_line = _line_usd(contract, served, ledger)
+    left_line = _line_usd(contract, away, ledger)
+    everything = HubCosts(
+        requests_usd=_sum([s.requests_per_year * s.hub_usd_per_request for s in served], ledger),
+        uplink_usd=all_line,
+        egress_usd=_egress(served, hubs, plan, ledger),
+        value_usd=_value(served, ledger, hub=True),
+    )
+    nothing = np.zeros(ledger.draws.samples)
+    operations, energy, demand, hardware, enclosure = nothing, nothing, nothing, nothing, nothing
+    if load is not None and year is not None and load.racks:
+        hardware = np.asarray(sum(rack.server.cost_usd * rack.servers for rack in load.racks))
+        enclosure = _enclosure(site, ledger)
+        bill = electricity(
+            kwh_per_year=year.facility_kwh,
+            peak_kw=year.peak_kw,
+            usd_per_kwh=ledger.take(f"sites.{site.id}.tariff.energy", site.tariff.energy_usd_per_kwh),
+            usd_per_kw_month=_demand_price(site, ledger),
+            ratchet=Ratchet(share=site.tariff.ratchet),
+        )
+        energy, demand = bill.energy_usd, bill.demand_usd
+        operations = _operations(site, hardware, ledger)
+    costs = SiteCosts(
+        hardware_usd=hardware,
+        enclosure_usd=enclosure,
+        energy_usd=energy,
+        demand_usd=demand,
+        uplink_usd=left_line,
+        operations_usd=operations,
+        hub_usd=_sum([s.requests_per_year * s.hub_usd_per_request for s in away], ledger),
+        egress_usd=_egress(away, hubs, plan, ledger),
+        value_usd=_value(served, ledger, hub=False),
+    )
+    return Accounts(
+        site=costs,
+        hub=everything,
+        flows=gain_flows(costs, everything, horizon_years=plan.horizon_years),
+        operations_usd=operations,
+        energy_usd=energy,
+        demand_usd=demand,
+    )
+
+
+def scaled(accounts: Accounts, plan: Plan, *, power: Samples, line: Samples, requests: Samples) -> np.ndarray:
+    """The gain when facility energy and peaks, bytes left on the line, and requests are other than planned, by these factors."""
+    site, hub = accounts.site, accounts.hub
+    changed = replace(
+        site,
+        energy_usd=site.energy_usd * power,
+        demand_usd=site.demand_usd * power,
+        uplink_usd=site.uplink_usd * line,
+        hub_usd=site.hub_usd * requests,
+        value_usd=site.value_usd * requests,
+    )
+    asked = replace(hub, requests_usd=hub.requests_usd * requests, value_usd=hub.value_usd * requests)
+    return gain_flows(changed, asked, horizon_years=plan.horizon_years)
+
+
+def contract_of(uplink: Uplink, site: str, ledger: Ledger) -> Contract:
+    """The line's contract with its samples."""
+    at = f"sites.{site}.uplink"
+    if uplink.kind == "flat_step":
+        return FlatStep(steps_mbps=tuple(uplink.steps_mbps), usd_per_month=tuple(uplink.usd_per_month))
+    if uplink.kind == "p95_mbps":
+        return Percentile(usd_per_mbps_month=ledger.take(f"{at}.usd_per_mbps_month", uplink.usd_per_mbps_month))
+    per_gb = ledger.take(f"{at}.usd_per_gb", uplink.usd_per_gb)
+    if uplink.kind == "per_gb":
+        return PerGb(usd_per_gb=per_gb)
+    return Quota(usd_per_month=uplink.usd_per_month[0], quota_gb=uplink.quota_gb or 0.0, usd_per_gb=per_gb)
+
+
+def _line_usd(contract: Contract, served: Sequence[Served], ledger: Ledger) -> Samples:
+    nothing = np.zeros(ledger.draws.samples)
+    none = Traffic(gb_per_month=nothing, p95_mbps=nothing, peak_mbps=nothing)
+    traffic = add(*(s.traffic for s in served)) if served else none
+    return contract_usd_per_month(contract, traffic) * MONTHS + nothing
+
+
+def _egress(served: Sequence[Served], hubs: Mapping[str, Hub], plan: Plan, ledger: Ledger) -> Samples:
+    """A year's; tiers are an account's, so the price of a gigabyte is that of the whole fleet's volume."""
+    total = np.zeros(ledger.draws.samples)
+    count = sum(site.count for site in plan.sites)
+    for s in served:
+        tiers = tiers_named(hubs[s.hub.at].egress)
+        fleet = np.maximum(s.answers_gb_per_month * count, 1e-9)
+        total = total + egress_usd(fleet, tiers) / fleet * s.answers_gb_per_month * MONTHS
+    return total
+
+
+def _value(served: Sequence[Served], ledger: Ledger, *, hub: bool) -> Samples:
+    parts: list[Samples] = []
+    for s in served:
+        said = s.point.workload.value_usd_per_1000
+        if said is None:
+            continue
+        worth = ledger.take(f"workloads.{s.point.workload.id}.value", said) / 1e3
+        option = s.hub if hub else s.option
+        forbidden = option.kind_against in {"residency", "uplink"}
+        parts.append(np.zeros_like(worth) if forbidden else worth * s.requests_per_year * option.p_slo)
+    return _sum(parts, ledger)
+
+
+def _operations(site: Site, hardware_usd: Samples, ledger: Ledger) -> Samples:
+    said, at = site.operations, f"sites.{site.id}.operations"
+    return np.asarray(
+        operations_usd_per_year(
+            visits_per_year=ledger.take(f"{at}.visits_per_year", said.visits_per_year, "operations.visits_per_year"),
+            usd_per_visit=ledger.take(f"{at}.usd_per_visit", said.usd_per_visit, "operations.usd_per_visit"),
+            patching_h_per_year=ledger.take(
+                f"{at}.patching_h_per_year", said.patching_h_per_year, "operations.patching_h_per_year"
+            ),
+            usd_per_h=ledger.take(f"{at}.usd_per_h", said.usd_per_h, "operations.usd_per_h"),
+            spares_share=ledger.take(f"{at}.spares_share", said.spares_share, "operations.spares_share"),
+            hardware_usd=hardware_usd,
+        )
+    )
+
+
+def _enclosure(site: Site, ledger: Ledger) -> Samples:
+    at = f"sites.{site.id}.enclosure_usd"
+    if site.enclosure_usd is not None:
+        return ledger.take(at, site.enclosure_usd)
+    return ledger.take(at, None, "enclosure.usd_per_kw") * site.it_budget_kw
+
+
+def _demand_price(site: Site, ledger: Ledger) -> float | Samples:
+    said = site.tariff.demand_usd_per_kw_month
+    return 0.0 if said is None else ledger.take(f"sites.{site.id}.tariff.demand", said)
+
+
+def _sum(parts: Sequence[Samples], ledger: Ledger) -> Samples:
+    return np.sum(parts, axis=0) if parts else np.zeros(ledger.draws.samples)

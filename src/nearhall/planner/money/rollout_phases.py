@@ -1,0 +1,152 @@
+"""What a fleet built in phases is worth: a pilot of a handful, then waves, with the right to stop after the pilot.
+
+Each site is worth its own horizon from the day it is built, discounted to today. All sites share the draws: what is uncertain is
+taken to be wrong at all of them alike, so the pilot tells something of the rest and size alone does not make a fleet safe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log2
+
+import numpy as np
+from scipy.special import ndtri
+
+from nearhall.core.errors import InputError
+from nearhall.planner.money.cashflow import Convention, Flows, npv_usd
+from nearhall.planner.samples.draws import Samples
+
+TOLD = 0.7
+"""How well a pilot's result follows the truth of the rest, as a correlation (assumed; `decide` computes it from measurements)."""
+GROUPS = 20
+"""The result is read in so many steps: finer ones would learn from the draws' noise."""
+LEARNING_TOP = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """Sites that are built together."""
+
+    name: str
+    start_year: float
+    sites: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseValue:
+    """What a phase is worth today."""
+
+    phase: Phase
+    npv_usd: Samples
+    """Of all its sites."""
+    capex_factor: float
+    """What a site of it costs to build over one of the pilot."""
+    words: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutValue:
+    """What the whole is worth today, shape (samples,) each."""
+
+    phases: tuple[PhaseValue, ...]
+    all_usd: Samples
+    """Everything is built, whatever the pilot says."""
+    with_option_usd: Samples
+    """The rest is built only after a pilot that promises a gain."""
+    p_stop: float
+    """How likely the pilot ends it."""
+
+    @property
+    def information_usd(self) -> float:
+        """What the right to stop adds to the mean over the better of building everything and the pilot alone; never negative."""
+        alone = float(self.phases[0].npv_usd.mean())
+        return float(self.with_option_usd.mean()) - max(float(self.all_usd.mean()), alone)
+
+
+def phases_of(*, sites: int, pilot_sites: int, pilot_years: float, waves: Sequence[float]) -> tuple[Phase, ...]:
+    """A pilot now, then waves a year apart, each a share of the remaining sites; waves without a whole site fall out."""
+    pilot = min(pilot_sites, sites)
+    rest = sites - pilot
+    ends = [round(rest * share) for share in np.cumsum([0.0, *waves]).tolist()]
+    later = [
+        Phase(name=f"wave {index + 1}", start_year=pilot_years + index, sites=ends[index + 1] - ends[index])
+        for index in range(len(waves))
+    ]
+    return (Phase(name="pilot", start_year=0.0, sites=pilot), *(phase for phase in later if phase.sites > 0))
+
+
+def learned_factor(*, before: int, sites: int, reference: int, learning: float) -> float:
+    """What a site costs to build, over one of the first `reference` sites, when `before` are built and `sites` follow.
+
+    Wright's law (1936): each doubling of the number built takes `learning` off the cost; the mean over the phase's sites.
+    """
+    if not 0.0 <= learning < LEARNING_TOP:
+        raise InputError(f"learning of {learning:g}", where="rollout", right="a share from 0 to 0.5 for each doubling")
+    power = log2(1.0 - learning)
+    built = np.arange(before + 1, before + sites + 1, dtype=np.float64)
+    return float(np.mean((np.maximum(built, reference) / reference) ** power))
+
+
+def value_rollout(
+    phases: Sequence[Phase],
+    gain: Flows,
+    *,
+    rate: float,
+    noise: Samples,
+    convention: Convention = "mid",
+    learning: float = 0.0,
+    told: float = TOLD,
+) -> RolloutValue:
+    """What the phases are worth.
+
+    `gain` is a typical site's gain over the hub, shape (samples, years + 1), column 0 what building it takes; `noise` are
+    standard normals of a stream of their own, shape (samples,): by how much the pilot's result misleads.
+    """
+    if not phases or phases[0].sites < 1:
+        raise InputError("no pilot", where="rollout", right="a first phase of at least one site")
+    if not 0.0 <= told <= 1.0:
+        raise InputError(f"a pilot that tells {told:g}", where="rollout", right="a correlation from 0 to 1")
+    values = _phase_values(phases, gain, rate, convention, learning)
+    pilot, rest = values[0].npv_usd, np.sum([value.npv_usd for value in values[1:]], axis=0) + np.zeros(len(gain))
+    goes_on = _goes_on(rest, told * _scores(rest) + (1.0 - told**2) ** 0.5 * noise)
+    return RolloutValue(
+        phases=tuple(values),
+        all_usd=pilot + rest,
+        with_option_usd=pilot + np.where(goes_on, rest, 0.0),
+        p_stop=float(np.mean(~goes_on)) if len(values) > 1 else 0.0,
+    )
+
+
+def _phase_values(phases: Sequence[Phase], gain: Flows, rate: float, convention: Convention, learning: float) -> list[PhaseValue]:
+    today, build = npv_usd(gain, rate=rate, convention=convention), -gain[:, 0]
+    values: list[PhaseValue] = []
+    before = 0
+    for phase in phases:
+        factor = learned_factor(before=before, sites=phase.sites, reference=phases[0].sites, learning=learning)
+        worth = phase.sites * (today + (1.0 - factor) * build) * (1.0 + rate) ** -phase.start_year
+        when = "now" if phase.start_year == 0 else f"after {phase.start_year:g} years"
+        noun = "site" if phase.sites == 1 else "sites"
+        words = f"{phase.name}: {phase.sites} {noun} {when}" + (f", {1 - factor:.0%} cheaper to build" if factor < 0.995 else "")
+        values.append(PhaseValue(phase=phase, npv_usd=worth, capex_factor=factor, words=words))
+        before += phase.sites
+    return values
+
+
+def _scores(values: Samples) -> Samples:
+    """Standard normals in the order of the values."""
+    rank = np.empty(len(values))
+    rank[np.argsort(values, kind="stable")] = np.arange(len(values))
+    return np.asarray(ndtri((rank + 0.5) / len(values)), dtype=np.float64)
+
+
+def _goes_on(rest: Samples, result: Samples) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """True where the pilot's result is at least as good as the one from which on building the rest pays on average."""
+    order = np.argsort(result, kind="stable")
+    groups = np.array_split(order, min(GROUPS, len(order)))
+    from_here_on = np.cumsum([float(rest[group].sum()) for group in groups][::-1])[::-1]
+    cut = int(np.argmax(from_here_on)) if from_here_on.max() > 0 else len(groups)
+    goes_on = np.zeros(len(rest), dtype=np.bool_)
+    for group in groups[cut:]:
+        goes_on[group] = True
+    return goes_on

@@ -1,0 +1,1 @@
+"""Which workload is answered where: location models solved to a proven gap."""

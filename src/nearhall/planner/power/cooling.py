@@ -1,0 +1,259 @@
+"""Cooling over a year: what the heat takes to be moved out at each temperature, and what that makes of PUE, energy and peaks.
+
+Of the kinds of cooling `dx` has a compressor that runs all year; `free` takes outdoor air while it is cool enough, a compressor
+beyond; `liquid` does the same with water, which may be warmer than air; `fans` take the air of room or street, as warm as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearhall.documents.plan import Site
+from nearhall.physics.electrical import UPS_PROPORTIONAL_LOSS, ups_loss_w
+from nearhall.physics.heat import (
+    ALTITUDE_MAX_M,
+    ASHRAE,
+    RECOMMENDED_C,
+    cooling_capacity_w,
+    cop,
+    distribution_loss_w,
+    highest_inlet_c,
+    room_heat_w,
+)
+from nearhall.planner.power.air import flow_m3_s
+from nearhall.planner.power.check import Check
+from nearhall.planner.samples.draws import Samples
+from nearhall.planner.samples.ledger import Ledger
+from nearhall.planner.serving.day import year_of_temperatures
+from nearhall.planner.serving.load import SiteLoad
+
+HOURS_IN_BIN = 3
+APPROACH_K = 3.0
+"""Outdoor air, or water cooled by it, comes so near to its temperature. Assumed."""
+WARM_WATER_K = 10.0
+"""Water to cold plates may be so much warmer than air into servers. Assumed."""
+AIR_RISE_K = 12.0
+"""Of the air through the servers, where nobody says. Assumed."""
+HALF_A_YEAR_H = 182 * 24
+DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plant:
+    """The losses and the cooling of a site, resolved."""
+
+    site: Site
+    cop: Samples
+    fan_w: Samples
+    ups_rating_w: float
+    rating_w: float
+
+    def losses_w(self, it_w: Samples) -> tuple[Samples, Samples]:
+        """(UPS, distribution) at an IT power."""
+        ups = np.asarray(ups_loss_w(rating_w=self.ups_rating_w, load_w=it_w)) if self.ups_rating_w else np.zeros_like(it_w)
+        return ups, np.asarray(distribution_loss_w(rating_w=self.rating_w, load_w=it_w))
+
+    def compressor_w(self, heat_w: Samples, outdoor_c: float) -> Samples:
+        """Compressor, or nothing while outdoor air does it; where there is none the heat goes to the room."""
+        if outdoor_c <= free_below_c(self.site):
+            return np.zeros_like(heat_w)
+        nominal_c = self.site.cooling.design_out_c
+        return np.asarray(heat_w / cop(nominal=self.cop, outdoor_c=outdoor_c, nominal_outdoor_c=nominal_c))
+
+    def mean_compressor_w(self, heat_w: Samples, outdoor_c: NDArray[np.float64]) -> Samples:
+        """Mean over hours of one heat, `outdoor_c` of shape (hours,)."""
+        return heat_w * self.compressor_per_heat(outdoor_c)
+
+    def compressor_per_heat(self, outdoor_c: NDArray[np.float64]) -> Samples | float:
+        """Compressor over heat, mean over hours: nothing while outdoor air cools, else by each hour's COP.
+
+        Electricity goes with 1 / COP, so that the others are as good as one hour at the temperature of their harmonic mean.
+        """
+        hot = outdoor_c[outdoor_c > free_below_c(self.site)]
+        if len(hot) == 0:
+            return 0.0
+        nominal_c = self.site.cooling.design_out_c
+        gain = np.asarray(cop(nominal=1.0, outdoor_c=hot, nominal_outdoor_c=nominal_c, least=1e-3))
+        alike = float(1.0 / np.mean(1.0 / gain))
+        share = len(hot) / len(outdoor_c)
+        return share / np.maximum(self.cop * alike, 1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Year:
+    """A year of a site, each of shape (samples,) unless said."""
+
+    it_kwh: Samples
+    facility_kwh: Samples
+    peak_kw: NDArray[np.float64]
+    """Shape (samples, 12): highest hour of each month."""
+    pue_by_month: tuple[float, ...]
+    """Ratios of sums, over all draws."""
+    free_hours: int
+    """Hours in which outdoor air alone cools."""
+
+    @property
+    def pue(self) -> Samples:
+        """Facility energy over IT energy, of the whole year."""
+        return self.facility_kwh / self.it_kwh
+
+
+def free_below_c(site: Site) -> float:
+    """Outdoor air alone cools up to this temperature; without a compressor always, with nothing but a compressor never."""
+    cooling = site.cooling
+    if cooling.kind == "fans":
+        return float("inf")
+    if cooling.kind == "dx":
+        return float("-inf")
+    return cooling.supply_c - APPROACH_K + (WARM_WATER_K if cooling.kind == "liquid" else 0.0)
+
+
+def plant_of(site: Site, ledger: Ledger) -> Plant:
+    """Cooling and losses with their samples."""
+    fan_share = ledger.take(f"sites.{site.id}.cooling.fan_share", None, "cooling.fan_share")
+    capacity_w = ledger.take(f"sites.{site.id}.cooling.capacity_kw", site.cooling.capacity_kw) * 1e3
+    return Plant(
+        site=site,
+        cop=ledger.take(f"sites.{site.id}.cooling.cop", site.cooling.cop, "cooling.cop"),
+        fan_w=fan_share * capacity_w,
+        ups_rating_w=site.ups.kw * 1e3 if site.ups is not None else 0.0,
+        rating_w=site.it_budget_kw * 1e3,
+    )
+
+
+def year_c(site: Site) -> NDArray[np.float64]:
+    """8,760 hourly temperatures: a file's, or two cosines (south: winter in July); without either after the latitude."""
+    climate = site.climate
+    if climate is not None and climate.hours_c is not None:
+        return np.asarray(climate.hours_c, dtype=np.float64)
+    if climate is not None and climate.mean_c is not None and climate.season_c is not None:
+        year = year_of_temperatures(mean_c=climate.mean_c, season_c=climate.season_c, day_c=climate.day_c)
+    else:
+        from_equator = abs(site.lat)
+        mean_c = 27.0 - 0.0075 * max(from_equator - 15.0, 0.0) ** 2 - 0.0065 * site.altitude_m
+        year = year_of_temperatures(mean_c=mean_c, season_c=min(0.2 * from_equator, 14.0), day_c=5.0)
+    return np.roll(year, HALF_A_YEAR_H) if site.lat < 0 else year
+
+
+def run_year(plant: Plant, load: SiteLoad, temperatures_c: NDArray[np.float64], overhead: Samples) -> Year:
+    """Energy and peaks of 8,760 temperatures, by month and time of day: three hours of all days of a month have one load.
+
+    `overhead` scales everything beyond IT: 1 by the plan, what a pilot has shown after one.
+    """
+    samples = len(plant.cop)
+    months = np.split(temperatures_c.reshape(365, 24), np.cumsum(DAYS)[:-1])
+    it_kwh, facility_kwh = np.zeros(samples), np.zeros(samples)
+    it_by_month, all_by_month = np.zeros(12), np.zeros(12)  # sums over the draws
+    for hours, it_w in _bins(load):
+        heat, losses = _heat_w(plant, it_w)
+        beyond = _beyond_it_w(plant, losses, np.zeros(samples))
+        through = _through(plant) * overhead * heat
+        always = it_w + beyond * overhead
+        spans = np.array(DAYS) * (len(hours) / 1e3)
+        it_kwh += it_w * spans.sum()
+        facility_kwh += always * spans.sum()
+        it_by_month += it_w.sum() * spans
+        all_by_month += always.sum() * spans
+        for month, days in enumerate(months):
+            compressor = through * (plant.compressor_per_heat(days[:, hours].ravel()) * spans[month])
+            facility_kwh += compressor
+            all_by_month[month] += compressor.sum()
+    heat, losses = _heat_w(plant, load.busiest_w)
+    always = load.busiest_w + _beyond_it_w(plant, losses, np.zeros(samples)) * overhead
+    through = _through(plant) * overhead
+    peak_kw = np.empty((12, samples)).T  # each month's samples lie together
+    for month, days in enumerate(months):
+        peak_kw[:, month] = (always + through * plant.compressor_w(heat, float(days.max()))) / 1e3
+    return Year(
+        it_kwh=it_kwh,
+        facility_kwh=facility_kwh,
+        peak_kw=peak_kw,
+        pue_by_month=tuple((all_by_month / it_by_month).tolist()),
+        free_hours=int(np.sum(temperatures_c <= free_below_c(plant.site))),
+    )
+
+
+def facility_w(plant: Plant, it_w: Samples, outdoor_c: float, overhead: Samples) -> Samples:
+    """What the feed delivers for an IT power at an outdoor temperature."""
+    heat, losses = _heat_w(plant, it_w)
+    return it_w + _beyond_it_w(plant, losses, plant.compressor_w(heat, outdoor_c)) * overhead
+
+
+def _heat_w(plant: Plant, it_w: Samples) -> tuple[Samples, Samples]:
+    """(heat to be moved out, the losses in it); a cabinet has no floor to light, and what its walls let through is left out."""
+    ups, distribution = plant.losses_w(it_w)
+    return np.asarray(room_heat_w(it_w=it_w, ups_loss_w=ups, distribution_w=distribution)), ups + distribution
+
+
+def _beyond_it_w(plant: Plant, losses_w: Samples, compressor_w: Samples) -> Samples:
+    """Losses and cooling; cooling that hangs on the UPS pays for passing through it."""
+    return losses_w + (compressor_w + plant.fan_w) * _through(plant)
+
+
+def _through(plant: Plant) -> float:
+    """What a watt of cooling takes at the feed."""
+    return 1.0 + (UPS_PROPORTIONAL_LOSS if plant.ups_rating_w and plant.site.cooling.on_ups else 0.0)
+
+
+def _bins(load: SiteLoad) -> Iterator[tuple[NDArray[np.int64], Samples]]:
+    """(hours of the day, their mean IT power): three hours together, and all of them where the day is flat."""
+    if load.flat:
+        yield np.arange(24), load.by_hour_w[0]
+        return
+    for hour in range(0, 24, HOURS_IN_BIN):
+        yield np.arange(hour, hour + HOURS_IN_BIN), load.by_hour_w[hour : hour + HOURS_IN_BIN].mean(axis=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Air:
+    """What has to flow, and how warm it may be."""
+
+    flow_m3_h: float
+    rise_k: float
+    inlet_c: float
+    highest_inlet_c: float
+
+
+def inlet_of(site: Site) -> float:
+    """The warmest air into the servers, degrees C: what the cooling supplies, or without a compressor what it is outside."""
+    cooling = site.cooling
+    return max(cooling.supply_c, cooling.design_out_c) if cooling.kind == "fans" else cooling.supply_c
+
+
+def air_of(site: Site, heat_w: float) -> Air:
+    """Air for a heat at the site's altitude and supply temperature, against its ASHRAE class."""
+    inlet = inlet_of(site)
+    flow = flow_m3_s(heat_w=heat_w, rise_k=AIR_RISE_K, inlet_c=inlet, altitude_m=site.altitude_m)
+    highest = float(highest_inlet_c(ashrae=site.cooling.ashrae, altitude_m=site.altitude_m))
+    return Air(flow_m3_h=flow * 3600.0, rise_k=AIR_RISE_K, inlet_c=inlet, highest_inlet_c=highest)
+
+
+def cooling_checks(site: Site, air: Air, heat_w: Samples) -> tuple[Check, ...]:
+    """Does the unit move the heat on the hottest day, and may the air be as warm as it is?"""
+    return _capacity_check(site, heat_w), _inlet_check(site, air)
+
+
+def _capacity_check(site: Site, heat_w: Samples) -> Check:
+    cooling, rated = site.cooling, site.cooling.capacity_kw.p50
+    heat = float(np.quantile(heat_w, 0.99)) / 1e3
+    moved = float(cooling_capacity_w(rated_w=rated, outdoor_c=cooling.design_out_c)) if cooling.kind != "fans" else rated
+    less = f" at {cooling.design_out_c:g} C outside ({rated:g} kW rated)" if moved < rated else ""
+    words = f"heat {heat:.2f} kW (P99) {'<=' if heat <= moved else '>'} {moved:.3g} kW{less}"
+    return Check(name="cooling", state="ok" if heat <= moved else "fails", words=words, value=heat, limit=moved, unit="kW")
+
+
+def _inlet_check(site: Site, air: Air) -> Check:
+    name, altitude = site.cooling.ashrae, site.altitude_m
+    lowest, recommended = ASHRAE[name][0], RECOMMENDED_C[name]
+    fits = lowest <= air.inlet_c <= air.highest_inlet_c
+    words = f"inlet {air.inlet_c:.0f} C, class {name} allows {lowest:.0f} to {air.highest_inlet_c:.0f} C at {altitude:g} m"
+    if fits and not recommended[0] <= air.inlet_c <= recommended[1]:
+        words += f"; recommended {recommended[0]:.0f} to {recommended[1]:.0f} C"
+    state = "ok" if fits else "fails"
+    if altitude > ALTITUDE_MAX_M:
+        words, state = f"{words}; the classes end at {ALTITUDE_MAX_M:.0f} m: ask the maker of the servers", "not_checked"
+    return Check(name="inlet", state=state, words=words, value=air.inlet_c, limit=air.highest_inlet_c, unit="C")

@@ -1,0 +1,1 @@
+"""The planner's documents: plan-result.json and decision.json as plain values."""

@@ -1,0 +1,166 @@
+"""decision.json (schema `nearhall/decision/v1`): verdicts as a document that a page is drawn from and a person keeps."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from math import isfinite
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearhall.core.evidence import Kind
+from nearhall.planner.learning.beliefs import Learned, Spread
+from nearhall.planner.learning.decide import Next, PilotSeen, Stamp, Verdict
+from nearhall.planner.learning.gates import Gate
+from nearhall.planner.samples.draws import Samples
+
+DENSITY_POINTS = 61
+"""Of the curve of a belief."""
+SCHEMA = "nearhall/decision/v1"
+
+Json = dict[str, Any]
+
+
+def decision_document(plan_name: str, verdicts: Sequence[Verdict], *, software: str) -> Json:
+    """The document, of plain values only; what is not known is None, never 0."""
+    quantities = [(verdict, item) for verdict in verdicts for item in verdict.quantities]
+    evidence: dict[str, Mapping[str, str]] = {}
+    for index, (_, item) in enumerate(quantities):
+        evidence |= _evidence(f"/quantities/{index}", item)
+    kinds = Counter(item.kind for _, item in quantities)
+    return {
+        "schema": SCHEMA,
+        "plan": plan_name,
+        "software": software,
+        "stamp": _stamp(verdicts),
+        "site_classes": [_class(verdict) for verdict in verdicts],
+        "quantities": [_quantity(verdict.site_class, item) for verdict, item in quantities],
+        "next": [_next(verdict.site_class, one) for verdict in verdicts for one in verdict.next],
+        "pilots": [_pilot(verdict.site_class, pilot) for verdict in verdicts for pilot in verdict.pilots],
+        "evidence": evidence,
+        "counts": {kind.value: kinds[kind] for kind in Kind},
+    }
+
+
+def _stamp(verdicts: Sequence[Verdict]) -> Stamp:
+    """One of them for all: a rehearsal anywhere makes it one, and what differs is measured in part."""
+    stamps: set[Stamp] = {verdict.stamp for verdict in verdicts} or {"NOT MEASURED"}
+    if "REHEARSED" in stamps:
+        return "REHEARSED"
+    return "PARTLY MEASURED" if len(stamps) > 1 else stamps.pop()
+
+
+def _class(verdict: Verdict) -> Json:
+    before, after = verdict.p_npv_positive
+    return {
+        "class": verdict.site_class,
+        "verdict": verdict.state,
+        "stamp": verdict.stamp,
+        "sentence": verdict.sentence,
+        "reasons": list(verdict.reasons),
+        "gates": [_gate(gate) for gate in verdict.gates],
+        "conflicts": list(verdict.conflicts),
+        "p_npv_positive": {"prior": _round(before), "posterior": _round(after)},
+    }
+
+
+def _gate(gate: Gate) -> Json:
+    return {
+        "name": gate.name,
+        "words": gate.words,
+        "probability": _round(gate.probability),
+        "needed": gate.needed,
+        "holds": gate.holds,
+        "stops": gate.stops,
+    }
+
+
+def _quantity(site_class: str, item: Learned) -> Json:
+    data = None if item.data is None else {"value": _round(item.data), "n_sites": len(item.sites), "n_blocks": item.blocks}
+    return {
+        "site_class": site_class,
+        "name": item.belief.name,
+        "words": item.belief.words,
+        "unit": item.belief.unit,
+        "prior": _spread(item.prior),
+        "data": data,
+        "posterior": None if item.posterior is None else _spread(item.posterior),
+        "new_site": _spread(item.new_site),
+        "density": _density(item),
+        "z": _round(item.z),
+        "conflict": item.conflict,
+        "widened": item.widened,
+        "accepted": bool(item.sites),
+        "refused": "; ".join(dict.fromkeys(f"{site}: {reason}" for site, reason in item.refused)),
+        "notes": list(item.notes),
+        "kind": item.kind.value,
+    }
+
+
+def _density(item: Learned) -> Json | None:
+    """Probability for each unit of the figure, before and after, of a site that nobody measured; None for one that is certain.
+
+    A Gaussian kernel over a histogram of the draws, as wide as Scott (1992) advises, from P0.5 to P99.5.
+    """
+    both = (item.samples_before, item.samples_after)
+    low, high = (pick(float(np.quantile(part, q)) for part in both) for pick, q in ((min, 0.005), (max, 0.995)))
+    if not (isfinite(low) and isfinite(high)) or high - low <= 1e-9 * max(abs(high), 1e-9):
+        return None
+    x = np.linspace(low, high, DENSITY_POINTS)
+    return {"x": x.tolist(), "prior": _smoothed(item.samples_before, x), "new_site": _smoothed(item.samples_after, x)}
+
+
+def _smoothed(samples: Samples, x: NDArray[np.float64]) -> list[float]:
+    """The density of the samples at evenly spaced values."""
+    q25, q75 = np.quantile(samples, (0.25, 0.75))
+    width = max(1.06 * float(q75 - q25) / 1.349 * len(samples) ** -0.2, 0.5 * float(x[1] - x[0]))
+    counts, edges = np.histogram(samples, bins=8 * len(x), range=(float(x[0]) - 4 * width, float(x[-1]) + 4 * width))
+    middles = 0.5 * (edges[1:] + edges[:-1])
+    kernel = np.exp(-0.5 * ((x[:, None] - middles) / width) ** 2) / (width * (2.0 * np.pi) ** 0.5)
+    return [float(f"{value:.4g}") for value in kernel @ (counts / len(samples))]
+
+
+def _evidence(pointer: str, item: Learned) -> dict[str, Mapping[str, str]]:
+    held = item.belief.evidence
+    found: dict[str, Mapping[str, str]] = {f"{pointer}/prior": {"kind": held.kind.value, "source": held.source}}
+    told = {"kind": held.kind.value, "source": held.source}
+    if item.sites:
+        told = {"kind": item.kind.value, "source": f"registers and counters of {', '.join(item.sites)}"}
+    for part in ("data", "posterior", "new_site"):
+        found[f"{pointer}/{part}"] = told
+    return found
+
+
+def _next(site_class: str, one: Next) -> Json:
+    return {
+        "site_class": site_class,
+        "what": one.belief,
+        "words": one.words,
+        "why": one.why,
+        "days": one.days,
+        "evppi_usd": _round(one.evppi_usd),
+        "usd_per_day": _round(one.usd_per_day),
+        "blocking": one.blocking,
+    }
+
+
+def _pilot(site_class: str, pilot: PilotSeen) -> Json:
+    return {
+        "file": pilot.origin,
+        "site": pilot.site,
+        "site_class": site_class,
+        "accepted": bool(pilot.accepted),
+        "quantities": list(pilot.accepted),
+        "reasons": list(pilot.reasons),
+    }
+
+
+def _spread(spread: Spread) -> Json:
+    return {"p10": _round(spread.p10), "p50": _round(spread.p50), "p90": _round(spread.p90)}
+
+
+def _round(value: float | None) -> float | None:
+    """Six digits: more would be claimed to be known."""
+    return None if value is None or not isfinite(value) else float(f"{value:.6g}")

@@ -1,0 +1,267 @@
+"""What one server gives one workload: how long a request takes, how many a second, whether the model fits.
+
+What the user measured comes first, then a benchmark of the same model on the same server, then the roofline of its arithmetic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import exp
+
+import numpy as np
+
+from nearhall.core.evidence import Kind
+from nearhall.core.quantity import Z90, LogNormal, Quantity
+from nearhall.documents.catalogue_models import CatalogueModel
+from nearhall.documents.hardware import Catalogue
+from nearhall.documents.plan import ServiceOn, Workload
+from nearhall.physics.inference import decode_s_per_token, forward_s, prefill_s
+from nearhall.planner.samples.draws import Samples
+from nearhall.planner.samples.ledger import Ledger
+from nearhall.planner.serving.fit import MemoryFit
+from nearhall.planner.serving.server import Server
+
+SLOTS_MAX = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """One workload on one kind of server."""
+
+    workload: str
+    server: str
+    slots: int
+    """Requests that one server holds at once."""
+    slot_s: Samples
+    """How long a request keeps its slot."""
+    first_s: Samples
+    """How long it takes to what the SLO counts to: the answer, or for a language model the first token; without waiting."""
+    until_first: bool
+    """Whether the SLO counts to the first token."""
+    cv: Samples
+    """Coefficient of variation of `slot_s` from one request to the next."""
+    busy_w: Samples
+    fit: MemoryFit | None
+    """None where the model's size is not known."""
+    how: str
+    """Where the times come from, in words."""
+    kind: Kind
+    missing: str = ""
+    """Why this server cannot serve it; empty when it can."""
+
+    @property
+    def per_s(self) -> Samples:
+        """Requests a second at full load of one server."""
+        return self.slots / self.slot_s
+
+
+def serve_on(
+    workload: Workload, model: CatalogueModel, server: Server, fit: MemoryFit, ledger: Ledger, *, catalogue: Catalogue
+) -> Service:
+    """The workload on the server; a server that cannot serve it says why."""
+    measured = next((on for on in workload.measured if on.hardware == server.id), None)
+    if measured is not None:
+        return _by_user(workload, measured, server, fit, ledger)
+    if model.kind == "llm":
+        return _language(workload, model, server, fit, ledger)
+    found = _by_benchmark(workload, model, server, fit, ledger, overlap=overlap_of(model, catalogue))
+    return found or _by_roofline(workload, model, server, fit, ledger)
+
+
+def overlap_of(model: CatalogueModel, catalogue: Catalogue) -> float:
+    """Requests that one accelerator has in work at full rate: its rate times the latency of one alone, the catalogue's median.
+
+    With it the latency of a server is told from its rate where the benchmark has no run of single requests.
+    """
+    found: list[float] = []
+    for system in catalogue.systems:
+        rows = [row for row in system.benchmarks if row.model == model.mlperf]
+        alone = [row.latency_p90_ms for row in rows if row.latency_p90_ms is not None]
+        rates = [row.per_s for row in rows if row.per_s is not None]
+        if alone and rates:
+            found.append(min(alone) / 1e3 * max(rates) / max(system.accelerators, 1))
+    return float(np.median(found)) if found else _OVERLAP
+
+
+def _plain(
+    workload: Workload,
+    server: Server,
+    fit: MemoryFit | None,
+    ledger: Ledger,
+    *,
+    latency_s: Samples,
+    per_s: Samples,
+    busy_w: Samples,
+    how: str,
+    kind: Kind,
+    has_run: bool = False,
+) -> Service:
+    """A network that answers whole: slots as many as overlap at full load, each as long as keeps that rate."""
+    slots = int(np.clip(np.floor(np.median(per_s * latency_s)), 1, SLOTS_MAX))
+    slot_s = np.maximum(slots / per_s, latency_s) if slots == 1 else slots / per_s
+    return Service(
+        workload=workload.id,
+        server=server.id,
+        slots=slots,
+        slot_s=slot_s,
+        first_s=np.maximum(latency_s, slot_s),
+        until_first=False,
+        cv=ledger.take(f"workloads.{workload.id}.service_cv", None, "service.cv"),
+        busy_w=busy_w,
+        fit=fit,
+        how=how,
+        kind=kind,
+        missing="" if has_run else _too_big(fit, server),  # what has run there fits
+    )
+
+
+def _by_user(workload: Workload, on: ServiceOn, server: Server, fit: MemoryFit, ledger: Ledger) -> Service:
+    at = f"workloads.{workload.id}.measured.{server.id}"
+    busy_w = ledger.take(f"{at}.busy_w", on.busy_w) if on.busy_w is not None else server.busy_w
+    return _plain(
+        workload,
+        server,
+        fit,
+        ledger,
+        latency_s=ledger.take(f"{at}.service_ms", on.service_ms) / 1e3,
+        per_s=ledger.take(f"{at}.per_s", on.per_s),
+        busy_w=busy_w,
+        how=f"the plan's own figures: {on.service_ms.evidence.source}",
+        kind=on.service_ms.evidence.kind,
+        has_run=True,
+    )
+
+
+def _by_benchmark(
+    workload: Workload, model: CatalogueModel, server: Server, fit: MemoryFit, ledger: Ledger, *, overlap: float
+) -> Service | None:
+    rows = [row for row in server.system.benchmarks if model.mlperf is not None and row.model == model.mlperf]
+    rates = sorted((row for row in rows if row.per_s is not None), key=lambda row: row.scenario != "server")
+    rate = rates[0] if rates else None
+    alone = next((row for row in rows if row.latency_p90_ms is not None), None)
+    if rate is None and alone is None:
+        return None
+    base_s = alone.latency_p90_ms / 1e3 if alone is not None and alone.latency_p90_ms is not None else None
+    base_rate = rate.per_s if rate is not None and rate.per_s is not None else None
+    if base_s is None:
+        base_s = overlap * max(server.system.accelerators, 1) / (base_rate or 1.0)
+    if base_rate is None:
+        base_rate = 1.0 / base_s
+    drawn = (rate or alone).mean_w if (rate or alone) is not None else None  # type: ignore[union-attr]
+    busy_w = server.busy_w if drawn is None else drawn * (server.busy_w / np.median(server.busy_w))
+    return _plain(
+        workload,
+        server,
+        fit,
+        ledger,
+        latency_s=base_s / server.speed,
+        per_s=base_rate * server.speed,
+        busy_w=np.maximum(busy_w, server.idle_w),
+        how=f"{server.system.source.split(',')[0]}, {model.mlperf} on {server.system.name}",
+        kind=Kind(server.system.kind),
+        has_run=True,
+    )
+
+
+_OVERLAP = 4.0
+"""Where no system of the catalogue has both. Assumed."""
+
+
+def _by_roofline(workload: Workload, model: CatalogueModel, server: Server, fit: MemoryFit, ledger: Ledger) -> Service:
+    system = server.system
+    if model.gflop is None or system.peak_tflops is None or system.bandwidth_gb_s is None:
+        lacks = "its arithmetic" if model.gflop is None else f"peak compute and bandwidth of {system.name}"
+        return _not_known(
+            workload, server, fit, ledger, f"no benchmark of {model.name} on {system.name}, and {lacks} is not known"
+        )
+    passing = forward_s(
+        flops=model.gflop * 1e9,
+        weights_bytes=fit.weights_bytes,
+        peak_flops=system.peak_tflops * 1e12 / fit.copies,
+        bandwidth=system.bandwidth_gb_s * 1e9 / fit.copies,
+        compute_share=ledger.take(f"workloads.{workload.id}.compute_share", None, "service.compute_share"),
+        bandwidth_share=ledger.take(f"workloads.{workload.id}.bandwidth_share", None, "service.bandwidth_share"),
+    )
+    passing = passing + ledger.take(f"workloads.{workload.id}.launch_ms", None, "service.launch_ms") / 1e3
+    return _plain(
+        workload,
+        server,
+        fit,
+        ledger,
+        latency_s=passing / server.speed,
+        per_s=fit.copies * server.speed / passing,
+        busy_w=server.busy_w,
+        how=f"roofline: {model.gflop:g} GFLOP on {system.peak_tflops:g} TFLOP/s",
+        kind=Kind.ASSUMED,
+    )
+
+
+def _language(workload: Workload, model: CatalogueModel, server: Server, fit: MemoryFit, ledger: Ledger) -> Service:
+    system, wish, at = server.system, workload.model, f"workloads.{workload.id}.model"
+    if system.peak_tflops is None or system.bandwidth_gb_s is None:
+        return _not_known(workload, server, fit, ledger, f"peak compute and bandwidth of {system.name} are not known")
+    prompt, prompts_cv = _tokens(ledger.quantity(f"{at}.prompt_tokens", wish.prompt_tokens, "llm.prompt_tokens"))
+    answer, answers_cv = _tokens(ledger.quantity(f"{at}.output_tokens", wish.output_tokens, "llm.output_tokens"))
+    copies = fit.copies
+    flops, bandwidth = system.peak_tflops * 1e12 / copies, system.bandwidth_gb_s * 1e9 / copies
+    compute = ledger.take(f"{at}.compute_share", None, "service.compute_share")
+    reading = ledger.take(f"{at}.bandwidth_share", None, "service.bandwidth_share")
+    roof = {"peak_flops": flops, "bandwidth": bandwidth, "compute_share": compute, "bandwidth_share": reading}
+    slots = wish.concurrent
+    active = model.active_params or model.params
+    prefill = prefill_s(params=active, tokens=prompt, weights_bytes=fit.weights_bytes, **roof)
+    token = decode_s_per_token(
+        params=active,
+        weights_bytes=fit.weights_bytes * min(1.0, slots * active / model.params),
+        kv_bytes=fit.kv_bytes,
+        batch=slots,
+        **roof,
+    )
+    # With continuous batching a prompt is read while others decode: it waits for their step, and they for it.
+    whole = (prefill * slots + answer * token) / server.speed
+    first = (prefill + token) / server.speed
+    return Service(
+        workload=workload.id,
+        server=server.id,
+        slots=slots * copies,
+        slot_s=whole,
+        first_s=first,
+        until_first=True,
+        cv=np.full_like(whole, max(prompts_cv, answers_cv)),
+        busy_w=server.busy_w,
+        fit=fit,
+        how=f"roofline of prefill and decode: {model.name} at {fit.bits} bits on {system.name}",
+        kind=Kind.ASSUMED,
+        missing=_too_big(fit, server),
+    )
+
+
+def _tokens(said: Quantity) -> tuple[float, float]:
+    """Mean and coefficient of variation over requests: a spread of tokens is that of requests, not of what is not known."""
+    if isinstance(said.spread, LogNormal):
+        return said.p50 * exp(said.spread.sigma**2 / 2.0), (exp(said.spread.sigma**2) - 1.0) ** 0.5
+    return said.p50, max(said.p90 - said.p50, 0.0) / (Z90 * said.p50)
+
+
+def _not_known(workload: Workload, server: Server, fit: MemoryFit, ledger: Ledger, why: str) -> Service:
+    none = np.full(ledger.draws.samples, np.inf)
+    return Service(
+        workload=workload.id,
+        server=server.id,
+        slots=1,
+        slot_s=none,
+        first_s=none,
+        until_first=False,
+        cv=np.zeros_like(none),
+        busy_w=server.busy_w,
+        fit=fit,
+        how=why,
+        kind=Kind.ASSUMED,
+        missing=f"{why}; give measured: [{{hardware: {server.id}, service_ms: .., per_s: ..}}]",
+    )
+
+
+def _too_big(fit: MemoryFit | None, server: Server) -> str:
+    if fit is None or fit.fits:
+        return ""
+    return f"memory: {fit.p95_gib:.1f} GiB (P95) > {fit.usable_gib:.1f} GiB of {server.system.name}"
