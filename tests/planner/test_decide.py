@@ -16,7 +16,7 @@ from nearhall.documents.site_returns import SiteReturns
 from nearhall.planner.learning.accept import Measure
 from nearhall.planner.learning.beliefs import Belief, learn
 from nearhall.planner.learning.decide import Case, Verdict, decide, linear_npv
-from nearhall.planner.learning.gates import HardLimit, Rival, Thresholds
+from nearhall.planner.learning.gates import HardLimit, Rival, Thresholds, percent
 from nearhall.planner.learning.site_blocks import SiteBlocks, site_blocks
 from nearhall.planner.learning.site_estimates import Season
 from nearhall.planner.results.decision import decision_document
@@ -163,6 +163,17 @@ def test_an_unlikely_gain_or_a_broken_limit_stops(case: Case):
     verdict = decide(case, THREE, DRAWS)
     assert verdict.state == "STOP"
     assert verdict.stamp == "MEASURED"
+    assert next(one for one in verdict.gates if one.stops).words in verdict.sentence
+
+
+@pytest.mark.parametrize(("sites", "more"), [(1, "2 more pilot sites are needed"), (2, "1 more pilot site is needed")])
+def test_to_stop_takes_as_many_pilots_as_to_scale(sites: int, more: str):
+    poor = replace(CASE, npv=linear_npv(-5000.0, {"it_power_w": (420.0, -10.0)}))
+    verdict = decide(poor, THREE[:sites], DRAWS)
+    assert (verdict.state, verdict.would, verdict.stamp) == ("HOLD", "STOP", "MEASURED")
+    assert f"{more} before the verdict can be STOP, which it would be since a new site pays" in verdict.sentence
+    assert f"{more} before the verdict can be SCALE" in decide(CASE, THREE[:sites], DRAWS).sentence
+    assert decide(poor, THREE, DRAWS).state == "STOP"
 
 
 @pytest.mark.parametrize("case", [CASE, replace(CASE, npv=linear_npv(-5000.0, {"it_power_w": (420.0, -10.0)}))])
@@ -171,9 +182,18 @@ def test_simulated_meters_neither_scale_nor_stop(case: Case):
     verdict = decide(case, virtual, DRAWS)
     assert (verdict.state, verdict.stamp) == ("HOLD", "REHEARSED")
     assert verdict.state != decide(case, THREE, DRAWS).state
-    assert "a: its meters are virtual, no instrument saw its energy" in verdict.reasons
+    assert "a, b, c: virtual meters, no instrument saw the energy" in verdict.reasons
     assert verdict.next
-    assert all("until a commissioned meter has read it" in one.why for one in verdict.next)
+    assert all("until a pilot with commissioned meters has measured it" in one.why for one in verdict.next)
+    assert verdict.would == decide(case, THREE, DRAWS).state
+    assert verdict.sentence.startswith(
+        f"HOLD: were these figures measured at 3 pilot sites, the verdict would be {verdict.would}"
+    )
+    assert "0 of 3 pilot sites accepted" in gate(verdict, "pilots").words
+    assert gate(verdict, "pilots").words.endswith("; 3 more rehearsed it")
+    assert {seen.rehearsed for seen in verdict.pilots} == {True}
+    assert verdict.pilots[0].used
+    assert not verdict.pilots[0].accepted
     mixed = decide(case, [*THREE, virtual[0]], DRAWS)
     assert mixed.stamp == "REHEARSED", "one virtual site makes it one"
 
@@ -181,7 +201,13 @@ def test_simulated_meters_neither_scale_nor_stop(case: Case):
 def test_a_short_rehearsal_says_that_it_is_no_pilot():
     one = replace(THREE[0], meters=meters(Kind.SIMULATED), blocks=THREE[0].blocks[:1], end_s=THREE[0].start_s + 900.0)
     verdict = decide(CASE, [one], DRAWS)
-    assert "a: it lasted 15 min: a pilot lasts a day at least, so that a whole cycle of load is in it" in verdict.reasons
+    lasted = "lasted 15 min: a pilot lasts a day at least, so that a whole cycle of load is in it"
+    assert f"a {lasted}" in verdict.reasons
+    assert verdict.pilots[0].short == lasted
+    assert {item.belief.name for item in verdict.quantities if item.short} == set(verdict.pilots[0].used)
+    whole = decide(CASE, [replace(THREE[0], meters=meters(Kind.SIMULATED))], DRAWS)
+    assert not whole.pilots[0].short
+    assert not any(item.short for item in whole.quantities)
 
 
 def test_nothing_taken_decides_nothing():
@@ -190,7 +216,11 @@ def test_nothing_taken_decides_nothing():
     assert (verdict.state, verdict.stamp) == ("HOLD", "NOT MEASURED")
     assert verdict.p_npv_positive[0] == verdict.p_npv_positive[1]
     assert all(item.data is None and item.prior == item.new_site for item in verdict.quantities)
-    assert verdict.pilots[0].reasons == ("its clock is 60.0 s off: 2 s at most, synchronise it",)
+    ((why, names),) = verdict.pilots[0].refused
+    assert why == "its clock is 60.0 s off: 2 s at most, synchronise it"
+    assert set(names) == {belief.name for belief in CASE.beliefs}
+    assert "no pilot file was accepted; on assumptions alone the verdict would be " in verdict.sentence
+    assert verdict.npv_usd[0] == verdict.npv_usd[1]
 
 
 def test_without_an_outdoor_thermometer_the_rest_is_measured_in_part():
@@ -214,7 +244,34 @@ def test_a_conflict_holds_and_is_named():
     assert "it_power_w" in verdict.conflicts
     assert not gate(verdict, "conflict").holds
     assert verdict.state != "SCALE"
-    assert decide(CASE, THREE, DRAWS).conflicts == ()
+    assert gate(verdict, "conflict").needed_words == "none of |z| > 3"
+    agreeing = decide(CASE, THREE, DRAWS)
+    assert agreeing.conflicts == ()
+    assert gate(agreeing, "conflict").holds
+    assert not any(one.name == "conflict" for one in decide(CASE, [], DRAWS).gates), "nothing was compared"
+
+
+def test_conditions_carry_their_units():
+    words = {one.name: (one.words, one.needed_words) for one in decide(CASE, THREE, DRAWS).gates}
+    assert words["limit:it_power_w"] == (
+        "a new site stays within breaker B16 (700 W) with probability > 99 % (90 % needed)",
+        "90 %",
+    )
+    assert words["pilots"][1] == "3 pilot sites"
+    assert words["npv"][1] == "80 %"
+
+
+@pytest.mark.parametrize(
+    ("share", "told"), [(0.0, "0 %"), (0.001, "< 1 %"), (0.006, "1 %"), (0.5, "50 %"), (0.999, "> 99 %"), (1.0, "100 %")]
+)
+def test_percent_never_claims_certainty(share: float, told: str):
+    assert percent(share) == told
+
+
+def test_the_return_is_told_before_and_after():
+    before, after = decide(CASE, THREE, DRAWS).npv_usd
+    assert before.p10 < before.p50 < before.p90
+    assert after.p90 - after.p10 < before.p90 - before.p10
 
 
 def test_meters_that_contradict_each_other_leave_the_prior_and_widen_it():
@@ -265,8 +322,17 @@ def test_next_measurements_are_ranked_by_worth_a_day_and_nothing_that_turns_noth
 def test_a_hub_that_keeps_no_slo_is_no_rival():
     alone = Rival(workload="cams", joules_per_request_in_slo=np.full(2000, np.inf), usd_per_request_in_slo=np.full(2000, np.inf))
     verdict = decide(replace(CASE, rivals=[alone]), THREE, DRAWS)
-    assert "cannot or may not keep the SLO" in gate(verdict, "joules:cams").words
-    assert verdict.state == "SCALE"
+    assert gate(verdict, "hub:cams").words == "no comparison for cams: the hub may not or cannot answer it"
+    assert not gate(verdict, "hub:cams").counts
+    assert not {"joules:cams", "cost:cams"} & {one.name for one in verdict.gates}
+    assert verdict.state == "SCALE", "it counts neither way"
+    held = decide(replace(CASE, rivals=[alone], thresholds=Thresholds(min_p_pue_below={1.3: 0.9})), THREE, DRAWS)
+    assert "no hub may or can answer" in gate(verdict, "npv").words
+    assert held.state == "HOLD", "nor does it make up for another"
+    assert not any("no comparison" in reason for reason in held.reasons)
+    compared = decide(CASE, THREE, DRAWS)
+    assert "pays against the hub with" in gate(compared, "npv").words
+    assert {"joules:cams", "cost:cams"} <= {one.name for one in compared.gates if one.counts}
 
 
 @pytest.mark.parametrize(
@@ -295,7 +361,11 @@ def test_the_document_is_plain_json_and_every_figure_has_evidence():
     assert json.loads(json.dumps(document, allow_nan=False)) == document
     assert document["schema"] == "nearhall/decision/v1"
     assert document["stamp"] == "MEASURED"
-    assert document["site_classes"][0]["verdict"] == "SCALE"
+    assert document["site_classes"][0]["verdict"] == document["site_classes"][0]["would"] == "SCALE"
+    assert set(document["site_classes"][0]["npv_usd"]["prior"]) == {"p10", "p50", "p90"}
+    assert "independently" in document["notes"][0]
+    assert document["pilots"][0]["refused"] == []
+    assert document["pilots"][0]["seconds"] == 7 * 86_400
     power = document["quantities"][0]
     assert power["data"]["n_sites"] == 3
     assert power["accepted"]

@@ -75,6 +75,6 @@ def test_meters_that_nobody_commissioned_are_not_believed(tmp_path: Path):
     verdict = decide(CASE, csv_returns(plain, folder=tmp_path), DRAWS)
     assert verdict.state == "HOLD"
     assert verdict.stamp == "PARTLY MEASURED", "requests and bytes are counted all the same"
-    assert any("commission the meter" in reason for reason in verdict.pilots[0].reasons)
+    assert any("commission the meter" in reason for reason, _ in verdict.pilots[0].refused)
     unclocked = replace(csv_returns(MAPPING, folder=tmp_path)[0], clock_error_ms=None)
     assert decide(CASE, [unclocked], DRAWS).stamp == "NOT MEASURED"

@@ -26,6 +26,8 @@ def _quantity(
         "conflict": False,
         "widened": False,
         "accepted": data is not None,
+        "too_short": False,
+        "form": "share" if name.startswith("slo") else "pue" if name == "pue" else "log",
         "refused": "",
         "notes": [],
         "kind": "assumed" if data is None else "measured",
@@ -54,8 +56,17 @@ def _quantities() -> list[dict[str, Any]]:
     ]
 
 
-def _gate(name: str, words: str, probability: float | None, needed: float, *, holds: bool, stops: bool = False) -> dict[str, Any]:
-    return {"name": name, "words": words, "probability": probability, "needed": needed, "holds": holds, "stops": stops}
+def _gate(name: str, words: str, probability: float | None, needed: float | None, *, holds: bool, **more: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "words": words,
+        "probability": probability,
+        "needed": needed,
+        "holds": holds,
+        "stops": False,
+        "counts": True,
+        **more,
+    }
 
 
 def _classes() -> list[dict[str, Any]]:
@@ -67,22 +78,27 @@ def _classes() -> list[dict[str, Any]]:
             "sentence": "SCALE: every condition holds of a new site",
             "reasons": ["three pilots for 3 weeks, all accepted"],
             "gates": [
-                _gate("pilots", "3 of 3 pilot sites accepted", None, 3, holds=True),
+                _gate("pilots", "3 of 3 pilot sites accepted", None, 3, holds=True, count=3, needed_words="3 pilot sites"),
                 _gate("npv", "a new site gains over the hub with probability 91%, 80% needed", 0.91, 0.8, holds=True),
                 _gate("slo", "a new site keeps the SLO of visitors in 98.7% of blocks, 95% needed", 0.987, 0.95, holds=True),
+                _gate("hub:kiosk", "no comparison for kiosk: the hub may not answer it", None, None, holds=False, counts=False),
             ],
             "conflicts": ["line_bytes"],
             "p_npv_positive": {"prior": 0.62, "posterior": 0.91},
+            "npv_usd": {
+                "prior": {"p10": -4_210.0, "p50": 3_100.0, "p90": 14_800.0},
+                "posterior": {"p10": 240.0, "p50": 5_200.0, "p90": 12_400.0},
+            },
         },
         {
             "class": "micro",
             "verdict": "STOP",
             "stamp": "REHEARSED",
             "sentence": "STOP: a gain is unlikely",
-            "reasons": ["mall-01: its meters are virtual", "mall-01: its meters are virtual"],
+            "reasons": ["1 of 3 pilot sites accepted", "mall-01: virtual meters", "mall-01: virtual meters"],
             "gates": [
-                _gate("npv", "a new site gains over the hub with probability 9%, 80% needed", 0.09, 0.8, holds=False, stops=True),
                 _gate("pilots", "1 of 3 pilot sites accepted", None, 3, holds=False),
+                _gate("npv", "a new site gains over the hub with probability 9%, 80% needed", 0.09, 0.8, holds=False, stops=True),
             ],
             "conflicts": [],
             "p_npv_positive": {"prior": 0.44, "posterior": 0.09},
@@ -103,6 +119,9 @@ def decision() -> dict[str, Any]:
         "plan": "Shops with cameras and a kiosk",
         "software": "nearhall 0.3.0",
         "stamp": "PARTLY MEASURED",
+        "horizon_years": 5.0,
+        "discount_rate": 0.08,
+        "notes": ["Quantities are drawn independently of each other."],
         "site_classes": _classes(),
         "quantities": quantities,
         "next": [
@@ -126,23 +145,42 @@ def decision() -> dict[str, Any]:
                 "usd_per_day": None,
                 "blocking": True,
             },
+            *(
+                {
+                    "site_class": "micro",
+                    "what": what,
+                    "words": f"meter {what}",
+                    "why": "assumed",
+                    "days": 14.0,
+                    "evppi_usd": worth,
+                    "usd_per_day": worth / 14.0,
+                    "blocking": False,
+                }
+                for what, worth in (("the bytes sent", 0.0), ("the requests", 0.4))
+            ),
         ],
         "pilots": [
             {
                 "file": "november/pilot.json",
                 "site": "shop-01",
                 "site_class": "device",
+                "seconds": 1_814_400.0,
+                "rehearsal": False,
+                "too_short": "",
                 "accepted": True,
-                "quantities": ["it_power_w", "pue", "line_bytes"],
-                "reasons": [],
+                "used": ["it_power_w", "pue", "line_bytes"],
+                "refused": [],
             },
             {
                 "file": "november/pilot.json",
                 "site": "mall-01",
                 "site_class": "micro",
+                "seconds": 23.0,
+                "rehearsal": True,
+                "too_short": "lasted 23 s: a pilot lasts a day at least",
                 "accepted": False,
-                "quantities": [],
-                "reasons": ["coverage 71 %, 90 % needed"],
+                "used": ["it_power_w"],
+                "refused": [{"why": "coverage 71 %, 90 % needed", "for": ["pue", "line_bytes"]}],
             },
         ],
         "evidence": evidence,

@@ -9,14 +9,15 @@ from typing import Any
 from nearhall.report import decision_figures as draw
 from nearhall.report import decision_tables as tables
 from nearhall.report.pages import render
+from nearhall.report.pilot_reader import elements
 from nearhall.report.plan_reader import ResultReader
 from nearhall.report.plan_tables import evidence_counts
 from nearhall.report.summary import LINES_MAX, WIDTH
 
 DOCUMENT = "decision.json"
 STAMPS: dict[str, str] = {
-    "REHEARSED": "part of the returns is simulated: this shows what a decision would look like, and decides nothing",
-    "NOT MEASURED": "no pilot's returns were accepted: everything is still assumed",
+    "REHEARSED": "part of the pilots is simulated: this shows what a decision would look like, and decides nothing",
+    "NOT MEASURED": "no pilot file was accepted: everything is still assumed",
     "PARTLY MEASURED": "some of what this rests on is measured, the rest is still assumed",
     "MEASURED": "what the verdict rests on was measured at pilots",
 }
@@ -34,6 +35,8 @@ def render_decision(decision: Mapping[str, Any]) -> str:
         pictures[f"beliefs_{index}"] = draw.beliefs(reader, row["name"])
         pictures[f"gates_{index}"] = draw.gates(reader, row["pointer"])
     quantities = tables.quantities(reader)
+    steps, worthless = tables.worthless(tables.next_steps(reader))
+    horizon = reader.number("/horizon_years")
     return render(
         "decision.html.j2",
         pictures=pictures,
@@ -45,9 +48,14 @@ def render_decision(decision: Mapping[str, Any]) -> str:
         classes=found,
         drawn=CLASSES_DRAWN_MAX,
         counts=evidence_counts(reader),
-        steps=tables.next_steps(reader),
+        steps=steps,
+        worthless=worthless,
+        horizon=f" over {horizon:,.3g} years" if horizon else "",
+        discount=discount(reader),
+        notes=[str(note) for note in elements(reader.at("/notes"))],
         steps_shown=STEPS_SHOWN,
         quantities=quantities,
+        too_short=sum(row["badge"][0] == "too short" for row in quantities),
         conflicts=[row for row in quantities if row["badge"][0] == "conflict"],
         pilots=tables.pilots(reader),
     )
@@ -56,6 +64,12 @@ def render_decision(decision: Mapping[str, Any]) -> str:
 def _name(reader: ResultReader) -> str:
     """The plan's name, wherever the document keeps it."""
     return reader.text("/plan") or reader.text("/plan/name") or "a plan without a name"
+
+
+def discount(reader: ResultReader) -> str:
+    """By how much a later dollar counts for less, in words; nothing where the document does not say."""
+    rate = reader.number("/discount_rate")
+    return "" if rate is None else f", a dollar a year later counted for {100 * rate:.3g} % less"
 
 
 def _stamp(reader: ResultReader) -> str:
@@ -68,27 +82,62 @@ def decision_words(decision: Mapping[str, Any]) -> str:
     found = tables.classes(reader)
     lines = _wrapped(f"{_stamp(reader)}  {STAMPS.get(_stamp(reader), '')}".rstrip())
     for row in found:
-        lines += ["", *_wrapped(f"{row['name']}: {row['verdict']}. {row['sentence'].marked}")]
-        lines += _wrapped(f"  gains over the hub: {row['before'].marked} before, {row['after'].marked} after the pilots", 4)
-        lines += [
-            line
-            for gate in row["gates"]
-            if gate["tone"] != "good"
-            for line in _wrapped(f"  ! {gate['words']}: {gate['badge']}", 4)
-        ]
+        lines += ["", *_class_words(row)]
     lines += [] if found else ["", f"{DOCUMENT} judges no kind of site."]
     quantities = tables.quantities(reader)
-    replaced = sum(row["badge"][0] != "still assumed" for row in quantities)
+    badges = [row["badge"][0] for row in quantities]
+    changed = sum(badge != "still assumed" for badge in badges)
+    how = f" ({badges.count('rehearsed')} only rehearsed)" if "rehearsed" in badges else ""
+    lines += [
+        "",
+        *_wrapped(f"Pilots changed {changed} of {len(quantities)} quantities{how}; the others are as the plan took them"),
+    ]
     conflicts = [row["words"] for row in quantities if row["badge"][0] == "conflict"]
-    lines += ["", f"Replaced: {replaced} of {len(quantities)} quantities; the others are as the plan took them"]
     lines += [line for words in conflicts for line in _wrapped(f"! far from what the plan expected: {words}", 2)]
-    refused = [row for row in tables.pilots(reader) if not row["accepted"]]
-    lines += [line for row in refused for line in _wrapped(f"! {row['site']} ({row['file']}): {'; '.join(row['reasons'])}", 2)]
-    lines += ["", "Worth measuring next:"]
-    steps = tables.next_steps(reader)[:STEPS_SHOWN]
-    lines += [line for n, step in enumerate(steps, 1) for line in _wrapped(f" {n}. {step['what']} ({step['days'].marked})", 4)]
-    lines += [] if steps else [" nothing is ranked"]
+    lines += [line for row in tables.pilots(reader) if not row["accepted"] for line in _wrapped(_pilot_words(row), 2)]
+    lines += ["", "Worth measuring next:", *_step_words(reader)]
     return "\n".join([*lines[: LINES_MAX - 1], "M measured  S simulated  V vendor  N norm  A assumed"])
+
+
+def _class_words(row: Mapping[str, Any]) -> list[str]:
+    """One class: the verdict, what a site returns, and each condition that does not hold."""
+    rehearsed = f"{tables.REHEARSED}: " if row["rehearsed"] else ""
+    lines = _wrapped(f"{row['name']}: {rehearsed}{row['verdict']}. {row['sentence'].marked}")
+    for when, one in zip(("before", "after"), row["returns"], strict=True):
+        p10, p50, p90 = (figure.marked for figure in one["spread"])
+        chance = one["chance"].marked
+        lines += _wrapped(f"  return of a site {when} the pilots: P10 {p10}, P50 {p50}, P90 {p90}; pays in {chance}", 4)
+    lines += [line for gate in row["failing"] for line in _wrapped(f"  ! {gate['words']}: {gate['badge']}", 4)]
+    lines += [line for gate in row["uncompared"] for line in _wrapped(f"  - {gate['words']}", 4)]
+    return [*lines, f"  {_conditions(len(row['holding']))}"] if row["holding"] else lines
+
+
+def _conditions(count: int) -> str:
+    return f"{count} other condition{'s hold' if count != 1 else ' holds'}"
+
+
+def _pilot_words(row: Mapping[str, Any]) -> str:
+    """Why a site's file was not accepted, and what it served for all the same."""
+    why = ["its meters are virtual"] if row["rehearsal"] else []
+    why += [row["short"]] if row["short"] else []
+    why += [reason for reason, _ in row["refused"] if reason != row["short"]]
+    used = "; used to rehearse, no more" if row["rehearsal"] and row["used"] else ""
+    return f"! {row['site']} ({row['file']}) not accepted: {'; '.join(why) or 'it does not say why'}{used}"
+
+
+def _step_words(reader: ResultReader) -> list[str]:
+    steps, others = tables.worthless(tables.next_steps(reader))
+    lines = [
+        line
+        for n, step in enumerate(steps[:STEPS_SHOWN], 1)
+        for line in _wrapped(f" {n}. {step['what']} ({step['days'].marked})", 4)
+    ]
+    lines += [f" {others} {'other' if steps else 'measurement'}{_s(others)} would not change the decision"] if others else []
+    return lines or [" nothing is ranked"]
+
+
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"
 
 
 def _wrapped(text: str, indent: int = 0) -> list[str]:

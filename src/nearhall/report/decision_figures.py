@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bokeh.models import ColumnDataSource, FixedTicker, NumeralTickFormatter, Range1d, Span
+from bokeh.models import ColumnDataSource, FixedTicker, LabelSet, NumeralTickFormatter, Range1d, Span
 
+from nearhall.report.decision_tables import WORTH_LEAST_USD
 from nearhall.report.figures import bars, hover, toned
+from nearhall.report.look import LIGHT
 from nearhall.report.pilot_reader import elements
 from nearhall.report.plan_figures import row_heights, worded_rows
 from nearhall.report.plan_money_figures import MONEY_TICKS
@@ -24,6 +26,9 @@ SPREADS: tuple[tuple[str, str, str, float], ...] = (
 HILLS: tuple[tuple[str, str, int], ...] = (("prior", "other", 1), ("new_site", "hub", -1))
 """Name, tone and side of the curves: before above the bars, the next site below them."""
 HILL_FOOT, HILL_HEIGHT = 0.245, 0.09
+ROW_PX = 122
+LABEL_UP = 0.09
+"""Of a row: its words stand so much above the highest curve, and below the lowest of the row before."""
 LOG_FROM = 6.0
 """A spread so many times wide needs a logarithmic axis."""
 TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
@@ -60,9 +65,10 @@ def beliefs(reader: ResultReader, site_class: str) -> Any:
     made = worded_rows(
         [row.label for row in rows],
         x_label="% of what the plan took as the middle" + (" (logarithmic)" if apart else ""),
-        row_px=104,
+        row_px=ROW_PX,
         x_axis_type="log" if apart else "linear",
     )
+    clear_of_lines(made, up=LABEL_UP)
     for y, row in zip(row_heights(len(rows)), rows, strict=True):
         _hills(made, row, y, apart=apart)
     for index in range(len(SPREADS)):
@@ -150,16 +156,19 @@ def _data(made: Any, rows: list[_Row]) -> None:
 
 
 def gates(reader: ResultReader, site_class: str) -> Any:
-    """How probable each condition is: the bar must reach the mark."""
-    found = [
-        (gate, probability, reader.number(f"{pointer}/needed"))
-        for pointer, gate in reader.items(f"{site_class}/gates")
-        for probability in [reader.number(f"{pointer}/probability")]
-        if probability is not None
-    ]
+    """How probable each condition is, those that do not hold on top: the bar must reach the mark."""
+    found = sorted(
+        [
+            (gate, probability, reader.number(f"{pointer}/needed"))
+            for pointer, gate in reader.items(f"{site_class}/gates")
+            for probability in [reader.number(f"{pointer}/probability")]
+            if probability is not None and gate.get("counts") is not False
+        ],
+        key=lambda row: row[0].get("holds") is True,
+    )
     if not found:
         return None
-    made = worded_rows([_short(gate) for gate, _, _ in found], x_label="% probable")
+    made = clear_of_lines(worded_rows([_short(gate) for gate, _, _ in found], x_label="% probable"))
     ys = row_heights(len(found))
     for holds, tone, hatch in ((True, "local", "blank"), (False, "refused", "right_diagonal_line")):
         chosen = [(y, 100 * p) for y, (gate, p, _) in zip(ys, found, strict=True) if (gate.get("holds") is True) is holds]
@@ -175,8 +184,23 @@ def gates(reader: ResultReader, site_class: str) -> Any:
 
 def _short(gate: Mapping[str, Any]) -> str:
     """The condition without its figures, which the bar and the table tell."""
+    if isinstance(topic := gate.get("topic"), str) and topic:
+        return topic
     words = str(gate.get("words") or gate.get("name") or "?")
     return re.split(r" with probability|, \d|; ", words)[0].rstrip(",")
+
+
+def clear_of_lines(made: Any, *, up: float = 0.0) -> Any:
+    """Puts the rows' words on a ground of their own, `up` by a share of a row, so that no line or curve runs through them."""
+    for words in made.select({"type": LabelSet}):
+        words.source.data["y"] = [y + up for y in words.source.data["y"]]
+        words.update(
+            level="overlay",
+            background_fill_alpha=1.0,
+            background_fill_color=LIGHT["card"],
+            tags=[*words.tags, "tone:background:card"],
+        )
+    return made
 
 
 def worth(reader: ResultReader) -> Any:
@@ -185,12 +209,12 @@ def worth(reader: ResultReader) -> Any:
         (str(step.get("words") or step.get("what") or "?"), worth_usd)
         for pointer, step in reader.items("/next")
         for worth_usd in [reader.number(f"{pointer}/usd_per_day")]
-        if worth_usd is not None and worth_usd > 0
+        if worth_usd is not None and worth_usd > 0 and (reader.number(f"{pointer}/evppi_usd") or 0.0) >= WORTH_LEAST_USD
     ]
     rows = sorted(rows, key=lambda row: -row[1])[:STEPS_MAX]
     if not rows:
         return None
-    made = worded_rows([label for label, _ in rows], x_label="dollars for each day of metering")
+    made = clear_of_lines(worded_rows([label for label, _ in rows], x_label="dollars for each day of metering"))
     source = ColumnDataSource({"y": row_heights(len(rows)), "usd": [usd for _, usd in rows]})
     drawn = bars(made, source, "y", 0, "usd", tone="local", height=0.34)
     hover(made, [drawn], [("a day", "@usd{$0,0}")])

@@ -7,41 +7,58 @@ from typing import Any
 
 from nearhall.core.evidence import weakest
 from nearhall.report.evidence_marks import NOT_STATED, Figure, kind_named
-from nearhall.report.formats import NO_VALUE, chance, count, full_stop, money, significant
+from nearhall.report.formats import NO_VALUE, chance, count, full_stop, money, plain, ratio, significant, size, watts
 from nearhall.report.pilot_reader import elements, members
 from nearhall.report.plan_reader import Form, ResultReader
-from nearhall.report.plan_tables import amount, capital
+from nearhall.report.plan_tables import capital
 
 VERDICTS: dict[str, tuple[str, str]] = {
     "SCALE": ("good", "build more of them"),
     "HOLD": ("warn", "measure more first"),
     "STOP": ("bad", "build no more of them"),
 }
+REHEARSED = "REHEARSED"
+WORTH_LEAST_USD = 0.5
+"""What is worth less would be told as nothing."""
 
 
 def classes(reader: ResultReader) -> list[dict[str, Any]]:
-    """Each kind of site: what to do, why, and every condition."""
+    """Each kind of site: what to do, why, what it returns, and every condition."""
     return [_class(reader, pointer, row) for pointer, row in reader.items("/site_classes")]
 
 
 def _class(reader: ResultReader, pointer: str, row: Mapping[str, Any]) -> dict[str, Any]:
     name, verdict = str(row.get("class") or "?"), str(row.get("verdict") or "not said")
     tone, meaning = VERDICTS.get(verdict, ("warn", "the document does not say what to do"))
+    gates = [_gate(reader, name, at, gate) for at, gate in reader.items(f"{pointer}/gates")]
+    said = {gate["words"] for gate in gates}
     return {
         "pointer": pointer,
         "name": name,
         "verdict": verdict,
+        "rehearsed": str(row.get("stamp") or "") == REHEARSED,
         "tone": tone,
         "meaning": meaning,
         "sentence": rested(reader, name, f"{pointer}/sentence", _sentence(reader.text(f"{pointer}/sentence"), verdict)),
         "reasons": [
             rested(reader, name, f"{pointer}/reasons", full_stop(str(reason)))
             for reason in dict.fromkeys(r for r in elements(row.get("reasons")) if isinstance(r, str))
-            if reason
+            if reason and reason not in said
         ],
         "before": _chance(reader, name, f"{pointer}/p_npv_positive/prior"),
         "after": _chance(reader, name, f"{pointer}/p_npv_positive/posterior"),
-        "gates": [_gate(reader, name, at, gate) for at, gate in reader.items(f"{pointer}/gates")],
+        "returns": [_returned(reader, name, pointer, part) for part in ("prior", "posterior")],
+        "failing": sorted((gate for gate in gates if gate["state"] == "fails"), key=lambda gate: gate["tone"] != "bad"),
+        "holding": [gate for gate in gates if gate["state"] == "holds"],
+        "uncompared": [gate for gate in gates if gate["state"] == "uncompared"],
+    }
+
+
+def _returned(reader: ResultReader, name: str, pointer: str, part: str) -> dict[str, Any]:
+    """Money of one new site, before or after the pilots: the chance that it pays, and its spread."""
+    return {
+        "chance": _chance(reader, name, f"{pointer}/p_npv_positive/{part}"),
+        "spread": [_given(reader, name, f"{pointer}/npv_usd/{part}/{at}", money) for at in ("p10", "p50", "p90")],
     }
 
 
@@ -73,16 +90,29 @@ def _chance(reader: ResultReader, site_class: str, pointer: str) -> Figure:
 
 def _gate(reader: ResultReader, site_class: str, pointer: str, gate: Mapping[str, Any]) -> dict[str, Any]:
     holds, stops = gate.get("holds") is True, gate.get("stops") is True
-    needed = reader.number(f"{pointer}/needed")
-    counted = reader.number(f"{pointer}/probability") is None
-    told = "" if needed is None else count(needed) if counted else chance(needed)
+    state = "uncompared" if gate.get("counts") is False else "holds" if holds else "fails"
+    probability = reader.number(f"{pointer}/probability")
     return {
         "words": str(gate.get("words") or gate.get("name") or "?"),
-        "probability": _chance(reader, site_class, f"{pointer}/probability"),
-        "needed": reader.texts(f"{pointer}/needed", told) if told else Figure(text=NO_VALUE, missing="not said"),
-        "badge": "holds" if holds else "fails for good" if stops else "does not hold yet",
+        "state": state,
+        "found": _chance(reader, site_class, f"{pointer}/probability") if probability is not None else None,
+        "there": _there(reader, pointer),
+        "needed": _needed(reader, pointer, counted=probability is None),
+        "badge": "no comparison" if state == "uncompared" else "holds" if holds else "fails" if stops else "does not hold yet",
         "tone": "good" if holds else "bad" if stops else "warn",
     }
+
+
+def _there(reader: ResultReader, pointer: str) -> str:
+    """How many there are, where that is what is asked: a count of files, which rests on nothing else."""
+    there = reader.number(f"{pointer}/count")
+    return "" if there is None else count(there)
+
+
+def _needed(reader: ResultReader, pointer: str, *, counted: bool) -> Figure:
+    needed = reader.number(f"{pointer}/needed")
+    told = reader.text(f"{pointer}/needed_words") or ("" if needed is None else count(needed) if counted else chance(needed))
+    return reader.texts(f"{pointer}/needed", told) if told else Figure(text=NO_VALUE, missing="not said")
 
 
 def quantities(reader: ResultReader) -> list[dict[str, Any]]:
@@ -90,16 +120,33 @@ def quantities(reader: ResultReader) -> list[dict[str, Any]]:
     return [_quantity(reader, pointer, row) for pointer, row in reader.items("/quantities")]
 
 
+def _form(row: Mapping[str, Any]) -> Form:
+    """How a quantity is written: always with its unit."""
+    unit, form = str(row.get("unit") or ""), row.get("form")
+    if form == "share":
+        return chance
+    if form == "pue":
+        return ratio
+    known: dict[str, Form] = {
+        "B": size,
+        "W": watts,
+        "1": _rounded,
+        "1/s": lambda value: f"{_rounded(value)} a second",
+    }
+    return known.get(unit) or (lambda value: f"{_rounded(value)} {plain(unit)}".strip())
+
+
+def _rounded(value: float) -> str:
+    """Three digits; 9.9999 is 10.0, not 10.00."""
+    return significant(float(f"{value:.3g}"))
+
+
 def _quantity(reader: ResultReader, pointer: str, row: Mapping[str, Any]) -> dict[str, Any]:
-    unit, z = str(row.get("unit") or ""), reader.number(f"{pointer}/z")
-
-    def form(value: float) -> str:
-        return amount(value, unit)
-
+    form, z = _form(row), reader.number(f"{pointer}/z")
     spreads = {
         name: {
             "middle": reader.median(f"{pointer}/{name}", form),
-            "between": reader.between(f"{pointer}/{name}", form if unit == "B" else significant),
+            "between": reader.between(f"{pointer}/{name}", form),
         }
         for name in ("prior", "posterior", "new_site")
     }
@@ -123,7 +170,7 @@ def _quantity(reader: ResultReader, pointer: str, row: Mapping[str, Any]) -> dic
 def _of_sites(data: Mapping[str, Any]) -> str:
     sites, blocks = data.get("n_sites"), data.get("n_blocks")
     told = [f"{sites} site{'' if sites == 1 else 's'}"] if isinstance(sites, int) else []
-    told += [f"{blocks:,} blocks"] if isinstance(blocks, int) else []
+    told += [f"{blocks:,} block{'' if blocks == 1 else 's'}"] if isinstance(blocks, int) else []
     return ", ".join(told)
 
 
@@ -132,7 +179,9 @@ def _state(row: Mapping[str, Any]) -> tuple[str, str]:
         return "conflict", "bad"
     if row.get("accepted") is not True:
         return "still assumed", "warn"
-    return ("rehearsed", "warn") if row.get("kind") == "simulated" else ("measured", "good")
+    if row.get("kind") == "simulated":
+        return "rehearsed", "warn"
+    return ("too short", "warn") if row.get("too_short") is True else ("measured", "good")
 
 
 def next_steps(reader: ResultReader) -> list[dict[str, Any]]:
@@ -144,9 +193,15 @@ def next_steps(reader: ResultReader) -> list[dict[str, Any]]:
     return [_step(reader, pointer, step) for pointer, step in rows]
 
 
+def worthless(steps: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], int]:
+    """The steps that may turn the decision or that a condition waits for, and how many others there are."""
+    kept = [step for step in steps if step["blocking"] or step["evppi"] is not None]
+    return kept, len(steps) - len(kept)
+
+
 def _step(reader: ResultReader, pointer: str, step: Mapping[str, Any]) -> dict[str, Any]:
     what, words = str(step.get("what") or "?"), str(step.get("words") or "")
-    worth = reader.number(f"{pointer}/usd_per_day")
+    worth = (reader.number(f"{pointer}/evppi_usd") or 0.0) >= WORTH_LEAST_USD
     title = words or what
     site_class = str(step.get("site_class") or "")
     return {
@@ -156,7 +211,7 @@ def _step(reader: ResultReader, pointer: str, step: Mapping[str, Any]) -> dict[s
         "words": full_stop(capital(str(step.get("why") or ""))),
         "blocking": step.get("blocking") is True,
         "days": _given(reader, site_class, f"{pointer}/days", lambda v: f"{v:,.3g} day{'' if v == 1 else 's'}"),
-        "evppi": _given(reader, site_class, f"{pointer}/evppi_usd", money),
+        "evppi": _given(reader, site_class, f"{pointer}/evppi_usd", money) if worth else None,
         "usd_per_day": _given(reader, site_class, f"{pointer}/usd_per_day", lambda v: f"{money(v)} a day") if worth else None,
     }
 
@@ -167,23 +222,50 @@ def _given(reader: ResultReader, site_class: str, pointer: str, form: Form) -> F
 
 
 def pilots(reader: ResultReader) -> list[dict[str, Any]]:
-    """Each site's returns and what was made of them."""
-    return [
-        {
-            "file": str(row.get("file") or "?"),
-            "site": str(row.get("site") or "?"),
-            "site_class": str(row.get("site_class") or ""),
-            "accepted": row.get("accepted") is True,
-            "quantities": [str(name) for name in elements(row.get("quantities"))],
-            "reasons": [str(reason) for reason in elements(row.get("reasons"))],
-        }
-        for _, row in reader.items("/pilots")
+    """Each site of each pilot file, and what was made of it."""
+    return [_pilot(reader, pointer, row) for pointer, row in reader.items("/pilots")]
+
+
+def _pilot(reader: ResultReader, pointer: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    used = [str(name) for name in elements(row.get("used"))]
+    refused = [
+        (str(members(part).get("why") or "?"), [str(name) for name in elements(members(part).get("for"))])
+        for part in elements(row.get("refused"))
     ]
+    seconds = reader.number(f"{pointer}/seconds")
+    rehearsal, accepted = row.get("rehearsal") is True, row.get("accepted") is True
+    return {
+        "file": str(row.get("file") or "?"),
+        "site": str(row.get("site") or "?"),
+        "site_class": str(row.get("site_class") or ""),
+        "lasted": lasted(seconds) if seconds is not None else NO_VALUE,
+        "accepted": accepted,
+        "rehearsal": rehearsal,
+        "short": str(row.get("too_short") or ""),
+        "badge": ("not accepted", "bad") if not accepted else ("accepted in part", "warn") if refused else ("accepted", "good"),
+        "used": used,
+        "refused": refused,
+    }
+
+
+def lasted(seconds: float) -> str:
+    """How long a pilot was, in the unit in which a person would count it."""
+    for unit, name, least in ((86_400.0, "days", 2.0), (3600.0, "h", 2.0), (60.0, "min", 2.0)):
+        if seconds >= least * unit:
+            return f"{_rounded(seconds / unit)} {name}"
+    return f"{seconds:.0f} s"
 
 
 def headline(rows: Sequence[Mapping[str, Any]]) -> str:
     """What to do, for all kinds of sites in one line."""
-    if rows and len({row["verdict"] for row in rows}) == 1:
-        everywhere = " for all kinds of sites" if len(rows) > 1 else ""
-        return f"{rows[0]['verdict']}{everywhere}: {rows[0]['meaning']}"
-    return "; ".join(f"{row['name']}: {row['verdict']}" for row in rows)
+    if not rows:
+        return ""
+    if len({(row["verdict"], row["rehearsed"]) for row in rows}) > 1:
+        return "; ".join(f"{row['name']}: {_called(row)}" for row in rows)
+    everywhere = " for all kinds of sites" if len(rows) > 1 else ""
+    does = "" if rows[0]["rehearsed"] else f": {rows[0]['meaning']}"
+    return f"{_called(rows[0])}{everywhere}{does}"
+
+
+def _called(row: Mapping[str, Any]) -> str:
+    return f"{REHEARSED}: {row['verdict']}" if row["rehearsed"] else str(row["verdict"])

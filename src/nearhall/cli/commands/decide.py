@@ -90,4 +90,10 @@ def _decided(plan: Plan, returns: list[SiteReturns]) -> dict[str, Any]:
         status.update("judging the returns")
         draws = Draws(seed=plan.seed, samples=plan.samples)
         verdicts = [judge(case, returns, draws) for case in found]
-        return decision_document(plan.name or "a plan", verdicts, software=f"nearhall {__version__}")
+        return decision_document(
+            plan.name or "a plan",
+            verdicts,
+            software=f"nearhall {__version__}",
+            horizon_years=plan.horizon_years,
+            discount_rate=plan.discount_rate,
+        )

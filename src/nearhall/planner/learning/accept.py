@@ -106,7 +106,7 @@ def is_rehearsal(returns: SiteReturns) -> bool:
 
 def too_short(returns: SiteReturns) -> str:
     """That a period is no pilot yet, in words."""
-    return f"it lasted {_lasted(returns.seconds)}: a pilot lasts a day at least, so that a whole cycle of load is in it"
+    return f"lasted {lasted(returns.seconds)}: a pilot lasts a day at least, so that a whole cycle of load is in it"
 
 
 def balance(site: SiteBlocks) -> Balance:
@@ -194,5 +194,6 @@ def _evidence(returns: SiteReturns, positions: Sequence[str], parts: Sequence[Ki
     return reasons
 
 
-def _lasted(seconds: float) -> str:
+def lasted(seconds: float) -> str:
+    """A length of time, in the unit that a person would take."""
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -12,7 +12,7 @@ import numpy as np
 from nearhall.core.errors import InputError
 from nearhall.core.evidence import Evidence, Kind, weakest
 from nearhall.core.quantity import Z90
-from nearhall.planner.learning.accept import Acceptance, Measure, accept
+from nearhall.planner.learning.accept import SECONDS_LEAST, Acceptance, Measure, accept
 from nearhall.planner.learning.pue_regression import BLOCKS_LEAST, year_of_pue
 from nearhall.planner.learning.site_blocks import SiteBlocks
 from nearhall.planner.learning.site_estimates import (
@@ -109,6 +109,8 @@ class Learned:
     samples_before: Samples
     samples_after: Samples
     """Of a new site, on the same uniforms."""
+    short: bool = False
+    """No site that it was learned from lasted as long as a pilot must: possible in a rehearsal alone."""
 
 
 def learn(belief: Belief, returns: Sequence[SiteBlocks], *, season: Season | None, uniform: Samples) -> Learned:
@@ -120,8 +122,11 @@ def learn(belief: Belief, returns: Sequence[SiteBlocks], *, season: Season | Non
         if check.accepted:
             by_site.setdefault(site.returns.id, []).append(site)
     if belief.form == "share":
-        return _learn_share(belief, by_site, checks, uniform)
-    return _learn_normal(belief, by_site, checks, season, uniform)
+        learned = _learn_share(belief, by_site, checks, uniform)
+    else:
+        learned = _learn_normal(belief, by_site, checks, season, uniform)
+    lasted = [sum(part.returns.seconds for part in by_site[site]) for site in learned.sites]
+    return replace(learned, short=bool(lasted) and max(lasted) < SECONDS_LEAST)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,9 +224,9 @@ def _learn_share(belief: Belief, by_site: dict[str, list[SiteBlocks]], checks: S
     shares = [blocks.kept / blocks.blocks for blocks in kept.values()]
     return Learned(
         belief=belief,
-        prior=_spread(samples[0]),
+        prior=spread_of(samples[0]),
         posterior=None,
-        new_site=_spread(samples[1]),
+        new_site=spread_of(samples[1]),
         data=float(np.mean(shares)) if shares else None,
         sites=tuple(sorted(kept)),
         blocks=sum(blocks.blocks for blocks in kept.values()),
@@ -246,6 +251,7 @@ def _kind(belief: Belief, checks: Sequence[Acceptance], used: object) -> Kind:
     return weakest(kinds) if kinds else belief.evidence.kind
 
 
-def _spread(samples: Samples) -> Spread:
+def spread_of(samples: Samples) -> Spread:
+    """P10, P50 and P90 of samples."""
     p10, p50, p90 = (float(np.quantile(samples, q)) for q in (0.1, 0.5, 0.9))
     return Spread(p10=p10, p50=p50, p90=p90)

@@ -61,7 +61,7 @@ def _case(planned: Planned, name: str, site: SitePlan) -> Case:
             HardLimit(
                 belief="IT power",
                 most=site.site.it_budget_kw * 1e3,
-                words=f"IT power stays within the site's {site.site.it_budget_kw:g} kW",
+                words="the IT power it is built for",
             )
         ],
         thresholds=Thresholds(
@@ -203,7 +203,9 @@ def _rival(site: SitePlan, served: Served) -> Rival:
     workload, hub = served.point.workload.id, served.hub
     if not hub.allowed:
         never = np.full_like(served.hub_usd_per_request, np.inf)
-        return Rival(workload=workload, joules_per_request_in_slo=never, usd_per_request_in_slo=never)
+        may = "may not" if hub.kind_against == "residency" else "cannot"
+        none = f"the hub {may} answer it ({hub.against[0]})"
+        return Rival(workload=workload, joules_per_request_in_slo=never, usd_per_request_in_slo=never, none=none)
     kept = max(hub.p_slo, 1e-3)
     total = np.sum([s.traffic.gb_per_month for s in site.served], axis=0)
     part = np.asarray(site.accounts.hub.uplink_usd) * served.traffic.gb_per_month / np.maximum(total, 1e-12)

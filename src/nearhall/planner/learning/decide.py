@@ -1,7 +1,10 @@
 """Scale, hold or stop: what a class of sites is worth after its pilots, by the same model that planned it.
 
-SCALE when every gate holds of a new site; STOP when a gain is unlikely or a hard limit fails; HOLD otherwise, with what to
-measure next. Simulated returns decide nothing: they show what a decision would look like, and are stamped REHEARSED.
+SCALE when every gate holds of a new site; STOP when a site is unlikely to pay or a hard limit fails, and enough pilots say so;
+HOLD otherwise, with what to measure next. Gates without anything to compare with count neither way. Simulated pilots decide
+nothing: they show what a decision would look like, and are stamped REHEARSED.
+
+Beliefs are drawn independently of each other: no correlation between, say, IT power and PUE is modelled.
 """
 
 from __future__ import annotations
@@ -16,8 +19,8 @@ from nearhall.core.errors import InputError
 from nearhall.core.evidence import Kind
 from nearhall.documents.site_returns import SiteReturns
 from nearhall.planner.learning.accept import SECONDS_LEAST, is_rehearsal, too_short
-from nearhall.planner.learning.beliefs import Belief, Learned, learn
-from nearhall.planner.learning.gates import CostOf, Gate, HardLimit, Rival, Standing, Thresholds, gates
+from nearhall.planner.learning.beliefs import Belief, Learned, Spread, learn, spread_of
+from nearhall.planner.learning.gates import PILOTS, CostOf, Gate, HardLimit, Rival, Standing, Thresholds, gates, sites_told
 from nearhall.planner.learning.site_blocks import site_blocks
 from nearhall.planner.learning.site_estimates import Season
 from nearhall.planner.samples.draws import Draws, Samples
@@ -51,14 +54,25 @@ class Next:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PilotSeen:
-    """One site of one document, and what was made of it."""
+    """One site of one pilot file, and what was made of it."""
 
     origin: str
     site: str
-    accepted: tuple[str, ...]
+    seconds: float
+    """How long it lasted."""
+    rehearsed: bool
+    """An instrument of it is virtual: it shows how a decision would look, and is accepted for nothing."""
+    short: str
+    """That it lasted too short for a pilot, in words; empty where it did not."""
+    used: tuple[str, ...]
     """Names of beliefs that it changed."""
-    reasons: tuple[str, ...]
-    """Why it did not change the others."""
+    refused: tuple[tuple[str, tuple[str, ...]], ...]
+    """Why it did not change others, and their names."""
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """Names of beliefs that it changed as a pilot does."""
+        return () if self.rehearsed else self.used
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,12 +81,16 @@ class Verdict:
 
     site_class: str
     state: State
+    would: State
+    """What the gates say, whether or not enough pilots stand behind it."""
     stamp: Stamp
     sentence: str
     reasons: tuple[str, ...]
     """What holds it up, or why it may go on."""
     gates: tuple[Gate, ...]
     quantities: tuple[Learned, ...]
+    npv_usd: tuple[Spread, Spread]
+    """What one new site returns against the hub, net present value, before and after the pilots."""
     p_npv_positive: tuple[float, float]
     """Before and after the pilots."""
     next: tuple[Next, ...]
@@ -122,19 +140,22 @@ def decide(case: Case, returns: Sequence[SiteReturns], draws: Draws) -> Verdict:
             rivals=case.rivals,
             limits=case.limits,
             thresholds=case.thresholds,
+            rehearsed=frozenset(site.id for site in mine if is_rehearsal(site)),
         )
     )
     stamp = stamp_of(learned, mine)
-    state, sentence = _state(judged, stamp)
+    state, would, sentence = _state(judged, stamp, case.thresholds.pilots_min)
     known = stamp in {"MEASURED", "PARTLY MEASURED"}
     return Verdict(
         site_class=case.site_class,
         state=state,
+        would=would,
         stamp=stamp,
         sentence=sentence,
         reasons=_reasons(judged, mine),
         gates=judged,
         quantities=learned,
+        npv_usd=(spread_of(before), spread_of(after)),
         p_npv_positive=(_share(before > 0), _share(after > 0)),
         next=_next(learned, judged, after if known else before, known=known),
         pilots=tuple(_seen(site, learned) for site in mine),
@@ -174,28 +195,63 @@ def _checked(case: Case) -> None:
         raise InputError(f"a limit is on {unknown[0]!r}, which is no belief", where=case.site_class, right=", ".join(names))
 
 
-def _state(judged: Sequence[Gate], stamp: Stamp) -> tuple[State, str]:
-    would: State = "STOP" if any(gate.stops for gate in judged) else "SCALE" if all(gate.holds for gate in judged) else "HOLD"
+def _state(judged: Sequence[Gate], stamp: Stamp, pilots_min: int) -> tuple[State, State, str]:
+    """The verdict, what the gates would have it be if enough pilots stood behind them, and both in words."""
+    told = [gate for gate in judged if gate.counts and gate.name != PILOTS]
+    stopping = [gate for gate in told if gate.stops]
+    against = stopping or [gate for gate in told if not gate.holds]
+    would: State = "STOP" if stopping else "HOLD" if against else "SCALE"
+    since = _since(against)
     if stamp == "REHEARSED":
-        return "HOLD", f"HOLD: a rehearsal on simulated meters, in which the gates said {would}; measure before you decide"
+        measured = f"were these figures measured at {sites_told(pilots_min)}, the verdict would be {would}"
+        return "HOLD", would, f"HOLD: {measured}, since {since}"
     if stamp == "NOT MEASURED":
-        return "HOLD", f"HOLD: nothing that was returned could be taken; on assumptions alone the gates say {would}"
-    sentences: dict[State, str] = {
-        "SCALE": "SCALE: every condition holds for a site that nobody has measured",
-        "HOLD": "HOLD: not every condition holds yet; measure what is named first",
-        "STOP": "STOP: more metering is unlikely to turn this",
-    }
-    return would, sentences[would]
+        return (
+            "HOLD",
+            would,
+            f"HOLD: no pilot file was accepted; on assumptions alone the verdict would be {would}, since {since}",
+        )
+    missing = _missing(judged)
+    if missing and would != "HOLD":
+        more = f"{sites_told(missing, what='more pilot site')} {'is' if missing == 1 else 'are'} needed"
+        return "HOLD", would, f"HOLD: {more} before the verdict can be {would}, which it would be since {since}"
+    ends: dict[State, str] = {"SCALE": "", "HOLD": "; measure what is named first", "STOP": "; more metering hardly turns this"}
+    return would, would, f"{would}: {since}{ends[would]}"
+
+
+def _since(against: Sequence[Gate]) -> str:
+    """What speaks against scaling, or that nothing does."""
+    if not against:
+        return "every condition holds for a site that nobody has measured"
+    more = len(against) - 1
+    return against[0].words + (f" (and {more} more condition{'s fail' if more > 1 else ' fails'})" if more else "")
+
+
+def _missing(judged: Sequence[Gate]) -> int:
+    """How many pilot sites are wanting; STOP takes as many as SCALE does."""
+    for gate in judged:
+        if gate.name == PILOTS and not gate.holds:
+            return round(gate.needed or 0.0) - (gate.count or 0)
+    return 0
 
 
 def _reasons(judged: Sequence[Gate], returns: Sequence[SiteReturns]) -> tuple[str, ...]:
-    against = tuple(gate.words for gate in judged if gate.stops) + tuple(
-        gate.words for gate in judged if not gate.holds and not gate.stops
-    )
+    counted = [gate for gate in judged if gate.counts]
+    against = [gate.words for gate in counted if gate.stops] + [
+        gate.words for gate in counted if not gate.holds and not gate.stops
+    ]
     rehearsed = [site for site in returns if is_rehearsal(site)]
-    first = [f"{site.id}: its meters are virtual, no instrument saw its energy" for site in rehearsed]
-    short = [f"{site.id}: {too_short(site)}" for site in rehearsed if site.seconds < SECONDS_LEAST]
-    return (*first, *short, *against) or tuple(gate.words for gate in judged)
+    first = [f"{_names(rehearsed)}: virtual meters, no instrument saw the energy"] if rehearsed else []
+    short: dict[str, list[SiteReturns]] = {}
+    for site in rehearsed:
+        if site.seconds < SECONDS_LEAST:
+            short.setdefault(too_short(site), []).append(site)
+    told = [f"{_names(sites)} {lasted}" for lasted, sites in short.items()]
+    return (*against, *first, *told) or tuple(gate.words for gate in counted)
+
+
+def _names(sites: Sequence[SiteReturns]) -> str:
+    return ", ".join(dict.fromkeys(site.id for site in sites))
 
 
 def _next(learned: Sequence[Learned], judged: Sequence[Gate], npv: Samples, *, known: bool) -> tuple[Next, ...]:
@@ -203,7 +259,7 @@ def _next(learned: Sequence[Learned], judged: Sequence[Gate], npv: Samples, *, k
 
     While nothing was measured, worth is told from what the plan held before: a rehearsal is no knowledge.
     """
-    blocking = {name for gate in judged if not gate.holds for name in gate.beliefs}
+    blocking = {name for gate in judged if gate.counts and not gate.holds for name in gate.beliefs}
     found = [
         Next(
             belief=item.belief.name,
@@ -225,16 +281,23 @@ def _why(item: Learned, *, known: bool) -> str:
         site, reason = item.refused[0]
         return f"{site}: {reason}"
     if not known:
-        return f"{item.belief.evidence.kind.value} until a commissioned meter has read it"
+        return f"{item.belief.evidence.kind.value} until a pilot with commissioned meters has measured it"
     return f"known from {len(item.sites)} {'site' if len(item.sites) == 1 else 'sites'}" if item.sites else "not measured yet"
 
 
 def _seen(site: SiteReturns, learned: Sequence[Learned]) -> PilotSeen:
+    refused: dict[str, list[str]] = {}
+    for item in learned:
+        for reason in dict.fromkeys(reason for name, reason in item.refused if name == site.id):
+            refused.setdefault(reason, []).append(item.belief.name)
     return PilotSeen(
         origin=site.origin,
         site=site.id,
-        accepted=tuple(item.belief.name for item in learned if site.id in item.sites),
-        reasons=tuple(dict.fromkeys(reason for item in learned for name, reason in item.refused if name == site.id)),
+        seconds=site.seconds,
+        rehearsed=is_rehearsal(site),
+        short=too_short(site) if site.seconds < SECONDS_LEAST else "",
+        used=tuple(item.belief.name for item in learned if site.id in item.sites),
+        refused=tuple((reason, tuple(names)) for reason, names in refused.items()),
     )
 
 

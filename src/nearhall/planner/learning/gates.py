@@ -8,7 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nearhall.planner.learning.beliefs import Learned
+from nearhall.planner.learning.update import CONFLICT_Z
 from nearhall.planner.samples.draws import Samples
+
+PILOTS = "pilots"
+"""The gate that counts sites; the others tell what the sites say."""
 
 P_WITHIN_LIMIT = 0.9
 """A hard limit holds when a new site keeps it with this probability."""
@@ -40,6 +44,13 @@ class Rival:
     workload: str
     joules_per_request_in_slo: Samples
     usd_per_request_in_slo: Samples
+    none: str = "the hub may not or cannot answer it"
+    """Where the figures are `inf`: why there is nothing to compare with."""
+
+    @property
+    def answers(self) -> bool:
+        """Whether there is anything to compare with."""
+        return bool(np.isfinite(self.joules_per_request_in_slo).any())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,13 +68,22 @@ class Gate:
     """One condition."""
 
     name: str
+    topic: str
+    """The condition in a few words, for a picture's row."""
     words: str
     probability: float | None
     """None for what is counted, not estimated."""
-    needed: float
+    needed: float | None
+    """A probability, or a number of sites; None where neither is meant."""
+    needed_words: str
+    """With its unit."""
     holds: bool
     stops: bool = False
     """It fails so clearly that measuring more is of no use."""
+    count: int | None = None
+    """How many there are, of what is counted."""
+    counts: bool = True
+    """False where there is nothing to compare with: it then speaks neither for nor against."""
     beliefs: tuple[str, ...] = ()
     """What it stands on."""
 
@@ -79,6 +99,8 @@ class Standing:
     rivals: Sequence[Rival]
     limits: Sequence[HardLimit]
     thresholds: Thresholds
+    rehearsed: frozenset[str] = frozenset()
+    """Sites with virtual instruments: they are no pilots, whatever they showed."""
 
     @property
     def after(self) -> dict[str, Samples]:
@@ -110,43 +132,86 @@ def gates(standing: Standing) -> tuple[Gate, ...]:
 def _pilots(standing: Standing) -> Gate:
     """As few as the least measured of what the decision rests on: requests in time, and their energy."""
     decisive = [*standing.of("slo_share"), *standing.of("joules_per_request_in_slo")] or list(standing.learned)
-    least = min(decisive, key=lambda item: len(item.sites), default=None)
-    count, needed = (0 if least is None else len(least.sites)), standing.thresholds.pilots_min
+    least = min(decisive, key=lambda item: len(_real(standing, item)), default=None)
+    count, needed = (0 if least is None else len(_real(standing, least))), standing.thresholds.pilots_min
     of = "" if least is None else f" for {least.belief.words}"
+    virtual = 0 if least is None else len(least.sites) - count
     return Gate(
-        name="pilots",
-        words=f"{count} of {needed} pilot sites accepted{of}",
+        name=PILOTS,
+        topic="enough pilot sites",
+        words=f"{count} of {needed} pilot sites accepted{of}" + (f"; {virtual} more rehearsed it" if virtual else ""),
         probability=None,
         needed=float(needed),
+        needed_words=sites_told(needed),
         holds=count >= needed,
+        count=count,
         beliefs=() if least is None else (least.belief.name,),
     )
 
 
+def _real(standing: Standing, item: Learned) -> list[str]:
+    return [site for site in item.sites if site not in standing.rehearsed]
+
+
 def _conflicts(standing: Standing) -> list[Gate]:
-    return [
+    """One for each belief that pilots contradict, or one that holds; none while nothing was measured."""
+    if not any(item.z is not None for item in standing.learned):
+        return []
+    needed = f"none of |z| > {CONFLICT_Z:g}"
+    found = [
         Gate(
             name="conflict",
+            topic=f"{item.belief.words}: pilots and plan agree",
             words=f"{item.belief.words}: pilots lie {abs(item.z or 0.0):.1f} standard deviations from the plan; look why",
             probability=None,
-            needed=0.0,
+            needed=None,
+            needed_words=needed,
             holds=False,
             beliefs=(item.belief.name,),
         )
         for item in standing.learned
         if item.conflict
     ]
+    within = f"no figure of the pilots lies more than {CONFLICT_Z:g} standard deviations from the plan"
+    agree = Gate(
+        name="conflict",
+        topic="pilots and plan agree",
+        words=within,
+        probability=None,
+        needed=None,
+        needed_words=needed,
+        holds=True,
+    )
+    return found or [agree]
+
+
+def _probable(
+    name: str, topic: str, says: str, probability: float, needed: float, *, stops: bool = False, beliefs: tuple[str, ...] = ()
+) -> Gate:
+    """A gate that holds when what it says is probable enough."""
+    return Gate(
+        name=name,
+        topic=topic,
+        words=f"{says} with probability {percent(probability)} ({percent(needed)} needed)",
+        probability=probability,
+        needed=needed,
+        needed_words=percent(needed),
+        holds=probability >= needed,
+        stops=stops,
+        beliefs=beliefs,
+    )
 
 
 def _npv(standing: Standing) -> Gate:
     positive = _p(standing.npv > 0)
-    needed = standing.thresholds.min_p_npv_positive
-    return Gate(
-        name="npv",
-        words=f"a new site gains over the hub with probability {positive:.0%}, {needed:.0%} needed",
-        probability=positive,
-        needed=needed,
-        holds=positive >= needed,
+    alone = bool(standing.rivals) and not any(rival.answers for rival in standing.rivals)
+    against = "what a hub would cost (no hub may or can answer)" if alone else "the hub"
+    return _probable(
+        "npv",
+        "pays against the hub",
+        f"a new site pays against {against}",
+        positive,
+        standing.thresholds.min_p_npv_positive,
         stops=positive < NPV_STOP,
     )
 
@@ -156,12 +221,15 @@ def _slo(standing: Standing) -> list[Gate]:
     found: list[Gate] = []
     for item in standing.of("slo_share"):
         share = float(item.samples_after.mean())
+        keeps = f"keeps the SLO of {item.belief.measure.workload}"
         found.append(
             Gate(
                 name=f"slo:{item.belief.measure.workload}",
-                words=f"a new site keeps the SLO of {item.belief.measure.workload} in {share:.1%} of blocks, {needed:.0%} needed",
+                topic=keeps,
+                words=f"a new site {keeps} in {100.0 * share:.1f} % of blocks ({percent(needed)} needed)",
                 probability=share,
                 needed=needed,
+                needed_words=percent(needed),
                 holds=share >= needed,
                 beliefs=(item.belief.name,),
             )
@@ -172,6 +240,9 @@ def _slo(standing: Standing) -> list[Gate]:
 def _per_request(standing: Standing) -> list[Gate]:
     found: list[Gate] = []
     for rival in standing.rivals:
+        if not rival.answers:
+            found.append(_no_comparison(rival))
+            continue
         joules = next(iter(standing.of("joules_per_request_in_slo", rival.workload)), None)
         if joules is not None:
             better = _p(joules.samples_after <= rival.joules_per_request_in_slo)
@@ -183,56 +254,76 @@ def _per_request(standing: Standing) -> list[Gate]:
     return found
 
 
-def _against(standing: Standing, rival: Rival, name: str, better: float, beliefs: tuple[str, ...]) -> Gate:
-    needed = standing.thresholds.min_p_per_request
-    does = {"joules": "takes no more joules", "cost": "costs no more"}[name]
-    alone = not bool(np.isfinite(rival.joules_per_request_in_slo).any())
-    than = "hub and network, which cannot or may not keep the SLO" if alone else "by hub and network"
+def _no_comparison(rival: Rival) -> Gate:
     return Gate(
-        name=f"{name}:{rival.workload}",
-        words=f"a request of {rival.workload} in its SLO {does} than {than}, with probability {better:.0%}; {needed:.0%} needed",
-        probability=better,
-        needed=needed,
-        holds=better >= needed,
+        name=f"hub:{rival.workload}",
+        topic=f"{rival.workload} against the hub",
+        words=f"no comparison for {rival.workload}: {rival.none}",
+        probability=None,
+        needed=None,
+        needed_words="",
+        holds=False,
+        counts=False,
+    )
+
+
+def _against(standing: Standing, rival: Rival, name: str, better: float, beliefs: tuple[str, ...]) -> Gate:
+    does = {"joules": "takes no more joules", "cost": "costs no more"}[name]
+    return _probable(
+        f"{name}:{rival.workload}",
+        f"{name} of a {rival.workload} request against the hub",
+        f"a request of {rival.workload} in its SLO {does} than by hub and network",
+        better,
+        standing.thresholds.min_p_per_request,
         beliefs=beliefs,
     )
 
 
 def _pue(standing: Standing) -> list[Gate]:
-    found: list[Gate] = []
-    for item in standing.of("pue"):
-        for most, needed in sorted(standing.thresholds.min_p_pue_below.items()):
-            below = _p(item.samples_after < most)
-            found.append(
-                Gate(
-                    name=f"pue:{most:g}",
-                    words=f"a new site's PUE over a year is below {most:g} with probability {below:.0%}, {needed:.0%} needed",
-                    probability=below,
-                    needed=needed,
-                    holds=below >= needed,
-                    beliefs=(item.belief.name,),
-                )
-            )
-    return found
+    return [
+        _probable(
+            f"pue:{most:g}",
+            f"PUE over a year below {most:g}",
+            f"a new site's PUE over a year is below {most:g}",
+            _p(item.samples_after < most),
+            needed,
+            beliefs=(item.belief.name,),
+        )
+        for item in standing.of("pue")
+        for most, needed in sorted(standing.thresholds.min_p_pue_below.items())
+    ]
 
 
 def _limits(standing: Standing) -> list[Gate]:
     found: list[Gate] = []
-    after = standing.after
+    units = {item.belief.name: item.belief.unit for item in standing.learned}
     for limit in standing.limits:
-        within = _p(after[limit.belief] <= limit.most)
+        within = _p(standing.after[limit.belief] <= limit.most)
+        keeps = f"stays within {limit.words} ({limit.most:,.4g} {units[limit.belief]})"
         found.append(
-            Gate(
-                name=f"limit:{limit.belief}",
-                words=f"{limit.words}: a new site stays within {limit.most:g} with probability {within:.0%}",
-                probability=within,
-                needed=P_WITHIN_LIMIT,
-                holds=within >= P_WITHIN_LIMIT,
+            _probable(
+                f"limit:{limit.belief}",
+                keeps,
+                f"a new site {keeps}",
+                within,
+                P_WITHIN_LIMIT,
                 stops=within < 1.0 - P_BEYOND_LIMIT,
                 beliefs=(limit.belief,),
             )
         )
     return found
+
+
+def percent(share: float) -> str:
+    """A share from 0 to 1 in whole percent; never rounds to 0 or 100 what is not."""
+    if 0.0 < share < 0.005 or 0.995 < share < 1.0:
+        return "< 1 %" if share < 0.5 else "> 99 %"
+    return f"{100.0 * share:.0f} %"
+
+
+def sites_told(count: int, *, what: str = "pilot site") -> str:
+    """A number of pilot sites."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _p(holds: np.ndarray) -> float:

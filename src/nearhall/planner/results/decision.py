@@ -20,11 +20,26 @@ DENSITY_POINTS = 61
 """Of the curve of a belief."""
 SCHEMA = "nearhall/decision/v1"
 
+INDEPENDENT = (
+    "Quantities are drawn independently of each other: a site that takes more power than expected is not taken to have a higher "
+    "PUE or more requests too. Where such things go together, the return is less certain than is told here."
+)
+
 Json = dict[str, Any]
 
 
-def decision_document(plan_name: str, verdicts: Sequence[Verdict], *, software: str) -> Json:
-    """The document, of plain values only; what is not known is None, never 0."""
+def decision_document(
+    plan_name: str,
+    verdicts: Sequence[Verdict],
+    *,
+    software: str,
+    horizon_years: float | None = None,
+    discount_rate: float | None = None,
+) -> Json:
+    """The document, of plain values only; what is not known is None, never 0.
+
+    Years and rate are those by which the return is told.
+    """
     quantities = [(verdict, item) for verdict in verdicts for item in verdict.quantities]
     evidence: dict[str, Mapping[str, str]] = {}
     for index, (_, item) in enumerate(quantities):
@@ -35,10 +50,13 @@ def decision_document(plan_name: str, verdicts: Sequence[Verdict], *, software: 
         "plan": plan_name,
         "software": software,
         "stamp": _stamp(verdicts),
+        "horizon_years": horizon_years,
+        "discount_rate": discount_rate,
         "site_classes": [_class(verdict) for verdict in verdicts],
         "quantities": [_quantity(verdict.site_class, item) for verdict, item in quantities],
         "next": [_next(verdict.site_class, one) for verdict in verdicts for one in verdict.next],
         "pilots": [_pilot(verdict.site_class, pilot) for verdict in verdicts for pilot in verdict.pilots],
+        "notes": [INDEPENDENT],
         "evidence": evidence,
         "counts": {kind.value: kinds[kind] for kind in Kind},
     }
@@ -57,23 +75,29 @@ def _class(verdict: Verdict) -> Json:
     return {
         "class": verdict.site_class,
         "verdict": verdict.state,
+        "would": verdict.would,
         "stamp": verdict.stamp,
         "sentence": verdict.sentence,
         "reasons": list(verdict.reasons),
         "gates": [_gate(gate) for gate in verdict.gates],
         "conflicts": list(verdict.conflicts),
         "p_npv_positive": {"prior": _round(before), "posterior": _round(after)},
+        "npv_usd": {"prior": _spread(verdict.npv_usd[0]), "posterior": _spread(verdict.npv_usd[1])},
     }
 
 
 def _gate(gate: Gate) -> Json:
     return {
         "name": gate.name,
+        "topic": gate.topic,
         "words": gate.words,
         "probability": _round(gate.probability),
+        "count": gate.count,
         "needed": gate.needed,
+        "needed_words": gate.needed_words,
         "holds": gate.holds,
         "stops": gate.stops,
+        "counts": gate.counts,
     }
 
 
@@ -84,6 +108,7 @@ def _quantity(site_class: str, item: Learned) -> Json:
         "name": item.belief.name,
         "words": item.belief.words,
         "unit": item.belief.unit,
+        "form": item.belief.form,
         "prior": _spread(item.prior),
         "data": data,
         "posterior": None if item.posterior is None else _spread(item.posterior),
@@ -93,6 +118,7 @@ def _quantity(site_class: str, item: Learned) -> Json:
         "conflict": item.conflict,
         "widened": item.widened,
         "accepted": bool(item.sites),
+        "too_short": item.short,
         "refused": "; ".join(dict.fromkeys(f"{site}: {reason}" for site, reason in item.refused)),
         "notes": list(item.notes),
         "kind": item.kind.value,
@@ -151,9 +177,12 @@ def _pilot(site_class: str, pilot: PilotSeen) -> Json:
         "file": pilot.origin,
         "site": pilot.site,
         "site_class": site_class,
+        "seconds": _round(pilot.seconds),
+        "rehearsal": pilot.rehearsed,
+        "too_short": pilot.short,
         "accepted": bool(pilot.accepted),
-        "quantities": list(pilot.accepted),
-        "reasons": list(pilot.reasons),
+        "used": list(pilot.used),
+        "refused": [{"why": why, "for": list(names)} for why, names in pilot.refused],
     }
 
 
