@@ -13,7 +13,7 @@ from nearhall.planner.money.rollout_phases import Phase, learned_factor, phases_
 from nearhall.planner.samples.draws import Draws
 
 DRAWS = Draws(seed=5, samples=4000)
-PHASES = phases_of(sites=120, pilot_sites=3, pilot_years=0.5, waves=[0.3, 0.7])
+PHASES = phases_of(sites={"shop": 120}, pilot_sites=3, pilot_years=0.5, waves=[0.3, 0.7])
 
 
 def gains(mean: float, spread: float) -> np.ndarray:
@@ -23,48 +23,76 @@ def gains(mean: float, spread: float) -> np.ndarray:
 
 
 def test_a_pilot_then_waves_a_year_apart():
-    assert [(phase.name, phase.start_year, phase.sites) for phase in PHASES] == [
+    assert [(phase.name, phase.start_year, phase.count) for phase in PHASES] == [
         ("pilot", 0.0, 3),
         ("wave 1", 0.5, 35),
         ("wave 2", 1.5, 82),
     ]
-    assert phases_of(sites=2, pilot_sites=3, pilot_years=0.5, waves=[1.0]) == (Phase(name="pilot", start_year=0.0, sites=2),)
+    assert phases_of(sites={"shop": 2}, pilot_sites=3, pilot_years=0.5, waves=[1.0]) == (
+        Phase(name="pilot", start_year=0.0, sites={"shop": 2}),
+    )
+
+
+def test_a_pilot_holds_every_kind_that_it_has_room_for():
+    phases = phases_of(sites={"city": 80, "large": 40}, pilot_sites=3, pilot_years=0.5, waves=[0.3, 0.7])
+    assert [dict(phase.sites) for phase in phases] == [
+        {"city": 2, "large": 1},
+        {"city": 23, "large": 12},
+        {"city": 55, "large": 27},
+    ]
+    rare = phases_of(sites={"city": 80, "large": 40, "hall": 1}, pilot_sites=3, pilot_years=0.5, waves=[1.0])
+    assert dict(rare[0].sites) == {"city": 1, "large": 1, "hall": 1}
+    small = phases_of(sites={"city": 80, "large": 40, "hall": 1}, pilot_sites=2, pilot_years=0.5, waves=[1.0])
+    assert dict(small[0].sites) == {"city": 1, "large": 1, "hall": 0}
+
+
+@given(
+    sites=st.dictionaries(st.sampled_from("abcde"), st.integers(0, 50), min_size=1),
+    pilot=st.integers(1, 20),
+    share=st.floats(0.05, 0.95),
+)
+def test_every_site_is_built_once(sites: dict[str, int], pilot: int, share: float):
+    phases = phases_of(sites=sites, pilot_sites=pilot, pilot_years=0.5, waves=[share, 1 - share])
+    assert {kind: sum(phase.sites[kind] for phase in phases) for kind in sites} == sites
+    assert all(n >= 0 for phase in phases for n in phase.sites.values())
 
 
 def test_everything_at_once_is_worth_the_sum_of_its_sites():
     gain = gains(900.0, 100.0)
-    both = (Phase(name="pilot", start_year=0.0, sites=2), Phase(name="wave 1", start_year=0.0, sites=8))
-    worth = value_rollout(both, gain, rate=0.08, noise=DRAWS.normal("pilot"))
+    both = (Phase(name="pilot", start_year=0.0, sites={"shop": 2}), Phase(name="wave 1", start_year=0.0, sites={"shop": 8}))
+    worth = value_rollout(both, {"shop": gain}, rate=0.08, noise=DRAWS.normal("pilot"))
     assert np.allclose(worth.all_usd, 10 * npv_usd(gain, rate=0.08))
-    later = (both[0], Phase(name="wave 1", start_year=2.0, sites=8))
-    assert value_rollout(later, gain, rate=0.08, noise=DRAWS.normal("pilot")).phases[1].npv_usd.mean() == pytest.approx(
+    later = (both[0], Phase(name="wave 1", start_year=2.0, sites={"shop": 8}))
+    assert value_rollout(later, {"shop": gain}, rate=0.08, noise=DRAWS.normal("pilot")).phases[1].npv_usd.mean() == pytest.approx(
         worth.phases[1].npv_usd.mean() / 1.08**2
     )
 
 
 def test_a_doubtful_plan_is_worth_more_with_the_right_to_stop():
-    doubtful = value_rollout(PHASES, gains(760.0, 200.0), rate=0.08, noise=DRAWS.normal("pilot"))
+    doubtful = value_rollout(PHASES, {"shop": gains(760.0, 200.0)}, rate=0.08, noise=DRAWS.normal("pilot"))
     assert doubtful.information_usd > 0
     assert 0.2 < doubtful.p_stop < 0.8
     assert doubtful.with_option_usd.mean() > doubtful.all_usd.mean()
-    sure = value_rollout(PHASES, gains(2000.0, 50.0), rate=0.08, noise=DRAWS.normal("pilot"))
+    sure = value_rollout(PHASES, {"shop": gains(2000.0, 50.0)}, rate=0.08, noise=DRAWS.normal("pilot"))
     assert sure.p_stop == 0.0
     assert np.array_equal(sure.with_option_usd, sure.all_usd)
-    hopeless = value_rollout(PHASES, gains(100.0, 50.0), rate=0.08, noise=DRAWS.normal("pilot"))
+    hopeless = value_rollout(PHASES, {"shop": gains(100.0, 50.0)}, rate=0.08, noise=DRAWS.normal("pilot"))
     assert hopeless.p_stop == 1.0
     assert np.array_equal(hopeless.with_option_usd, hopeless.phases[0].npv_usd)
 
 
 def test_a_pilot_that_tells_more_is_worth_more():
     noise, gain = DRAWS.normal("pilot"), gains(760.0, 200.0)
-    worth = [value_rollout(PHASES, gain, rate=0.08, noise=noise, told=told).information_usd for told in (0.0, 0.5, 1.0)]
+    worth = [value_rollout(PHASES, {"shop": gain}, rate=0.08, noise=noise, told=told).information_usd for told in (0.0, 0.5, 1.0)]
     assert worth[0] < 0.2 * worth[1] < 0.2 * worth[2]
 
 
 @given(mean=st.floats(-1000, 3000), spread=st.floats(0, 1000), told=st.floats(0, 1), learning=st.floats(0, 0.3))
 @settings(max_examples=25, deadline=None)
 def test_the_right_to_stop_never_costs(mean: float, spread: float, told: float, learning: float):
-    worth = value_rollout(PHASES, gains(mean, spread), rate=0.08, noise=DRAWS.normal("pilot"), told=told, learning=learning)
+    worth = value_rollout(
+        PHASES, {"shop": gains(mean, spread)}, rate=0.08, noise=DRAWS.normal("pilot"), told=told, learning=learning
+    )
     assert worth.information_usd >= -1e-6 * np.abs(worth.all_usd).max()
     assert 0.0 <= worth.p_stop <= 1.0
 
@@ -80,7 +108,7 @@ def test_who_learns_more_builds_cheaper(low: float, high: float):
 
 def test_a_doubling_takes_the_share_off():
     assert learned_factor(before=7, sites=1, reference=4, learning=0.2) == pytest.approx(0.8)
-    learned = value_rollout(PHASES, gains(900.0, 1.0), rate=0.08, noise=DRAWS.normal("pilot"), learning=0.1)
+    learned = value_rollout(PHASES, {"shop": gains(900.0, 1.0)}, rate=0.08, noise=DRAWS.normal("pilot"), learning=0.1)
     assert learned.phases[0].capex_factor == 1.0
     assert learned.phases[2].capex_factor < learned.phases[1].capex_factor < 1.0
     assert "cheaper to build" in learned.phases[2].words
@@ -88,15 +116,20 @@ def test_a_doubling_takes_the_share_off():
 
 
 def test_a_pilot_alone_has_nothing_to_stop():
-    alone = value_rollout(PHASES[:1], gains(900.0, 100.0), rate=0.08, noise=DRAWS.normal("pilot"))
+    alone = value_rollout(PHASES[:1], {"shop": gains(900.0, 100.0)}, rate=0.08, noise=DRAWS.normal("pilot"))
     assert alone.p_stop == 0.0
     assert alone.information_usd == 0.0
 
 
 @pytest.mark.parametrize(
     ("phases", "said"),
-    [((), {}), ((Phase(name="pilot", start_year=0.0, sites=0),), {}), (PHASES, {"told": 1.1}), (PHASES, {"learning": 0.6})],
+    [
+        ((), {}),
+        ((Phase(name="pilot", start_year=0.0, sites={"shop": 0}),), {}),
+        (PHASES, {"told": 1.1}),
+        (PHASES, {"learning": 0.6}),
+    ],
 )
 def test_what_is_no_rollout_is_refused(phases: tuple[Phase, ...], said: dict[str, float]):
     with pytest.raises(InputError, match="rollout"):
-        value_rollout(phases, gains(900.0, 100.0), rate=0.08, noise=DRAWS.normal("pilot"), **said)
+        value_rollout(phases, {"shop": gains(900.0, 100.0)}, rate=0.08, noise=DRAWS.normal("pilot"), **said)

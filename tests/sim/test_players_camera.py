@@ -28,7 +28,7 @@ def test_a_camera_s_loss_and_return_are_told_and_its_moments_counted(tmp_path: P
         with players(tmp_path, f"http://127.0.0.1:{free_port()}", kind="video", source=camera.url) as playing:
             playing.until_ready()
             until(lambda: len(told(playing)) == 1, what="the loss")
-            rest = camera.sends(pictures)
+            rest = camera.sends(as_stream(100))  # FFmpeg looks at seconds of a stream before it gives the first picture
             until(lambda: len(told(playing)) == 2, 20, what="the return")
             rest.put(None)
             playing.close_stdin()

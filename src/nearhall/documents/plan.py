@@ -144,6 +144,14 @@ class Workload(_Strict):
     measured: list[ServiceOn] = []
     value_usd_per_1000: Annotated[Quantity, InUnit("usd", least=0)] | None = None
     """What a thousand answers within the SLO are worth beyond late ones, the same at site and hub."""
+    value_usd_per_year: Annotated[Quantity, InUnit("usd", least=0)] | None = None
+    """What having it answered within the SLO is worth to one site for a year: what it earns, or what a rented service costs."""
+
+    @model_validator(mode="after")
+    def _valued_once(self) -> Workload:
+        if self.value_usd_per_1000 is not None and self.value_usd_per_year is not None:
+            raise ValueError("takes value_usd_per_1000 or value_usd_per_year, not both: it would count twice")
+        return self
 
 
 class Hardware(_Strict):

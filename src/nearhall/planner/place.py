@@ -55,6 +55,8 @@ class Problem:
     feeders: tuple[Feeder, ...] = ()
     built: tuple[int, ...] = ()
     """Places that exist already."""
+    sites: Floats | None = None
+    """Shape (points,): for how many sites alike each point stands; costs are those of all, words tell those of one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,10 +148,12 @@ def why_not(problem: Problem, answer: Answer, point: int, where: int, *, forbidd
     opening = float(problem.open_usd[where]) if where not in answer.open else 0.0
     here = int(answer.at[point])
     paid = float(problem.usd[point, here]) if here != UNSERVED else 0.0
-    more = float(problem.usd[point, where]) + opening - paid
+    alike = 1.0 if problem.sites is None else float(problem.sites[point])
+    more = (float(problem.usd[point, where]) + opening - paid) / alike
     if more >= 0:
         shown = f"{more:,.0f} USD" if more >= 1 else "less than 1 USD"
-        return Why(kind="cost", text=f"{shown} a year dearer", value=more, limit=0.0)
+        each = "" if problem.sites is None else " for each site"
+        return Why(kind="cost", text=f"{shown} a year dearer{each}", value=more, limit=0.0)
     return Why(kind="cost", text="no dearer by itself; the whole is cheaper so", value=more, limit=0.0)
 
 

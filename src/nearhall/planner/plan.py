@@ -34,6 +34,7 @@ from nearhall.planner.serving.pool import Lane, Pool, pool_of, servers_needed
 
 Tell = Callable[[str], None]
 """Told in words what is being done."""
+J_A_KW_YEAR = 1e3 * 8760 * 3600
 EITHER_SHARE, EITHER_USD = 0.1, 12.0
 """Where the other place costs so little more a year, as a share or in dollars, either will do."""
 
@@ -200,7 +201,7 @@ def _against_hub(options: Sequence[Option], hubs: Mapping[str, Hub], equipment: 
 def _problem(
     plan: Plan, options: Sequence[Sequence[Option]], served: Sequence[Served], equipment: Equipment, ledger: Ledger
 ) -> Problem:
-    """Points and places with yearly costs at their medians."""
+    """Points and places with the whole fleet's yearly costs at their medians; room and power are one site's, or the hub's."""
     points = [found[0].point for found in options]
     places = (*(site.id for site in plan.sites), *(hub.id for hub in plan.hubs))
     where = {name: index for index, name in enumerate(places)}
@@ -213,9 +214,10 @@ def _problem(
         for option in found:
             column = where[option.at]
             allowed[row, column] = option.allowed
+            alike = option.point.site.count
             if option.is_hub:
-                usd[row, column] = float(np.median(serving.requests_per_year * serving.hub_usd_per_request)) + line
-                kw[row, column] = float(np.median(serving.requests_per_year * serving.hub_j_per_request)) / 3.15e10
+                usd[row, column] = alike * (float(np.median(serving.requests_per_year * serving.hub_usd_per_request)) + line)
+                kw[row, column] = alike * float(np.median(serving.requests_per_year * serving.hub_j_per_request)) / J_A_KW_YEAR
                 continue
             site = sites[option.at]
             if option.service is None or option.alone is None:
@@ -224,13 +226,13 @@ def _problem(
             watts = float(np.quantile(option.service.busy_w, 0.9)) * worth
             price = float(np.median(ledger.take(f"sites.{site.id}.tariff.energy", site.tariff.energy_usd_per_kwh)))
             cost = float(np.median(equipment.servers[option.service.server].cost_usd))
-            usd[row, column] = worth * cost * spread + watts * 8.76 * price * 1.3
+            usd[row, column] = alike * (worth * cost * spread + watts * 8.76 * price * 1.3)
             if option.at != option.point.site.id:
-                usd[row, column] += line
+                usd[row, column] += alike * line
             kw[row, column] = watts / 1e3
             kva[row, column] = watts / 1e3 * 1.4
     room = np.array([[site.it_budget_kw] for site in plan.sites] + [[hub.cap_kw] for hub in plan.hubs])
-    opening = [_open_usd(site, spread, ledger) for site in plan.sites] + [0.0 for _ in plan.hubs]
+    opening = [site.count * _open_usd(site, spread, ledger) for site in plan.sites] + [0.0 for _ in plan.hubs]
     return Problem(
         points=tuple(point.id for point in points),
         places=places,
@@ -242,6 +244,7 @@ def _problem(
         room=room,
         kva=kva,
         open_kva=np.zeros(len(places)),
+        sites=np.array([point.site.count for point in points], dtype=np.float64),
         feeders=tuple(
             Feeder(
                 name=feeder.id,
@@ -289,8 +292,8 @@ def _placed(problem: Problem, answer: Answer, index: int, options: tuple[Option,
         for option in options
         if option.at != at
     }
-    usd = {option.at: float(problem.usd[index, where[option.at]]) for option in options if option.allowed}
     point = options[0].point
+    usd = {option.at: float(problem.usd[index, where[option.at]]) / point.site.count for option in options if option.allowed}
     verdict, why = _verdict(point, at, options, whys, usd)
     return Placed(
         point=point,
@@ -313,11 +316,14 @@ def _verdict(
     rivals = [o for o in options if o.at != at and (o.is_hub if own else o.at == point.site.id)]
     if not rivals:
         return ("edge" if own else "hub"), "there is no other place"
-    best = min(rivals, key=lambda o: (not o.allowed, usd.get(o.at, np.inf)))
-    text = f"{best.at}: {whys[best.at].text}"
-    if best.allowed and abs(usd.get(best.at, np.inf) - usd.get(at, 0.0)) <= max(EITHER_SHARE * usd.get(at, 0.0), EITHER_USD):
-        return "either", f"{text}; about as dear"
-    return ("edge" if own else "hub"), text
+    best = min(rivals, key=lambda o: (not o.allowed, usd.get(o.at, np.inf), -o.p_slo))
+    text = whys[best.at].text
+    if not best.allowed:
+        who = "no hub may answer it" if best.kind_against == "residency" else f"{best.at} cannot answer it"
+        return ("edge" if own else "hub"), f"{who}: {text.removeprefix('residency: ')}"
+    if abs(usd.get(best.at, np.inf) - usd.get(at, 0.0)) <= max(EITHER_SHARE * usd.get(at, 0.0), EITHER_USD):
+        return "either", f"either place will do: {best.at} costs about as much ({text})"
+    return ("edge" if own else "hub"), f"{best.at} would be {text}" if whys[best.at].kind == "cost" else f"{best.at}: {text}"
 
 
 def _sized(

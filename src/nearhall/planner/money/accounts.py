@@ -113,16 +113,22 @@ def accounts_of(
     hubs: Mapping[str, Hub],
     ledger: Ledger,
 ) -> Accounts:
-    """The site as planned against the hub alone; without `load` nothing is built and everything stays with the hub."""
+    """The site as planned against the hub alone; without `load` nothing is built and everything stays with the hub.
+
+    What no hub may answer, or can within its limit, is left unanswered without the site: it costs nothing then, and is
+    worth nothing.
+    """
     away = [s for s in served if s.at_hub]
+    possible = [s for s in served if s.hub.allowed]
     contract = contract_of(site.uplink, site.id, ledger)
-    all_line = _line_usd(contract, served, ledger)
+    all_line = _line_usd(contract, possible, ledger)
     left_line = _line_usd(contract, away, ledger)
     everything = HubCosts(
-        requests_usd=_sum([s.requests_per_year * s.hub_usd_per_request for s in served], ledger),
+        requests_usd=_sum([s.requests_per_year * s.hub_usd_per_request for s in possible], ledger),
         uplink_usd=all_line,
-        egress_usd=_egress(served, hubs, plan, ledger),
-        value_usd=_value(served, ledger, hub=True),
+        egress_usd=_egress(possible, hubs, plan, ledger),
+        value_usd=_value(possible, ledger, hub=True),
+        standing_value_usd=_standing_value(possible, ledger, hub=True),
     )
     nothing = np.zeros(ledger.draws.samples)
     operations, energy, demand, hardware, enclosure = nothing, nothing, nothing, nothing, nothing
@@ -148,6 +154,7 @@ def accounts_of(
         hub_usd=_sum([s.requests_per_year * s.hub_usd_per_request for s in away], ledger),
         egress_usd=_egress(away, hubs, plan, ledger),
         value_usd=_value(served, ledger, hub=False),
+        standing_value_usd=_standing_value(served, ledger, hub=False),
     )
     return Accounts(
         site=costs,
@@ -212,9 +219,17 @@ def _value(served: Sequence[Served], ledger: Ledger, *, hub: bool) -> Samples:
         if said is None:
             continue
         worth = ledger.take(f"workloads.{s.point.workload.id}.value", said) / 1e3
-        option = s.hub if hub else s.option
-        forbidden = option.kind_against in {"residency", "uplink"}
-        parts.append(np.zeros_like(worth) if forbidden else worth * s.requests_per_year * option.p_slo)
+        parts.append(worth * s.requests_per_year * (s.hub if hub else s.option).p_slo)
+    return _sum(parts, ledger)
+
+
+def _standing_value(served: Sequence[Served], ledger: Ledger, *, hub: bool) -> Samples:
+    """A year's, however many requests there are; of a workload whose SLO is kept in so many cases, that share."""
+    parts = [
+        ledger.take(f"workloads.{s.point.workload.id}.value", said) * (s.hub if hub else s.option).p_slo
+        for s in served
+        if (said := s.point.workload.value_usd_per_year) is not None
+    ]
     return _sum(parts, ledger)
 
 

@@ -34,7 +34,9 @@ class SiteCosts:
     """Requests that go to the hub all the same."""
     egress_usd: Amount = 0.0
     value_usd: Amount = 0.0
-    """What answers within the SLO are worth."""
+    """What answers within the SLO are worth, by their number."""
+    standing_value_usd: Amount = 0.0
+    """What having them is worth, however many there are."""
     hardware_life_years: float = 5.0
 
     def __post_init__(self) -> None:
@@ -57,7 +59,7 @@ class SiteCosts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubCosts:
-    """The same requests without the site; USD a year."""
+    """The same site without servers of its own: what a hub may answer, it answers; the rest is not answered. USD a year."""
 
     requests_usd: Amount
     uplink_usd: Amount
@@ -65,6 +67,7 @@ class HubCosts:
     egress_usd: Amount
     """What the cloud bills for answers that leave it; 0 for a hub of one's own."""
     value_usd: Amount = 0.0
+    standing_value_usd: Amount = 0.0
 
     @property
     def running_usd(self) -> Amount:
@@ -95,7 +98,7 @@ def hub_usd_per_request(*, usd_per_server_hour: Amount, utilisation: Amount, req
 
 def site_flows(costs: SiteCosts, *, horizon_years: int) -> Flows:
     """A site's money, shape (samples, horizon_years + 1); nothing is sold at the end."""
-    flows = _even(costs.value_usd - costs.running_usd, horizon_years, like=costs.capex_usd)
+    flows = _even(costs.value_usd + costs.standing_value_usd - costs.running_usd, horizon_years, like=costs.capex_usd)
     flows[:, 0] -= costs.capex_usd
     for year in replacement_years(costs.hardware_life_years, horizon_years):
         flows[:, year] -= costs.hardware_usd
@@ -104,7 +107,8 @@ def site_flows(costs: SiteCosts, *, horizon_years: int) -> Flows:
 
 def hub_flows(costs: HubCosts, *, horizon_years: int, samples: int = 1) -> Flows:
     """The hub's money for the same requests, shape (samples, horizon_years + 1)."""
-    return _even(costs.value_usd - costs.running_usd, horizon_years, like=np.zeros(samples))
+    yearly = costs.value_usd + costs.standing_value_usd - costs.running_usd
+    return _even(yearly, horizon_years, like=np.zeros(samples))
 
 
 def gain_flows(site: SiteCosts, hub: HubCosts, *, horizon_years: int) -> Flows:

@@ -6,7 +6,7 @@ taken to be wrong at all of them alike, so the pilot tells something of the rest
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import log2
 
@@ -30,7 +30,13 @@ class Phase:
 
     name: str
     start_year: float
-    sites: int
+    sites: Mapping[str, int]
+    """How many of each kind."""
+
+    @property
+    def count(self) -> int:
+        """How many together."""
+        return sum(self.sites.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,16 +70,40 @@ class RolloutValue:
         return float(self.with_option_usd.mean()) - max(float(self.all_usd.mean()), alone)
 
 
-def phases_of(*, sites: int, pilot_sites: int, pilot_years: float, waves: Sequence[float]) -> tuple[Phase, ...]:
-    """A pilot now, then waves a year apart, each a share of the remaining sites; waves without a whole site fall out."""
-    pilot = min(pilot_sites, sites)
-    rest = sites - pilot
+def phases_of(*, sites: Mapping[str, int], pilot_sites: int, pilot_years: float, waves: Sequence[float]) -> tuple[Phase, ...]:
+    """A pilot now, then waves a year apart, each a share of the remaining sites; waves without a whole site fall out.
+
+    `sites` counts each kind. Every kind has a site in the pilot while it is large enough for that; beyond that kinds take part
+    by their number.
+    """
+    left = dict(sites)
+    pilot = _drawn(left, min(pilot_sites, sum(left.values())), least=1)
+    left = {kind: n - pilot[kind] for kind, n in left.items()}
+    rest = sum(left.values())
     ends = [round(rest * share) for share in np.cumsum([0.0, *waves]).tolist()]
-    later = [
-        Phase(name=f"wave {index + 1}", start_year=pilot_years + index, sites=ends[index + 1] - ends[index])
-        for index in range(len(waves))
-    ]
-    return (Phase(name="pilot", start_year=0.0, sites=pilot), *(phase for phase in later if phase.sites > 0))
+    phases = [Phase(name="pilot", start_year=0.0, sites=pilot)]
+    for index in range(len(waves)):
+        wave = _drawn(left, ends[index + 1] - ends[index])
+        left = {kind: n - wave[kind] for kind, n in left.items()}
+        if any(wave.values()):
+            phases.append(Phase(name=f"wave {index + 1}", start_year=pilot_years + index, sites=wave))
+    return tuple(phases)
+
+
+def _drawn(left: Mapping[str, int], number: int, *, least: int = 0) -> dict[str, int]:
+    """So many of what is left, by largest remainders; each kind `least` times first, the most numerous ones before others."""
+    taken = dict.fromkeys(left, 0)
+    for kind in sorted(left, key=lambda k: -left[k]):
+        taken[kind] = min(least, left[kind], number - sum(taken.values()))
+    over = number - sum(taken.values())
+    room = {kind: left[kind] - taken[kind] for kind in left}
+    whole = sum(room.values()) or 1
+    shares = {kind: over * n / whole for kind, n in room.items()}
+    for kind, share in shares.items():
+        taken[kind] += int(share)
+    for kind in sorted(shares, key=lambda k: int(shares[k]) - shares[k])[: number - sum(taken.values())]:
+        taken[kind] += 1
+    return taken
 
 
 def learned_factor(*, before: int, sites: int, reference: int, learning: float) -> float:
@@ -90,7 +120,7 @@ def learned_factor(*, before: int, sites: int, reference: int, learning: float) 
 
 def value_rollout(
     phases: Sequence[Phase],
-    gain: Flows,
+    gains: Mapping[str, Flows],
     *,
     rate: float,
     noise: Samples,
@@ -100,15 +130,15 @@ def value_rollout(
 ) -> RolloutValue:
     """What the phases are worth.
 
-    `gain` is a typical site's gain over the hub, shape (samples, years + 1), column 0 what building it takes; `noise` are
-    standard normals of a stream of their own, shape (samples,): by how much the pilot's result misleads.
+    `gains`: by kind a site's gain over the hub, shape (samples, years + 1), column 0 what building it takes; `noise` are standard
+    normals of a stream of their own, shape (samples,): by how much the pilot's result misleads.
     """
-    if not phases or phases[0].sites < 1:
+    if not phases or phases[0].count < 1:
         raise InputError("no pilot", where="rollout", right="a first phase of at least one site")
     if not 0.0 <= told <= 1.0:
         raise InputError(f"a pilot that tells {told:g}", where="rollout", right="a correlation from 0 to 1")
-    values = _phase_values(phases, gain, rate, convention, learning)
-    pilot, rest = values[0].npv_usd, np.sum([value.npv_usd for value in values[1:]], axis=0) + np.zeros(len(gain))
+    values = _phase_values(phases, gains, rate, convention, learning)
+    pilot, rest = values[0].npv_usd, np.sum([value.npv_usd for value in values[1:]], axis=0) + np.zeros(len(noise))
     goes_on = _goes_on(rest, told * _scores(rest) + (1.0 - told**2) ** 0.5 * noise)
     return RolloutValue(
         phases=tuple(values),
@@ -118,18 +148,21 @@ def value_rollout(
     )
 
 
-def _phase_values(phases: Sequence[Phase], gain: Flows, rate: float, convention: Convention, learning: float) -> list[PhaseValue]:
-    today, build = npv_usd(gain, rate=rate, convention=convention), -gain[:, 0]
+def _phase_values(
+    phases: Sequence[Phase], gains: Mapping[str, Flows], rate: float, convention: Convention, learning: float
+) -> list[PhaseValue]:
+    today = {kind: npv_usd(flows, rate=rate, convention=convention) for kind, flows in gains.items()}
     values: list[PhaseValue] = []
     before = 0
     for phase in phases:
-        factor = learned_factor(before=before, sites=phase.sites, reference=phases[0].sites, learning=learning)
-        worth = phase.sites * (today + (1.0 - factor) * build) * (1.0 + rate) ** -phase.start_year
+        factor = learned_factor(before=before, sites=phase.count, reference=phases[0].count, learning=learning)
+        whole = np.sum([n * (today[kind] - (1.0 - factor) * gains[kind][:, 0]) for kind, n in phase.sites.items()], axis=0)
+        worth = whole * (1.0 + rate) ** -phase.start_year
         when = "now" if phase.start_year == 0 else f"after {phase.start_year:g} years"
-        noun = "site" if phase.sites == 1 else "sites"
-        words = f"{phase.name}: {phase.sites} {noun} {when}" + (f", {1 - factor:.0%} cheaper to build" if factor < 0.995 else "")
+        noun = "site" if phase.count == 1 else "sites"
+        words = f"{phase.name}: {phase.count} {noun} {when}" + (f", {1 - factor:.0%} cheaper to build" if factor < 0.995 else "")
         values.append(PhaseValue(phase=phase, npv_usd=worth, capex_factor=factor, words=words))
-        before += phase.sites
+        before += phase.count
     return values
 
 

@@ -1,4 +1,4 @@
-"""The sites' part of plan-result.json: what stands there, what it draws, what protects and cools it; and the parts list."""
+"""The sites' part of plan-result.json: what stands there, what it draws, what protects and cools it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ from nearhall.planner.plan import Planned, SitePlan
 from nearhall.planner.power.check import Check
 from nearhall.planner.power.hold import ENDLESS_S, Hold
 from nearhall.planner.samples.draws import Samples
-
-METERED = ("feed", "ups_in", "it", "cooling")
-"""Where meters have to be for a pilot's energy to be believed: the balance closes over these."""
 
 Json = dict[str, Any]
 
@@ -135,51 +132,6 @@ def _hold(hold: Hold | None) -> Json | None:
 
 def _minutes(seconds: Samples) -> Json | None:
     return None if float(np.median(seconds)) >= ENDLESS_S else {k: v / 60.0 for k, v in _low(seconds).items()}
-
-
-def bill_of_materials(planned: Planned) -> list[Json]:
-    """What to order for one site of each kind, and how many sites there are."""
-    rows: list[Json] = []
-    for site in planned.sites:
-        if not site.built:
-            continue
-        for rack in site.load.racks:
-            price = float(np.median(rack.server.cost_usd))
-            source = f"{rack.server.system.name}; {rack.server.system.source}"
-            made = {"item": rack.server.id, "what": rack.server.system.name, "source": source}
-            rows.append(_row(site, **made, quantity=rack.servers, price=price))
-        enclosure = float(np.median(np.asarray(site.accounts.site.enclosure_usd)))
-        whole = "cabinet, installation, meters, and what is listed below"
-        rows.append(_row(site, item="enclosure", what=whole, source="the plan", price=enclosure))
-        needed = site.site.supply.breaker_a or site.feed.needed_a
-        if needed is not None:
-            poles = 3 if site.site.supply.phases == 3 else 1
-            what = f"breaker {needed:g} A, curve {site.site.supply.curve}, {poles} pole{'s' if poles > 1 else ''}"
-            rows.append(
-                _row(site, item="breaker", what=what, source=f"{site.site.supply.code}; for review by a licensed engineer")
-            )
-        if site.site.ups is not None and site.hold is not None:
-            ups = site.site.ups
-            what = f"UPS {ups.kva:g} kVA / {ups.kw:g} kW, {ups.hold_min:g} min, {ups.chem}"
-            rows.append(_row(site, item="ups", what=what, source=ups.source or "the plan"))
-        cooling = site.site.cooling
-        what = f"cooling {cooling.kind}, {cooling.capacity_kw.p50:g} kW, {site.air.flow_m3_h:.0f} m3/h of air"
-        rows.append(_row(site, item="cooling", what=what, source="the plan"))
-        why = "to measure what the plan assumes"
-        rows += [_row(site, item=f"meter-{at}", what=f"energy meter at {at}, class 1 or better", source=why) for at in METERED]
-    return rows
-
-
-def _row(site: SitePlan, *, item: str, what: str, source: str, quantity: int = 1, price: float | None = None) -> Json:
-    return {
-        "site": site.site.id,
-        "count": site.site.count,
-        "item": item,
-        "what": what,
-        "quantity": quantity,
-        "unit_usd": None if price is None else {"p50": price},
-        "source": source,
-    }
 
 
 def _high(samples: Samples) -> Json:

@@ -29,7 +29,7 @@ def workload_part(planned: Planned, workload: Workload) -> Json:
         "slo": {"of": "ttft" if workload.slo.ttft_p99_ms is not None else "latency", "limit_ms": workload.slo.limit_ms},
         "residency": workload.data.residency,
         "rate_per_s": {"p50": workload.arrivals.rate_per_s.p50, "p90": workload.arrivals.rate_per_s.p90},
-        "placed": [_placed(placed) for placed in mine],
+        "placed": [_placed(planned, placed) for placed in mine],
         "latency": [part for placed in mine for part in _latencies(planned, placed)],
         "per_thousand": _per_thousand(planned, workload.id),
     }
@@ -62,7 +62,7 @@ def memory_part(planned: Planned) -> list[Json]:
     return told
 
 
-def _placed(placed: Placed) -> Json:
+def _placed(planned: Planned, placed: Placed) -> Json:
     option = placed.option
     return {
         "site": placed.point.site.id,
@@ -78,7 +78,7 @@ def _placed(placed: Placed) -> Json:
                 "is_hub": o.is_hub,
                 "allowed": o.allowed,
                 "p_slo": o.p_slo,
-                "p99_ms": _two(o.p99_ms),
+                "p99_ms": _p99(planned, o.p99_ms),
                 "against": list(o.against) or ([placed.against[o.at]] if o.at in placed.against else []),
                 "usd_per_year": {"p50": placed.usd_per_year[o.at]} if o.at in placed.usd_per_year else None,
             }
@@ -87,11 +87,12 @@ def _placed(placed: Placed) -> Json:
     }
 
 
-def _two(samples: Samples | None) -> Json | None:
+def _p99(planned: Planned, samples: Samples | None) -> Json | None:
+    """Its middle case, its P90, and the case that decides: the one that the plan asks to be within the limit."""
     if samples is None or not np.all(np.isfinite(samples)):
         return None
-    middle, high = np.quantile(samples, (0.5, 0.9))
-    return {"p50": float(middle), "p90": float(high)}
+    middle, high, deciding = np.quantile(samples, (0.5, 0.9, planned.plan.decision.min_p_slo))
+    return {"p50": float(middle), "p90": float(high), "deciding": float(deciding)}
 
 
 def _latencies(planned: Planned, placed: Placed) -> list[Json]:
@@ -126,7 +127,7 @@ def _latency(planned: Planned, placed: Placed, option: Option) -> Json:
         "service_ms": float(np.median(service_p99_ms(service))),
         "service_p50_ms": first_ms,
         "how": service.how,
-        "p99_ms": _two(option.p99_ms),
+        "p99_ms": _p99(planned, option.p99_ms),
         "limit_ms": placed.point.workload.slo.limit_ms,
         "cdf": _cdf(planned, lane, option, queue=not option.is_hub, servers=pool.servers),
     }

@@ -1,0 +1,196 @@
+"""The money's part of plan-result.json: the return, what it is made of, by kind of site and by year, and the rollout.
+
+Averages over the draws stand where figures have to add up; medians do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from nearhall.planner.money.cashflow import discount_factors, payback_spread, payback_years
+from nearhall.planner.money.cost import Amount, replacement_years
+from nearhall.planner.money.rollout_phases import Phase, RolloutValue, phases_of, value_rollout
+from nearhall.planner.plan import Planned, SitePlan
+from nearhall.planner.results.spread import three
+from nearhall.planner.samples.ledger import Entry
+from nearhall.planner.sensitivity.tornado import Bar
+
+TORNADO_SHOWN = 12
+BINS = 40
+
+Json = dict[str, Any]
+
+
+def money_part(planned: Planned, bars: Mapping[str, Bar], entries: Mapping[str, Entry]) -> Json:
+    """All of it; empty where no site is built."""
+    plan, npv = planned.plan, planned.npv_usd
+    built = [site for site in planned.sites if site.built]
+    if not built:
+        return {"npv": None, "p_npv_positive": None, "by_site": [], "tornado": [], "rollout": []}
+    low, high = np.quantile(npv, (0.005, 0.995))
+    counts, edges = np.histogram(np.clip(npv, low, high), bins=BINS)
+    discounted = np.cumsum(planned.flows * discount_factors(plan.horizon_years, rate=plan.discount_rate), axis=1)
+    payback = payback_spread(payback_years(planned.flows, rate=plan.discount_rate))
+    by_site = [_site_money(planned, site) for site in built]
+    return {
+        "npv": {**(three(npv) or {}), "mean": float(npv.mean())},
+        "capex": three(-planned.flows[:, 0]),
+        "p_npv_positive": float(np.mean(npv > 0)),
+        "without": without_sites(planned),
+        "npv_histogram": {"edges": edges.tolist(), "share": (counts / len(npv)).tolist()},
+        "by_site": by_site,
+        "fleet": _fleet_money(by_site),
+        "cash_by_year": {f"p{q}": np.quantile(discounted, q / 100, axis=0).tolist() for q in (10, 50, 90)},
+        "payback_years": {
+            name: value if np.isfinite(value) else None
+            for name, value in (("p10", payback.p10), ("p50", payback.p50), ("p90", payback.p90))
+        },
+        "tornado": [
+            {
+                "name": bar.name,
+                "words": entries[bar.name].words or bar.name,
+                "low": bar.low,
+                "high": bar.high,
+                "share": bar.share,
+            }
+            for bar in list(bars.values())[:TORNADO_SHOWN]
+            if not bar.is_noise
+        ],
+        "rollout": _rollout(planned, built),
+    }
+
+
+def without_sites(planned: Planned) -> str:
+    """What the return is compared with, in words."""
+    built = [site for site in planned.sites if site.built]
+    hub = {s.point.workload.id for site in built for s in site.served if s.hub.allowed}
+    nobody = {s.point.workload.id for site in built for s in site.served if not s.hub.allowed}
+    parts = [f"the hub answers {_listed(hub)}"] if hub else []
+    parts += [f"nobody answers {_listed(nobody)}, which no hub may or can"] if nobody else []
+    return "Without these sites " + ", and ".join(parts) + "."
+
+
+def _listed(names: set[str]) -> str:
+    *first, last = sorted(names)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _site_money(planned: Planned, site: SitePlan) -> Json:
+    plan = planned.plan
+    costs, hub = site.accounts.site, site.accounts.hub
+    factors = discount_factors(plan.horizon_years, rate=plan.discount_rate)
+    years = float(factors[1:].sum())
+    again = sum(float(factors[year]) for year in replacement_years(costs.hardware_life_years, plan.horizon_years))
+    bought = _mean(costs.capex_usd) + again * _mean(costs.hardware_usd)
+    return {
+        "site": site.site.id,
+        "count": site.site.count,
+        "npv": {**(three(site.npv_usd) or {}), "mean": float(site.npv_usd.mean())},
+        "p_npv_positive": float(np.mean(site.npv_usd > 0)),
+        "capex": three(np.asarray(costs.capex_usd)),
+        "must_be_worth": three(must_be_worth(planned, site)),
+        "years_factor": years,
+        "yearly": {
+            "site": {
+                "value": _mean(costs.value_usd) + _mean(costs.standing_value_usd),
+                "purchase": bought / years,
+                "energy": _mean(costs.energy_usd),
+                "demand": _mean(costs.demand_usd),
+                "operations": _mean(costs.operations_usd),
+                "uplink": _mean(costs.uplink_usd),
+                "requests": _mean(costs.hub_usd),
+                "egress": _mean(costs.egress_usd),
+            },
+            "hub": {
+                "value": _mean(hub.value_usd) + _mean(hub.standing_value_usd),
+                "purchase": 0.0,
+                "energy": 0.0,
+                "demand": 0.0,
+                "operations": 0.0,
+                "uplink": _mean(hub.uplink_usd),
+                "requests": _mean(hub.requests_usd),
+                "egress": _mean(hub.egress_usd),
+            },
+        },
+    }
+
+
+def must_be_worth(planned: Planned, site: SitePlan) -> np.ndarray:
+    """What a year of the answers that only this site can give has to be worth for it to pay, USD, shape (samples,)."""
+    plan = planned.plan
+    years = float(discount_factors(plan.horizon_years, rate=plan.discount_rate)[1:].sum())
+    here, there = site.accounts.site, site.accounts.hub
+    known = np.asarray(here.value_usd + here.standing_value_usd - there.value_usd - there.standing_value_usd, dtype=np.float64)
+    return known - site.npv_usd / years
+
+
+def _mean(value: Amount) -> float:
+    return float(np.mean(value))
+
+
+def _fleet_money(by_site: Sequence[Json]) -> Json:
+    """Today's money over the horizon, all sites: averages, so that rows and columns add up."""
+    return {
+        side: {
+            name: sum(row["count"] * row["years_factor"] * row["yearly"][side][name] for row in by_site)
+            for name in by_site[0]["yearly"][side]
+        }
+        for side in ("site", "hub")
+    }
+
+
+def _rollout(planned: Planned, built: Sequence[SitePlan]) -> list[Json]:
+    plan = planned.plan
+    phases = phases_of(
+        sites={site.site.id: site.site.count for site in built},
+        pilot_sites=plan.rollout.pilot_sites,
+        pilot_years=plan.rollout.pilot_years,
+        waves=plan.rollout.waves,
+    )
+    value = value_rollout(
+        phases,
+        {site.site.id: site.accounts.flows for site in built},
+        rate=plan.discount_rate,
+        noise=planned.ledger.draws.normal("rollout.noise"),
+    )
+    told = [_phase(v.phase, v.npv_usd, built, v.words) for v in value.phases]
+    if len(value.phases) > 1:
+        together = {
+            "sites": sum(phase.count for phase in phases),
+            "which": "",
+            "year": None,
+            "capex": three(-planned.flows[:, 0]),
+        }
+        told.append({"phase": "all of it", **together, "npv": three(value.all_usd), "words": LATER})
+        told.append(
+            {"phase": "all, if the pilot is good", **together, "npv": three(value.with_option_usd), "words": _stopping(value)}
+        )
+    return told
+
+
+LATER = "each phase's money as of today, so later sites count less than in the return above, which has all of them built at once"
+
+
+def _stopping(value: RolloutValue) -> str:
+    return (
+        f"a pilot that promises no gain ends it: in {value.p_stop:.0%} of the cases; on average that is worth "
+        f"{value.information_usd:,.0f} USD more than the better of building all and stopping at the pilot whatever it says"
+    )
+
+
+def _phase(phase: Phase, npv: np.ndarray, built: Sequence[SitePlan], words: str) -> Json:
+    spent = np.zeros(len(npv))
+    for site in built:
+        spent -= site.accounts.flows[:, 0] * phase.sites[site.site.id]
+    return {
+        "phase": phase.name,
+        "sites": phase.count,
+        "which": ", ".join(f"{n} x {kind}" for kind, n in phase.sites.items() if n),
+        "year": phase.start_year,
+        "capex": three(spent),
+        "npv": three(npv),
+        "words": words,
+    }

@@ -1,0 +1,18 @@
+"""Draws as the quantiles that a document tells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nearhall.planner.samples.draws import Samples
+
+
+def three(samples: Samples | Sequence[float], *, high: bool = False) -> dict[str, Any] | None:
+    """P10, P50, P90 (with `high` P50, P90, P99); None where it is endless or unknown."""
+    values = np.asarray(samples, dtype=np.float64)
+    levels = (0.5, 0.9, 0.99) if high else (0.1, 0.5, 0.9)
+    found = np.quantile(values, levels) if np.all(np.isfinite(values)) else None
+    return None if found is None else {f"p{round(level * 100)}": float(v) for level, v in zip(levels, found, strict=True)}
