@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,11 @@ def test_a_file(tmp_path: Path):
         (('file: "$site.csv"', 'file: "../$site.csv"'), "lies outside of the folder"),
         (('file: "$site.csv"', 'file: "/etc/passwd"'), "lies outside of the folder"),
         (("    good:", "    godo:"), "did you mean 'good'?"),
+        (("limit_ms: 50", "limit_ms: 0"), "workloads[0].limit_ms"),
+        (
+            ("    total: {", "    p99: {series: a}\n    total: {"),
+            "is told by good and p99; name one of good, histogram, p99, in_time",
+        ),
         (
             ("  - id: cams", "  - id: cams\n    good: {series: a}\n    total: {series: b}\n  - id: cams"),
             "two workloads have the id",
@@ -63,6 +69,105 @@ def test_mistakes_are_told_with_their_mend(change: tuple[str, str], message: str
     with pytest.raises(InputError) as caught:
         document(EXAMPLE.replace(*change))
     assert message in str(caught.value)
+
+
+HISTOGRAM = {"series": "b$le", "le": ["0.01", "0.02", "+Inf"]}
+
+
+def told_by(**way: object) -> dict[str, object]:
+    return {"schema": "nearhall/mapping/v1", "sites": [{"id": "a"}], "workloads": [{"id": "cams", **way}]}
+
+
+@pytest.mark.parametrize(
+    ("way", "message"),
+    [
+        ({}, "is told by nothing"),
+        ({"good": {"series": "g"}}, "name total"),
+        ({"p99": {"series": "p"}}, "give limit_ms"),
+        ({"histogram": HISTOGRAM}, "give limit_ms"),
+        ({"histogram": HISTOGRAM, "limit_ms": 15}, "has no bucket that ends at its limit of 15 ms"),
+        ({"histogram": HISTOGRAM, "limit_ms": 20, "total": {"series": "t"}}, "has two totals"),
+        ({"histogram": {**HISTOGRAM, "series": "b"}, "limit_ms": 20}, "has no $le"),
+        ({"histogram": {**HISTOGRAM, "le": ["0.02", "0.01", "+Inf"]}, "limit_ms": 20}, "does not ascend to +Inf"),
+        ({"histogram": {**HISTOGRAM, "le": ["0.01", "0.02"]}, "limit_ms": 20}, "does not ascend to +Inf"),
+        ({"histogram": {**HISTOGRAM, "le": ["0.02", "all"]}, "limit_ms": 20}, "holds what is no number"),
+        ({"in_time": {"series": "s", "unit": "permille"}}, "in_time.unit"),
+    ],
+)
+def test_a_workload_is_told_in_one_way(way: dict[str, object], message: str):
+    with pytest.raises(InputError) as caught:
+        document(yaml.safe_dump(told_by(**way)))
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        {"p99": {"series": "p"}, "limit_ms": 15},
+        {"in_time": {"series": "s"}},
+        {"in_time": {"series": "s"}, "total": {"series": "t"}},
+        {"histogram": HISTOGRAM, "limit_ms": 20},
+    ],
+)
+def test_each_way_of_telling_is_read(way: dict[str, object]):
+    assert document(yaml.safe_dump(told_by(**way))).workloads[0].id == "cams"
+
+
+def test_the_example_of_latency_is_read():
+    text = inspect.cleandoc(module.MappedWorkload.__doc__ or "")
+    lines = [line[4:] for line in text.splitlines() if line.startswith("    ")]
+    mapping = document("schema: nearhall/mapping/v1\nsites: [{id: a}]\n" + "\n".join(lines))
+    keys = [one.key for one in wanted(mapping, mapping.sites[0])]
+    assert keys == ["le:speech:0.01", "le:speech:0.02", "le:speech:0.05", "le:speech:+Inf", "p99:video", "in_time:chat"]
+    assert [one.of for one in wanted(mapping, mapping.sites[0])] == ["count"] * 4 + ["highest", "lowest"]
+    assert wanted(mapping, mapping.sites[0])[1].series.endswith('le="0.02"})')
+
+
+def returned(way: dict[str, object], values: dict[str, Values]):
+    mapping = document(yaml.safe_dump(told_by(**way)))
+    assert {one.key for one in wanted(mapping, mapping.sites[0])} == set(values)
+    return returns_of(mapping, mapping.sites[0], ends_s=ENDS, values=values, clock_error_ms=0.0, origin="")
+
+
+def test_a_histogram_counts_what_is_in_time_and_how_long_it_took():
+    found = returned(
+        {"histogram": HISTOGRAM, "limit_ms": 20},
+        {"le:cams:0.01": [0, 80, 150, 20], "le:cams:0.02": [0, 95, 190, 30], "le:cams:+Inf": [0, 100, 200, 40]},
+    )
+    assert [block.slo["cams"] for block in found.blocks] == [(95, 100), (95, 100), (30, 40)], "a counter that began anew"
+    assert [block.latency["cams"] for block in found.blocks] == [(80, 15, 5), (70, 25, 5), (20, 10, 10)]
+    assert found.workloads[0].upto_ms == (10.0, 20.0, float("inf"))
+    assert (found.workloads[0].limit_ms, found.workloads[0].total, found.workloads[0].late) == (20.0, 240, 20)
+    assert found.coverage == 1.0
+    hole = {"le:cams:0.01": [0, 80, None, 20], "le:cams:0.02": [0, 95, 190, 230], "le:cams:+Inf": [0, 100, 200, 240]}
+    gone = returned({"histogram": HISTOGRAM, "limit_ms": 20}, hole)
+    assert [set(block.slo) for block in gone.blocks] == [{"cams"}, set(), set()]
+    assert gone.coverage == pytest.approx(1 / 3)
+
+
+def test_a_percentile_is_told_in_milliseconds_and_leaves_requests_unknown():
+    found = returned({"p99": {"series": "p", "unit": "s"}, "limit_ms": 50}, {"p99:cams": [9.0, 0.04, None, 0.06]})
+    assert [block.p99_ms.get("cams") for block in found.blocks] == [pytest.approx(40.0), None, pytest.approx(60.0)]
+    assert all(not block.slo and not block.total for block in found.blocks)
+    assert found.coverage == pytest.approx(2 / 3)
+    counted = returned(
+        {"p99": {"series": "p", "unit": "ms"}, "limit_ms": 50, "total": {"series": "t"}},
+        {"p99:cams": [9.0, 40.0, 40.0, 60.0], "total:cams": [0, 100, 100, 300]},
+    )
+    assert [block.total["cams"] for block in counted.blocks] == [100, 0, 200]
+    assert [block.p99_ms.get("cams") for block in counted.blocks] == [40.0, None, 60.0], "an idle block tells nothing"
+    assert (counted.coverage, counted.workloads[0].total) == (1.0, 300)
+
+
+def test_a_share_in_time_counts_requests_where_their_number_is_known():
+    found = returned({"in_time": {"series": "s", "unit": "%"}}, {"in_time:cams": [1.0, 98.0, 104.0, None]})
+    assert [block.in_time.get("cams") for block in found.blocks] == [pytest.approx(0.98), 1.0, None]
+    counted = returned(
+        {"in_time": {"series": "s"}, "total": {"series": "t"}},
+        {"in_time:cams": [1.0, 0.98, None, 0.5], "total:cams": [0, 100, 200, 300]},
+    )
+    assert [block.slo.get("cams") for block in counted.blocks] == [(98, 100), None, (50, 100)]
+    assert [block.total["cams"] for block in counted.blocks] == [100, 100, 100]
 
 
 def test_a_mapping_of_nothing_is_refused():

@@ -81,3 +81,36 @@ def test_a_file_that_is_not_there_or_no_text(tmp_path: Path):
     (tmp_path / "berlin.csv").write_bytes(b"when\xff\xfe")
     with pytest.raises(InputError, match="is not UTF-8"):
         csv_returns(MAPPING, folder=tmp_path)
+
+
+LEVELS = MappingDocument.model_validate(
+    {
+        "schema": "nearhall/mapping/v1",
+        "sites": [{"id": "shop-01"}],
+        "workloads": [
+            {"id": "cams", "limit_ms": 50, "p99": {"series": "p99 ms", "unit": "ms"}},
+            {"id": "chat", "in_time": {"series": "ok %", "unit": "%"}},
+            {"id": "talk", "limit_ms": 20, "histogram": {"series": "le $le", "le": ["0.02", "+Inf"]}},
+        ],
+        "csv": {"clock_error_ms": 3.0},
+    }
+)
+
+
+def test_of_several_levels_in_a_block_the_worst_counts(tmp_path: Path):
+    rows = [
+        "time,p99 ms,ok %,le 0.02,le +Inf",
+        "1793693700,99,1,0,0",
+        "1793694000,20,99.5,,",
+        "1793694300,70,97,,",
+        "1793694600,30,100,90,100",
+        "1793695500,40,100,180,200",
+    ]
+    (found,) = csv_returns(LEVELS, folder=write(tmp_path, rows, name="shop-01.csv"))
+    assert [block.p99_ms["cams"] for block in found.blocks] == [70.0, 40.0], "the row at the first end is of the block before"
+    assert [block.in_time["chat"] for block in found.blocks] == [pytest.approx(0.97), 1.0]
+    assert [block.slo["talk"] for block in found.blocks] == [(90, 100), (90, 100)]
+    gap = [row for row in rows if not row.startswith("1793695500")] + ["1793695500,,,180,200"]
+    (found,) = csv_returns(LEVELS, folder=write(tmp_path, gap, name="shop-01.csv"))
+    assert [block.p99_ms.get("cams") for block in found.blocks] == [70.0, None]
+    assert found.coverage == pytest.approx(0.5)

@@ -216,3 +216,30 @@ def test_a_server_that_fails_or_is_away_may_be_asked_again(prometheus: Prometheu
 def test_a_period_without_blocks_or_with_too_many_is_refused(hours: float):
     with pytest.raises(InputError, match="whole blocks of 15 minutes"):
         returns("http://127.0.0.1:9", hours=hours)
+
+
+def test_latency_is_asked_for_at_the_ends_of_blocks(prometheus: Prometheus):
+    """A percentile and each bucket's counter are queries like others; what the server has no value for is left out."""
+    workloads = [
+        {"id": "cams", "limit_ms": 50, "p99": {"series": "q99"}},
+        {"id": "talk", "limit_ms": 20, "histogram": {"series": 'b{site="$site", le="$le"}', "le": ["0.02", "+Inf"]}},
+    ]
+    mapping = MappingDocument.model_validate({**DOCUMENT, "meters": [], "workloads": workloads})
+
+    def answer(query: Query) -> Answer:
+        if query["query"] == "q99":
+            return matrix(query, rate=0.0, text=lambda _: "0.04")
+        return matrix(query, rate=0.9 if "0.02" in query["query"] else 1.0)
+
+    prometheus.answer = answer
+    (found,) = returns(prometheus.url, mapping)
+    assert {query["query"] for _, query, _ in prometheus.asked} == {
+        "q99",
+        'b{site="berlin-1", le="0.02"}',
+        'b{site="berlin-1", le="+Inf"}',
+    }
+    assert [block.p99_ms["cams"] for block in found.blocks] == [40.0] * 7
+    assert [block.slo["talk"] for block in found.blocks] == [(810, 900)] * 7
+    prometheus.answer = lambda query: matrix(query, rate=0.0, text=lambda _: "NaN") if query["query"] == "q99" else answer(query)
+    (found,) = returns(prometheus.url, mapping)
+    assert all(not block.p99_ms for block in found.blocks), "no request, no percentile"

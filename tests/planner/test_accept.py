@@ -32,8 +32,8 @@ def test_a_week_of_a_site_in_order_is_taken_for_everything(of: str):
 @pytest.mark.parametrize(
     ("changes", "measure", "reason"),
     [
-        ({"coverage": 0.89}, SLO, "figures cover 89% of the period: 90% at least"),
-        ({"register_coverage": 0.5}, POWER, "meter readings cover 50% of the period"),
+        ({"coverage": 0.89}, SLO, "figures cover 89 % of the period: 90 % at least"),
+        ({"register_coverage": 0.5}, POWER, "meter readings cover 50 % of the period"),
         ({"clock_error_ms": 2500.0}, SLO, "its clock is 2.5 s off: 2 s at most"),
         ({"clock_error_ms": -2500.0}, SLO, "its clock is 2.5 s off"),
         ({"clock_error_ms": None}, SLO, "nobody compared its clock"),
@@ -58,6 +58,19 @@ def test_what_is_refused_says_why_and_what_would_mend_it(changes: dict[str, obje
 def test_a_workload_that_it_did_not_run_is_named():
     found = accept(IN_ORDER, Measure(of="slo_share", workload="camera"))
     assert found.reasons == ("it ran no workload 'camera' (it ran: cams): name workloads in plan and pilot alike",)
+
+
+@pytest.mark.parametrize(
+    ("counted", "planned", "taken"), [(50.0, 50.0, True), (None, 50.0, True), (100.0, None, True), (100.0, 50.0, False)]
+)
+def test_in_time_means_the_same_in_plan_and_pilot(counted: float | None, planned: float | None, taken: bool):
+    returns = replace(IN_ORDER, workloads=[replace(IN_ORDER.workloads[0], limit_ms=counted)])
+    found = accept(returns, replace(SLO, limit_ms=planned))
+    assert found.accepted is taken
+    if not taken:
+        assert found.reasons == (
+            "its answers in time of cams kept 100 ms, the plan's keep 50 ms: count them against the plan's limit",
+        )
 
 
 def test_what_needs_no_meter_is_taken_without_one():

@@ -78,3 +78,22 @@ def test_meters_that_nobody_commissioned_are_not_believed(tmp_path: Path):
     assert any("commission the meter" in reason for reason, _ in verdict.pilots[0].refused)
     unclocked = replace(csv_returns(MAPPING, folder=tmp_path)[0], clock_error_ms=None)
     assert decide(CASE, [unclocked], DRAWS).stamp == "NOT MEASURED"
+
+
+def test_latency_in_place_of_counts_decides_alike(tmp_path: Path):
+    """The same week told by its 99th percentile: kept where counts keep it, lost where they lose it."""
+    workloads = [{"id": "cams", "limit_ms": 50, "p99": {"series": "p99"}, "total": {"series": "all"}}]
+    told = MappingDocument.model_validate({**MAPPING.model_dump(by_alias=True), "workloads": workloads})
+    for name in NAMES:
+        path = tmp_path / f"{name}.csv"
+        export(site(name), path)
+        head, *rows = path.read_text().splitlines()
+        levels = [40.0 if name != "c" or n % 3 else 80.0 for n in range(len(rows))]
+        path.write_text("\n".join([f"{head},p99", *(f"{row},{p99 / 1e3}" for row, p99 in zip(rows, levels, strict=True))]) + "\n")
+    verdict = decide(CASE, csv_returns(told, folder=tmp_path), DRAWS)
+    kept = next(item for item in verdict.quantities if item.belief.name == "slo:cams")
+    assert (kept.sites, kept.blocks) == (NAMES, 3 * 96 * 7)
+    assert kept.data == pytest.approx((1.0 + 1.0 + 2.0 / 3.0) / 3.0, abs=1e-3)
+    energy = next(item for item in verdict.quantities if item.belief.name == "joules:cams")
+    assert energy.sites == ()
+    assert "no block holds" in energy.refused[0][1]

@@ -10,15 +10,17 @@ import pytest
 from nearhall.documents.site_returns import SiteReturns, WorkloadReturn
 from nearhall.planner.learning.accept import Measure, Of
 from nearhall.planner.learning.block_bootstrap import latency_quantile, p_quantile_within
-from nearhall.planner.learning.site_blocks import site_blocks
+from nearhall.planner.learning.site_blocks import SiteBlocks, site_blocks
 from nearhall.planner.learning.site_estimates import (
     Estimate,
     Season,
     energy_share,
     kept_estimate,
     kept_note,
+    kept_notes,
     pue_blocks,
     ratio_estimate,
+    tail_note,
 )
 from nearhall.planner.learning.slo_blocks import Kept
 from planner.metered_site import START_S, WATTS, site
@@ -118,6 +120,61 @@ def test_blocks_kept_of_a_workload():
     assert kept_estimate([mixed], "cams", share=0.99) == Kept(kept=86, blocks=96)
     assert kept_estimate([mixed], "chat", share=0.99) == Kept(kept=0, blocks=0)
     assert kept_estimate([mixed, mixed], "cams", share=0.5) == Kept(kept=192, blocks=192)
+
+
+def with_levels(**levels: object) -> SiteBlocks:
+    """Eight blocks of which nobody counted the answers in time."""
+    whole = site(blocks=8)
+    made = [replace(block, slo={}, **{name: told(i) for name, told in levels.items()}) for i, block in enumerate(whole.blocks)]  # type: ignore[operator]
+    return site_blocks(replace(whole, blocks=made, workloads=[replace(whole.workloads[0], limit_ms=50.0)]))
+
+
+def test_blocks_are_kept_by_latency_where_nobody_counted():
+    late = with_levels(p99_ms=lambda i: {"cams": 60.0 if i < 2 else 50.0})
+    assert kept_estimate([late], "cams", share=0.99) == Kept(kept=6, blocks=8)
+    assert kept_estimate([late], "cams", share=0.999) == Kept(kept=0, blocks=0), "a 99th percentile does not tell of 99.9 %"
+    shares = with_levels(in_time=lambda i: {"cams": 0.98} if i < 3 else {"cams": 1.0} if i < 6 else {})
+    assert kept_estimate([shares], "cams", share=0.99) == Kept(kept=3, blocks=6)
+    assert kept_estimate([shares, late], "cams", share=0.99) == Kept(kept=9, blocks=14)
+    unlimited = replace(late.returns, workloads=[replace(late.returns.workloads[0], limit_ms=None)])
+    assert kept_estimate([site_blocks(unlimited)], "cams", share=0.99) == Kept(kept=0, blocks=0)
+    assert kept_notes([late], "cams", share=0.99) == ()
+
+
+def test_requests_that_nobody_counted_in_time_are_requests_but_of_unknown_energy():
+    told = with_levels(p99_ms=lambda _: {"cams": 40.0}, total=lambda i: {"cams": 450 if i else 0})
+    assert list(told.total["cams"]) == [0.0] + [450.0] * 7
+    rate = ratio_estimate([told], Measure(of="requests_per_s", workload="cams"))
+    assert isinstance(rate, Estimate)
+    assert rate.value == pytest.approx(450 * 7 / (900 * 8))
+    energy = ratio_estimate([told], Measure(of="joules_per_request_in_slo", workload="cams"))
+    assert energy == "no block holds what joules_per_request_in_slo needs"
+    part = replace(told.returns, blocks=[replace(told.returns.blocks[2], slo={"cams": (440, 450)}), *told.returns.blocks[3:]])
+    assert np.isnan(site_blocks(part).good["cams"][1:]).all()
+    assert site_blocks(part).good["cams"][0] == 440.0
+
+
+def test_a_histogram_tells_where_the_percentile_lies():
+    def noted(counts: tuple[int, ...], blocks: int = 8) -> str | None:
+        told = with_levels(latency=lambda _: {"cams": counts})
+        item = replace(told.returns.workloads[0], upto_ms=(10.0, 20.0, 50.0, float("inf")))
+        return tail_note(
+            [site_blocks(replace(told.returns, workloads=[item], blocks=told.returns.blocks[:blocks]))], "cams", share=0.99
+        )
+
+    told = noted((900, 80, 20, 0))
+    assert told is not None
+    assert told.startswith(
+        "over all requests the 99th percentile is 35 ms, limit 50 ms; 8 of 10 redrawn pilots put it at 35 to 35 ms"
+    )
+    slow = noted((900, 0, 0, 100))
+    assert slow is not None
+    assert "is at least 50 ms" in slow
+    assert noted((900, 80, 20, 0), blocks=7) is None
+    bare = with_levels()
+    assert tail_note([bare], "cams", share=0.99) is None
+    item = replace(bare.returns.workloads[0], upto_ms=(10.0, float("inf")))
+    assert tail_note([site_blocks(replace(bare.returns, workloads=[item]))], "cams", share=0.99) is None
 
 
 def test_the_start_is_a_midnight_so_that_days_are_days():

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from math import isclose
 from typing import Literal
 
 from nearhall.core.evidence import Kind
-from nearhall.documents.mapping import BYTES, KWH, MappedMeter, MappedSite, MappingDocument
+from nearhall.documents.mapping import BYTES, KWH, MS, MappedMeter, MappedSite, MappedWorkload, MappingDocument
 from nearhall.documents.site_returns import BLOCK_S, BlockReturn, MeterReturn, SiteReturns, WorkloadReturn
 
 Values = Sequence[float | None]
@@ -22,24 +24,38 @@ class Wanted:
     """One series of one site."""
 
     key: str
-    """What it is: `meter:main`, `good:cams`, `total:cams`, `outdoor`, `sent`, `raw`."""
+    """What it is: `meter:main`, `good:cams`, `total:cams`, `le:cams:0.05`, `p99:cams`, `in_time:cams`, `outdoor`, `sent`,
+    `raw`."""
     series: str
     """The query or column, `$site` filled in."""
-    of: Literal["register", "count", "level"]
+    of: Literal["register", "count", "level", "highest", "lowest"]
+    """Of a source that has several readings a block: what a register or counter stood at, a level was at the block's end, or the
+    highest or lowest reading within the block."""
 
 
 def wanted(mapping: MappingDocument, site: MappedSite) -> tuple[Wanted, ...]:
     """Every series of one site."""
     found = [(f"meter:{meter.id}", meter.series, "register") for meter in mapping.meters]
     for workload in mapping.workloads:
-        found += [
-            (f"good:{workload.id}", workload.good.series, "count"),
-            (f"total:{workload.id}", workload.total.series, "count"),
-        ]
+        found += _of_workload(workload)
     found += [(key, part.series, "count") for key, part in (("sent", mapping.sent), ("raw", mapping.raw)) if part is not None]
     if mapping.outdoor is not None:
         found.append(("outdoor", mapping.outdoor.series, "level"))
     return tuple(Wanted(key=key, series=series.replace("$site", site.called), of=of) for key, series, of in found)  # type: ignore[arg-type]
+
+
+def _of_workload(workload: MappedWorkload) -> list[tuple[str, str, str]]:
+    """Key, series and what is read of it."""
+    name = workload.id
+    told = [(f"{key}:{name}", part.series, "count") for key, part in (("good", workload.good), ("total", workload.total)) if part]
+    if workload.histogram is not None:
+        series = workload.histogram.series
+        told += [(f"le:{name}:{end}", series.replace("$le", end), "count") for end in workload.histogram.le]
+    if workload.p99 is not None:
+        told.append((f"p99:{name}", workload.p99.series, "highest"))
+    if workload.in_time is not None:
+        told.append((f"in_time:{name}", workload.in_time.series, "lowest"))
+    return told
 
 
 def block_ends(start_s: float, end_s: float) -> tuple[float, ...]:
@@ -61,7 +77,8 @@ def returns_of(
     blocks = [_block(mapping, values, ends_s, i) for i in range(len(ends_s) - 1)]
     registers = [values[f"meter:{meter.id}"] for meter in mapping.meters]
     meters = [MeterReturn(id=m.id, position=m.position, class_percent=m.class_percent, kind=_kind(m)) for m in mapping.meters]
-    counted = [key for key in values if key.startswith("total:") or key == "sent"] or list(values)
+    covered = [_covered(values[key]) for key in values if key.startswith(("total:", "le:")) or key == "sent"]
+    covered += [_told(values[f"{key}:{w.id}"]) for w in mapping.workloads if w.total is None for key in _levels(w)]
     whole: dict[str, list[float]] = {}
     for meter in mapping.meters:
         grown = [one.kwh(meter.id) for one in blocks]
@@ -73,13 +90,13 @@ def returns_of(
         origin=origin,
         start_s=ends_s[0],
         end_s=ends_s[-1],
-        coverage=min(_covered(values[key]) for key in counted),
+        coverage=min(covered or [_covered(series) for series in values.values()]),
         register_coverage=min((_covered(register) for register in registers), default=0.0),
         clock_error_ms=clock_error_ms,
         meters=meters,
         energy_kwh={position: sum(parts) for position, parts in whole.items()},
         blocks=blocks,
-        workloads=[_workload(workload.id, blocks) for workload in mapping.workloads],
+        workloads=[_workload(workload, blocks) for workload in mapping.workloads],
         kinds={
             "energy": Kind.MEASURED,  # each instrument has a kind of its own
             "requests": Kind.MEASURED,
@@ -101,20 +118,75 @@ def _block(mapping: MappingDocument, values: Mapping[str, Values], ends_s: Seque
         first, last = values[f"meter:{meter.id}"][i : i + 2]
         if first is not None and last is not None:
             readings[meter.id] = (first * KWH[meter.unit], last * KWH[meter.unit])
-    slo: dict[str, tuple[int, int]] = {}
+    answers = _Answers()
     for workload in mapping.workloads:
-        good, total = (_grown(values[f"{of}:{workload.id}"], i) for of in ("good", "total"))
-        if good is not None and total is not None:
-            slo[workload.id] = (min(round(good), round(total)), round(total))
+        answers.add(workload, values, i)
     return BlockReturn(
         start_s=ends_s[i],
         end_s=ends_s[i + 1],
         register_kwh=readings,
         outdoor_c=_outdoor(mapping, values, i),
-        slo=slo,
+        slo=answers.slo,
+        total=answers.total,
+        in_time=answers.in_time,
+        p99_ms=answers.p99_ms,
+        latency=answers.latency,
         sent_bytes=_bytes(mapping.sent.unit, _grown(values["sent"], i)) if mapping.sent is not None else None,
         raw_bytes=_bytes(mapping.raw.unit, _grown(values["raw"], i)) if mapping.raw is not None else None,
     )
+
+
+class _Answers:
+    """What one block tells of each workload's answers."""
+
+    def __init__(self) -> None:
+        self.slo: dict[str, tuple[int, int]] = {}
+        self.total: dict[str, int] = {}
+        self.in_time: dict[str, float] = {}
+        self.p99_ms: dict[str, float] = {}
+        self.latency: dict[str, tuple[int, ...]] = {}
+
+    def add(self, workload: MappedWorkload, values: Mapping[str, Values], i: int) -> None:
+        """By whichever way the workload is mapped; nothing where a value is missing."""
+        name = workload.id
+        total = _grown(values[f"total:{name}"], i) if workload.total is not None else None
+        if workload.histogram is not None:
+            self._histogram(workload, values, i)
+        elif workload.good is not None:
+            good = _grown(values[f"good:{name}"], i)
+            if good is not None and total is not None:
+                self.slo[name] = (min(round(good), round(total)), round(total))
+        else:
+            self._level(workload, values, i, total)
+
+    def _histogram(self, workload: MappedWorkload, values: Mapping[str, Values], i: int) -> None:
+        told = workload.histogram
+        if told is None:
+            return
+        grown = [_grown(values[f"le:{workload.id}:{end}"], i) for end in told.le]
+        sooner = [round(count) for count in grown if count is not None]
+        if len(sooner) != len(told.le):
+            return
+        limit = next(k for k, end in enumerate(told.upto_ms) if isclose(end, workload.limit_ms or 0.0))
+        self.latency[workload.id] = (sooner[0], *(max(0, high - low) for low, high in pairwise(sooner)))
+        self.slo[workload.id] = (min(sooner[limit], sooner[-1]), sooner[-1])
+
+    def _level(self, workload: MappedWorkload, values: Mapping[str, Values], i: int, total: float | None) -> None:
+        """A block without requests tells nothing, whatever its level was left at."""
+        if total is not None:
+            self.total[workload.id] = round(total)
+        if total is not None and round(total) == 0:
+            return
+        p99 = values[f"p99:{workload.id}"][i + 1] if workload.p99 is not None else None
+        if workload.p99 is not None and p99 is not None:
+            self.p99_ms[workload.id] = p99 * MS[workload.p99.unit]
+        share = values[f"in_time:{workload.id}"][i + 1] if workload.in_time is not None else None
+        if workload.in_time is not None and share is not None:
+            share = min(max(share * (0.01 if workload.in_time.unit == "%" else 1.0), 0.0), 1.0)
+            if total is None:
+                self.in_time[workload.id] = share
+            else:
+                self.slo[workload.id] = (round(share * total), round(total))
 
 
 def _grown(counter: Values, i: int) -> float | None:
@@ -146,7 +218,25 @@ def _covered(values: Values) -> float:
     return held / blocks
 
 
-def _workload(name: str, blocks: Sequence[BlockReturn]) -> WorkloadReturn:
+def _levels(workload: MappedWorkload) -> list[str]:
+    return [key for key, part in (("p99", workload.p99), ("in_time", workload.in_time)) if part is not None]
+
+
+def _told(values: Values) -> float:
+    """The share of blocks with a level."""
+    return sum(value is not None for value in values[1:]) / (len(values) - 1)
+
+
+def _workload(workload: MappedWorkload, blocks: Sequence[BlockReturn]) -> WorkloadReturn:
+    name = workload.id
     counted = [block.slo[name] for block in blocks if name in block.slo]
     good, total = sum(good for good, _ in counted), sum(total for _, total in counted)
-    return WorkloadReturn(id=name, total=total, local=total, late=total - good)
+    whole = total or sum(block.total.get(name, 0) for block in blocks)
+    return WorkloadReturn(
+        id=name,
+        total=whole,
+        local=whole,
+        late=total - good,
+        limit_ms=workload.limit_ms,
+        upto_ms=workload.histogram.upto_ms if workload.histogram is not None else (),
+    )

@@ -15,6 +15,7 @@
       - id: cams                                                           # as the plan calls it
         good: {series: 'sum(request_seconds_bucket{site="$site", app="cams", le="0.05"})'}
         total: {series: 'sum(request_seconds_count{site="$site", app="cams"})'}
+        limit_ms: 50                                                       # what in time means; it must be the plan's limit
     sent: {series: 'sum(link_bytes_total{site="$site"})', unit: B}
     login: {bearer_env: PROMETHEUS_TOKEN}                                  # the variable's name, never the secret
     csv: {file: "$site.csv", time: time, clock_error_ms: 12}               # for --csv alone
@@ -24,6 +25,8 @@ Sites that are mapped alike share a mapping; a series of one site alone needs a 
 
 from __future__ import annotations
 
+from itertools import pairwise
+from math import inf, isclose
 from pathlib import Path
 from typing import Literal
 
@@ -35,7 +38,8 @@ from nearhall.documents.yaml_file import read_document
 
 KWH: dict[str, float] = {"kWh": 1.0, "Wh": 1e-3, "MWh": 1e3, "J": 1.0 / 3.6e6, "kJ": 1.0 / 3.6e3}
 BYTES: dict[str, float] = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 1024.0, "MiB": 1024.0**2, "GiB": 1024.0**3}
-SITES_MAX, METERS_MAX, WORKLOADS_MAX = 200, 32, 64
+MS: dict[str, float] = {"s": 1e3, "ms": 1.0}
+SITES_MAX, METERS_MAX, WORKLOADS_MAX, BUCKETS_MAX = 200, 32, 64, 64
 SERIES_MAX = 2000
 """Characters; a query longer than that is a recording rule's work."""
 
@@ -112,13 +116,96 @@ class Thermometer(_Strict):
     unit: Literal["C", "F"] = "C"
 
 
+class Histogram(_Strict):
+    """Counters of answers by the upper end of their latency, each with all that were sooner."""
+
+    series: Series = Field(min_length=1, max_length=SERIES_MAX)
+    """`$le` in it stands for the end, as `le` writes it."""
+    le: list[str] = Field(min_length=2, max_length=BUCKETS_MAX)
+    """The ends, ascending; the last is +Inf, which counts all."""
+    unit: Literal["s", "ms"] = "s"
+
+    @field_validator("series")
+    @classmethod
+    def _of_ends(cls, value: str) -> str:
+        if "$le" not in value:
+            raise ValueError("has no $le; it stands for a bucket's upper end")
+        return value
+
+    @field_validator("le")
+    @classmethod
+    def _ascending(cls, value: list[str]) -> list[str]:
+        try:
+            ends = [float(end) for end in value]
+        except ValueError:
+            raise ValueError("holds what is no number; write ends as the series does, the last +Inf") from None
+        if ends[-1] != inf or not all(0.0 < low < high for low, high in pairwise(ends)):
+            raise ValueError("does not ascend to +Inf; give every bucket once, the smallest first")
+        return value
+
+    @property
+    def upto_ms(self) -> tuple[float, ...]:
+        """The ends in milliseconds."""
+        return tuple(float(end) * MS[self.unit] for end in self.le)
+
+
+class Latency(_Strict):
+    """The 99th percentile over the 15 minutes before; of several readings in a quarter of an hour the highest counts."""
+
+    series: Series = Field(min_length=1, max_length=SERIES_MAX)
+    unit: Literal["s", "ms"] = "s"
+
+
+class Share(_Strict):
+    """The share in time over the 15 minutes before; of several readings in a quarter of an hour the lowest counts."""
+
+    series: Series = Field(min_length=1, max_length=SERIES_MAX)
+    unit: Literal["1", "%"] = "1"
+
+
 class MappedWorkload(_Strict):
-    """Requests of one workload, as the plan calls it."""
+    """Requests of one workload, as the plan calls it: counted in time, or told by their latency.
+
+    Where nobody counts the answers in time, a workload is mapped by a histogram of their latency (counters by upper end, as
+    Prometheus has them, `$le` standing for the end), by the 99th percentile over the 15 minutes before, or by the share in time
+    over them. The two last know no number of requests unless `total` tells it; the percentile knows no energy of a request.
+
+        workloads:
+          - id: speech
+            limit_ms: 20
+            histogram: {series: 'sum(speech_seconds_bucket{site="$site", le="$le"})', le: ["0.01", "0.02", "0.05", "+Inf"]}
+          - id: video
+            limit_ms: 50
+            p99: {series: 'histogram_quantile(0.99, sum by (le) (rate(video_seconds_bucket{site="$site"}[15m])))', unit: s}
+          - id: chat
+            in_time: {series: 'sum(rate(chat_ok{site="$site"}[15m])) / sum(rate(chat_all{site="$site"}[15m]))', unit: "1"}
+    """
 
     id: Identifier
-    good: Count
+    limit_ms: float | None = Field(default=None, gt=0)
+    """What an answer in time keeps; where it is told, it is compared with the plan's."""
+    good: Count | None = None
     """Answered in time."""
-    total: Count
+    total: Count | None = None
+    histogram: Histogram | None = None
+    p99: Latency | None = None
+    in_time: Share | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> MappedWorkload:
+        ways = {"good": self.good, "histogram": self.histogram, "p99": self.p99, "in_time": self.in_time}
+        given = [name for name, way in ways.items() if way is not None]
+        if len(given) != 1:
+            raise ValueError(f"is told by {' and '.join(given) or 'nothing'}; name one of {', '.join(ways)}")
+        if self.good is not None and self.total is None:
+            raise ValueError("counts what was in time of nobody knows how many; name total")
+        if self.histogram is not None and self.total is not None:
+            raise ValueError("has two totals; the histogram's +Inf counts all")
+        if (self.p99 is not None or self.histogram is not None) and self.limit_ms is None:
+            raise ValueError("has no limit that latency must keep; give limit_ms")
+        if self.histogram is not None and not any(isclose(end, self.limit_ms or 0.0) for end in self.histogram.upto_ms):
+            raise ValueError(f"has no bucket that ends at its limit of {self.limit_ms:g} ms; give one, or map p99")
+        return self
 
 
 class Login(_Strict):

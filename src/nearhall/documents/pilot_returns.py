@@ -132,6 +132,7 @@ def _workload(workload: _Part) -> WorkloadReturn:
         local=int(requests.number("local", 0.0) or 0),
         late=int(requests.number("late", 0.0) or 0),
         p99_ms=local.number("p99", None),
+        limit_ms=workload.number("slo_p99_ms", None),
         joules_full=workload.part("energy_j_per_request", optional=True).number("full", None),
     )
 

@@ -43,6 +43,14 @@ class BlockReturn:
     outdoor_c: float | None = None
     slo: Mapping[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
     """Requests in time, and all, by workload."""
+    total: Mapping[str, int] = field(default_factory=dict[str, int])
+    """All requests, of workloads of which nobody counted those in time."""
+    in_time: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Share in time of such workloads, where the site told that."""
+    p99_ms: Mapping[str, float] = field(default_factory=dict[str, float])
+    """99th percentile of such workloads, where the site told that."""
+    latency: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
+    """Requests by bin of latency, by workload; the bins are in `WorkloadReturn.upto_ms`."""
     sent_bytes: float | None = None
     """On the link, both ways."""
     raw_bytes: float | None = None
@@ -72,6 +80,10 @@ class WorkloadReturn:
     """Answered after the target."""
     p99_ms: float | None = None
     """Of answers on site; None below 1,000 of them."""
+    limit_ms: float | None = None
+    """What an answer in time kept; None where nobody told."""
+    upto_ms: tuple[float, ...] = ()
+    """Upper ends of the bins of its latency, the last infinite; empty where there are none."""
     joules_full: float | None = None
     """A request's energy with its share of what the site takes anyway; None where it was not split by workload."""
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
 from nearhall.core.errors import InputError
 from nearhall.documents.mapped_returns import Wanted, block_ends, returns_of, wanted
 from nearhall.documents.mapping import MappedSite, MappingDocument
-from nearhall.documents.site_returns import SiteReturns
+from nearhall.documents.site_returns import BLOCK_S, SiteReturns
 
 AGE_S_MAX = 300.0
 """A value stands for the end of a block if it is no older, as Prometheus has it."""
@@ -43,7 +43,7 @@ def _site(mapping: MappingDocument, site: MappedSite, path: Path) -> SiteReturns
         mapping,
         site,
         ends_s=ends,
-        values={one.key: _at(ends, times, columns[one.key]) for one in series},
+        values={one.key: _of(one, ends, times, columns[one.key]) for one in series},
         clock_error_ms=mapping.csv.clock_error_ms,
         origin=str(path),
     )
@@ -121,6 +121,31 @@ def _number(cell: str | None, where: str, series: Wanted) -> float:
         right = "plain numbers with a point, or nothing where there was no reading"
         raise InputError(f"{series.series} is no number (given: {text!r})", where=where, right=right) from None
     return value if math.isfinite(value) else math.nan
+
+
+def _of(series: Wanted, ends: Sequence[float], times: Sequence[float], column: Sequence[float]) -> list[float | None]:
+    """One value for each end, read as the series asks."""
+    if series.of == "highest":
+        return _within(ends, times, column, max)
+    if series.of == "lowest":
+        return _within(ends, times, column, min)
+    return _at(ends, times, column)
+
+
+def _within(
+    ends: Sequence[float], times: Sequence[float], column: Sequence[float], pick: Callable[[list[float]], float]
+) -> list[float | None]:
+    """The highest or lowest value after the end before and up to each end; both ascend."""
+    found: list[float | None] = []
+    row = 0
+    for end in ends:
+        held: list[float] = []
+        while row < len(times) and times[row] <= end:
+            if not math.isnan(column[row]) and times[row] > end - BLOCK_S:
+                held.append(column[row])
+            row += 1
+        found.append(pick(held) if held else None)
+    return found
 
 
 def _at(ends: Sequence[float], times: Sequence[float], column: Sequence[float]) -> list[float | None]:

@@ -7,10 +7,9 @@ from typing import Any
 
 from nearhall.core.evidence import weakest
 from nearhall.report.evidence_marks import NOT_STATED, Figure, kind_named
-from nearhall.report.formats import NO_VALUE, chance, count, full_stop, money, plain, ratio, significant, size, watts
+from nearhall.report.formats import NO_VALUE, capital, chance, count, full_stop, money, plain, ratio, significant, size, watts
 from nearhall.report.pilot_reader import elements, members
 from nearhall.report.plan_reader import Form, ResultReader
-from nearhall.report.plan_tables import capital
 
 VERDICTS: dict[str, tuple[str, str]] = {
     "SCALE": ("good", "build more of them"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import hypot
+from math import hypot, isclose
 from typing import Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ from nearhall.core.evidence import Kind, weakest
 from nearhall.documents.site_returns import SiteReturns
 from nearhall.physics.balance import Balance, MeteredEnergy, energy_balance
 from nearhall.planner.learning.site_blocks import IT, SiteBlocks
+from nearhall.planner.learning.told import lasted, percent
 
 COVERAGE_LEAST = 0.9
 CLOCK_ERROR_MS_MAX = 2000.0
@@ -41,6 +42,8 @@ class Measure:
     of: Of
     workload: str | None = None
     """For figures of one workload."""
+    limit_ms: float | None = None
+    """What the plan lets an answer in time take; None where it is not of the whole answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +167,7 @@ def _period(returns: SiteReturns) -> list[str]:
     if returns.seconds < SECONDS_LEAST and not is_rehearsal(returns):
         reasons.append(too_short(returns))
     if returns.coverage < COVERAGE_LEAST:
-        reasons.append(f"figures cover {returns.coverage:.0%} of the period: {COVERAGE_LEAST:.0%} at least")
+        reasons.append(f"figures cover {percent(returns.coverage)} of the period: {percent(COVERAGE_LEAST)} at least")
     if returns.clock_error_ms is None:
         reasons.append("nobody compared its clock: synchronise it and record the difference")
     elif abs(returns.clock_error_ms) > CLOCK_ERROR_MS_MAX:
@@ -174,10 +177,23 @@ def _period(returns: SiteReturns) -> list[str]:
 
 
 def _workload(returns: SiteReturns, measure: Measure) -> list[str]:
-    if measure.workload is None or any(workload.id == measure.workload for workload in returns.workloads):
+    if measure.workload is None:
         return []
+    for workload in returns.workloads:
+        if workload.id == measure.workload:
+            return _limit(workload.limit_ms, measure)
     known = ", ".join(workload.id for workload in returns.workloads) or "none"
     return [f"it ran no workload {measure.workload!r} (it ran: {known}): name workloads in plan and pilot alike"]
+
+
+def _limit(counted_ms: float | None, measure: Measure) -> list[str]:
+    """In time must mean the same in plan and pilot."""
+    if counted_ms is None or measure.limit_ms is None or isclose(counted_ms, measure.limit_ms, rel_tol=1e-6):
+        return []
+    return [
+        f"its answers in time of {measure.workload} kept {counted_ms:g} ms, the plan's keep {measure.limit_ms:g} ms: "
+        "count them against the plan's limit"
+    ]
 
 
 def _evidence(returns: SiteReturns, positions: Sequence[str], parts: Sequence[Kind]) -> list[str]:
@@ -190,10 +206,7 @@ def _evidence(returns: SiteReturns, positions: Sequence[str], parts: Sequence[Ki
     if found not in {Kind.MEASURED, Kind.SIMULATED}:
         reasons.append(f"it is {found.value}, not measured: commission the meter (class, ratio, phase, serial, who, when)")
     if positions and returns.register_coverage < COVERAGE_LEAST:
-        reasons.append(f"meter readings cover {returns.register_coverage:.0%} of the period: {COVERAGE_LEAST:.0%} at least")
+        reasons.append(
+            f"meter readings cover {percent(returns.register_coverage)} of the period: {percent(COVERAGE_LEAST)} at least"
+        )
     return reasons
-
-
-def lasted(seconds: float) -> str:
-    """A length of time, in the unit that a person would take."""
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -19,12 +19,13 @@ from nearhall.planner.learning.site_estimates import (
     Estimate,
     Season,
     kept_estimate,
-    kept_note,
+    kept_notes,
     pue_blocks,
     pue_category,
     ratio_estimate,
 )
 from nearhall.planner.learning.slo_blocks import share_kept
+from nearhall.planner.learning.told import percent
 from nearhall.planner.learning.update import Posterior, Prior, update
 from nearhall.planner.samples.draws import Samples
 
@@ -203,7 +204,7 @@ def _told_pue(prior: Prior, by_site: dict[str, list[SiteBlocks]], season: Season
     if any(sum(part.returns.seconds for part in by_site[site]) < YEAR_S for site in usable):
         notes.append("interim: less than 12 months")
     if year.unseen_share > UNSEEN_TOLD:
-        notes.append(f"seen at {low:.0f} to {high:.0f} °C; {year.unseen_share:.0%} of the year's hours lie outside")
+        notes.append(f"seen at {low:.0f} to {high:.0f} °C; {percent(year.unseen_share)} of the year's hours lie outside")
     return _Told(
         after=year.posterior,
         data=year.data,
@@ -220,7 +221,7 @@ def _learn_share(belief: Belief, by_site: dict[str, list[SiteBlocks]], checks: S
     before, after = share_kept([], prior_share=belief.p50), share_kept(list(kept.values()), prior_share=belief.p50)
     samples = before.new_site_samples(uniform), after.new_site_samples(uniform)
     silent = [(site, "no block had requests of this workload") for site in counted if site not in kept]
-    told = {site: kept_note(by_site[site], belief.measure.workload or "", share=SLO_SHARE) for site in kept}
+    told = {site: kept_notes(by_site[site], belief.measure.workload or "", share=SLO_SHARE) for site in kept}
     shares = [blocks.kept / blocks.blocks for blocks in kept.values()]
     return Learned(
         belief=belief,
@@ -234,7 +235,7 @@ def _learn_share(belief: Belief, by_site: dict[str, list[SiteBlocks]], checks: S
         conflict=False,
         widened=False,
         refused=(*_refused(checks), *silent),
-        notes=tuple(f"{site}: {note}" for site, note in told.items() if note is not None),
+        notes=tuple(f"{site}: {note}" for site, notes in told.items() for note in notes),
         kind=_kind(belief, checks, kept),
         samples_before=samples[0],
         samples_after=samples[1],

@@ -107,7 +107,8 @@ def _beliefs(site: SitePlan, local: list[Served]) -> list[Belief]:
         )
     for served in local:
         name = served.point.workload.id
-        joules = Measure(of="joules_per_request_in_slo", workload=name)
+        limit_ms = served.point.workload.slo.p99_ms
+        joules = Measure(of="joules_per_request_in_slo", workload=name, limit_ms=limit_ms)
         words = f"energy of a request of {name} in time"
         found.append(_belief(f"{name}: joules", words, "J", measure=joules, samples=_joules(site, served), days=DAYS["joules"]))
         found.append(
@@ -116,7 +117,7 @@ def _beliefs(site: SitePlan, local: list[Served]) -> list[Belief]:
                 words=f"share of blocks in which {name} keeps its SLO",
                 unit="1",
                 form="share",
-                measure=Measure(of="slo_share", workload=name),
+                measure=Measure(of="slo_share", workload=name, limit_ms=limit_ms),
                 p50=min(max(served.option.p_slo, 0.02), 0.98),
                 evidence=_ASSUMED,
                 days=DAYS["slo_share"],
@@ -166,7 +167,7 @@ def _flows(planned: Planned, site: SitePlan, given: Mapping[str, Samples]) -> np
     """The site's gain with what is given in place of what was planned."""
     facility = given["IT power"] * given["PUE"]
     line = given["bytes sent"] / np.maximum(_sent(site), 1e-9) if "bytes sent" in given else np.ones_like(facility)
-    asked = _asked(site, given)
+    asked = _asked(planned, site, given)
     return scaled(
         site.accounts,
         planned.plan,
@@ -181,11 +182,18 @@ def _by_bytes(site: SitePlan) -> bool:
     return site.site.uplink.kind != "flat_step"
 
 
-def _asked(site: SitePlan, given: Mapping[str, Samples]) -> Samples:
-    """Requests over those planned, weighted by what they cost at the hub."""
-    weights = [float(np.median(s.requests_per_year * s.hub_usd_per_request)) for s in site.served]
+def _asked(planned: Planned, site: SitePlan, given: Mapping[str, Samples]) -> Samples:
+    """Requests over those planned, weighted by the money that goes with them."""
+    weights = [float(np.median(_usd_by_requests(planned, s))) for s in site.served]
     ratios = [given[f"{s.point.workload.id}: requests"] / _mean_rate(s) for s in site.served]
     return np.average(ratios, axis=0, weights=weights) if sum(weights) > 0 else np.ones_like(ratios[0])
+
+
+def _usd_by_requests(planned: Planned, served: Served) -> Samples:
+    """A year's: what a hub would bill for them, where one may answer, and what they are worth by their number."""
+    said = served.point.workload.value_usd_per_1000
+    worth = 0.0 if said is None else planned.ledger.take(f"workloads.{served.point.workload.id}.value", said) / 1e3
+    return served.requests_per_year * ((served.hub_usd_per_request if served.hub.allowed else 0.0) + worth)
 
 
 def _usd_per_request(site: SitePlan, given: Mapping[str, Samples], workload: str) -> Samples:
@@ -207,7 +215,7 @@ def _rival(site: SitePlan, served: Served) -> Rival:
         none = f"the hub {may} answer it ({hub.against[0]})"
         return Rival(workload=workload, joules_per_request_in_slo=never, usd_per_request_in_slo=never, none=none)
     kept = max(hub.p_slo, 1e-3)
-    total = np.sum([s.traffic.gb_per_month for s in site.served], axis=0)
+    total = np.sum([s.traffic.gb_per_month for s in site.served if s.hub.allowed], axis=0)
     part = np.asarray(site.accounts.hub.uplink_usd) * served.traffic.gb_per_month / np.maximum(total, 1e-12)
     line = part / served.requests_per_year
     return Rival(

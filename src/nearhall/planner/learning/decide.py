@@ -20,9 +20,10 @@ from nearhall.core.evidence import Kind
 from nearhall.documents.site_returns import SiteReturns
 from nearhall.planner.learning.accept import SECONDS_LEAST, is_rehearsal, too_short
 from nearhall.planner.learning.beliefs import Belief, Learned, Spread, learn, spread_of
-from nearhall.planner.learning.gates import PILOTS, CostOf, Gate, HardLimit, Rival, Standing, Thresholds, gates, sites_told
+from nearhall.planner.learning.gates import PILOTS, CostOf, Gate, HardLimit, Rival, Standing, Thresholds, gates
 from nearhall.planner.learning.site_blocks import site_blocks
 from nearhall.planner.learning.site_estimates import Season
+from nearhall.planner.learning.told import sites_told
 from nearhall.planner.samples.draws import Draws, Samples
 from nearhall.planner.sensitivity.worth import evppi_usd
 

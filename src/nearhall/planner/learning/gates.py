@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nearhall.planner.learning.beliefs import Learned
+from nearhall.planner.learning.told import chance, percent, sites_told
 from nearhall.planner.learning.update import CONFLICT_Z
 from nearhall.planner.samples.draws import Samples
 
@@ -192,7 +193,7 @@ def _probable(
     return Gate(
         name=name,
         topic=topic,
-        words=f"{says} with probability {percent(probability)} ({percent(needed)} needed)",
+        words=f"{says} with probability {chance(probability)} ({percent(needed)} needed)",
         probability=probability,
         needed=needed,
         needed_words=percent(needed),
@@ -205,10 +206,10 @@ def _probable(
 def _npv(standing: Standing) -> Gate:
     positive = _p(standing.npv > 0)
     alone = bool(standing.rivals) and not any(rival.answers for rival in standing.rivals)
-    against = "what a hub would cost (no hub may or can answer)" if alone else "the hub"
+    against = "having none (no hub may or can answer)" if alone else "the hub"
     return _probable(
         "npv",
-        "pays against the hub",
+        f"pays against {'having none' if alone else 'the hub'}",
         f"a new site pays against {against}",
         positive,
         standing.thresholds.min_p_npv_positive,
@@ -312,18 +313,6 @@ def _limits(standing: Standing) -> list[Gate]:
             )
         )
     return found
-
-
-def percent(share: float) -> str:
-    """A share from 0 to 1 in whole percent; never rounds to 0 or 100 what is not."""
-    if 0.0 < share < 0.005 or 0.995 < share < 1.0:
-        return "< 1 %" if share < 0.5 else "> 99 %"
-    return f"{100.0 * share:.0f} %"
-
-
-def sites_told(count: int, *, what: str = "pilot site") -> str:
-    """A number of pilot sites."""
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _p(holds: np.ndarray) -> float:

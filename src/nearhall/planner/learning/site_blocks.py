@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nearhall.documents.site_returns import POSITIONS, SiteReturns
+from nearhall.documents.site_returns import POSITIONS, BlockReturn, SiteReturns
 
 Column = NDArray[np.float64]
 """One value per block, shape (blocks,); NaN where there is none."""
@@ -29,7 +29,7 @@ class SiteBlocks:
     outdoor_c: Column
     sent_bytes: Column
     good: Mapping[str, Column]
-    """Requests in time by workload; 0 where none came."""
+    """Requests in time by workload; 0 where none came, NaN where nobody counted them."""
     total: Mapping[str, Column]
 
     @property
@@ -47,7 +47,8 @@ class SiteBlocks:
 def site_blocks(returns: SiteReturns) -> SiteBlocks:
     """The arrays of one site's returns."""
     blocks = returns.blocks
-    workloads = sorted({name for block in blocks for name in block.slo})
+    counted = {name for block in blocks for name in block.slo}
+    whole = sorted(counted | {name for block in blocks for name in block.total})
     return SiteBlocks(
         returns=returns,
         start_s=_column([block.start_s for block in blocks]),
@@ -55,9 +56,20 @@ def site_blocks(returns: SiteReturns) -> SiteBlocks:
         kwh={p: _column([returns.block_kwh(b, p) for b in blocks]) for p in POSITIONS if returns.at(p)},
         outdoor_c=_column([block.outdoor_c for block in blocks]),
         sent_bytes=_column([block.sent_bytes for block in blocks]),
-        good={name: _column([block.slo.get(name, (0, 0))[0] for block in blocks]) for name in workloads},
-        total={name: _column([block.slo.get(name, (0, 0))[1] for block in blocks]) for name in workloads},
+        good={name: _column([_good(block, name) for block in blocks]) for name in sorted(counted)},
+        total={name: _column([_total(block, name) for block in blocks]) for name in whole},
     )
+
+
+def _good(block: BlockReturn, name: str) -> float | None:
+    """Requests in time; unknown where some came and nobody counted those in time."""
+    if name in block.slo:
+        return block.slo[name][0]
+    return None if block.total.get(name) else 0
+
+
+def _total(block: BlockReturn, name: str) -> float:
+    return block.slo[name][1] if name in block.slo else block.total.get(name, 0)
 
 
 def _column(values: Sequence[float | None]) -> Column:

@@ -15,17 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
-from nearhall.documents.site_returns import SiteReturns
+from nearhall.documents.site_returns import BlockReturn, SiteReturns
 from nearhall.physics.balance import DEFAULT_CLASS_PERCENT
 from nearhall.physics.pue import CATEGORY_BY_POSITION
 from nearhall.planner.learning.accept import Measure, class_percent
-from nearhall.planner.learning.block_bootstrap import p_quantile_within
+from nearhall.planner.learning.block_bootstrap import latency_quantile, p_quantile_within
 from nearhall.planner.learning.pue_regression import PueBlocks
 from nearhall.planner.learning.site_blocks import IT, Column, SiteBlocks
 from nearhall.planner.learning.slo_blocks import Kept, kept_blocks
+from nearhall.planner.learning.told import chance
 from nearhall.planner.learning.update import Seen
 
 DAY_S = 86_400.0
+TOLD_QUANTILE = 0.99
+"""Sites that tell a percentile of their latency tell this one."""
 DAYS_LEAST = 4
 """From so many whole days on, days are the batches."""
 BATCH_S = 21_600.0
@@ -89,9 +92,60 @@ def pue_blocks(parts: Sequence[SiteBlocks], season: Season) -> PueBlocks:
 
 
 def kept_estimate(parts: Sequence[SiteBlocks], workload: str, *, share: float) -> Kept:
-    """Blocks of one site in which the workload kept its SLO."""
+    """Blocks of one site in which the workload kept its SLO, by its requests in time or, where nobody counted them, its latency.
+
+    A block whose 99th percentile is within the limit had 99 % of its requests in time, and so keeps a share up to that.
+    """
     counted = [block.slo[workload] for site in parts for block in site.returns.blocks if workload in block.slo]
-    return kept_blocks(counted, share=share)
+    told = kept_blocks(counted, share=share)
+    levels = [
+        kept
+        for site in parts
+        for block in site.returns.blocks
+        if workload not in block.slo and (kept := _level_kept(site.returns, block, workload, share)) is not None
+    ]
+    return Kept(kept=told.kept + sum(levels), blocks=told.blocks + len(levels))
+
+
+def _level_kept(returns: SiteReturns, block: BlockReturn, workload: str, share: float) -> bool | None:
+    """Of a block of which only a level is known; None where there is none."""
+    if workload in block.in_time:
+        return block.in_time[workload] >= share
+    limit_ms = next((item.limit_ms for item in returns.workloads if item.id == workload), None)
+    if workload not in block.p99_ms or limit_ms is None or share > TOLD_QUANTILE:
+        return None
+    return block.p99_ms[workload] <= limit_ms
+
+
+def kept_notes(parts: Sequence[SiteBlocks], workload: str, *, share: float) -> tuple[str, ...]:
+    """How sure one site's requests are of the SLO's own quantile, and where that lies; nothing where they are too few."""
+    found = (kept_note(parts, workload, share=share), tail_note(parts, workload, share=share))
+    return tuple(note for note in found if note is not None)
+
+
+def tail_note(parts: Sequence[SiteBlocks], workload: str, *, share: float) -> str | None:
+    """Where the SLO's own quantile lies, whole blocks drawn again; None where nobody told a histogram, or of too few blocks."""
+    told = [
+        (item.upto_ms, item.limit_ms, [block.latency[workload] for block in site.returns.blocks if workload in block.latency])
+        for site in parts
+        for item in site.returns.workloads
+        if item.id == workload and item.upto_ms
+    ]
+    if not told:
+        return None
+    ends, limit_ms, _ = told[0]
+    blocks = [counts for same, _, held in told if same == ends for counts in held]
+    if not blocks:
+        return None
+    # Nobody knows how slow the slowest were: beyond the last end it is said that they lie beyond.
+    last = ends[-2]
+    found = latency_quantile(np.array(blocks, dtype=np.int64), np.array([*ends[:-1], last]), q=share, seed=0)
+    if found is None:
+        return None
+    beyond = "at least " if found.value_ms >= last else ""
+    limit = f", limit {limit_ms:g} ms" if limit_ms is not None else ""
+    between = f"8 of 10 redrawn pilots put it at {found.p10_ms:.3g} to {found.p90_ms:.3g} ms"
+    return f"over all requests the {100.0 * share:g}th percentile is {beyond}{found.value_ms:.3g} ms{limit}; {between}"
 
 
 def kept_note(parts: Sequence[SiteBlocks], workload: str, *, share: float) -> str | None:
@@ -101,7 +155,7 @@ def kept_note(parts: Sequence[SiteBlocks], workload: str, *, share: float) -> st
     return (
         None
         if held is None
-        else f"over all requests the {100.0 * share:g}th percentile keeps its limit with probability {held:.0%}"
+        else f"over all requests the {100.0 * share:g}th percentile keeps its limit with probability {chance(held)}"
     )
 
 
