@@ -136,7 +136,7 @@ def test_the_summary_is_for_people(plan: str, tmp_path: Path, capsys: pytest.Cap
 
 @pytest.mark.parametrize(
     ("words", "told"),
-    [([], "no returns are named"), (["--pilot", "missing.json"], "missing.json"), (["--pilot", "bad.json"], "bad.json")],
+    [([], "no pilot file is named"), (["--pilot", "missing.json"], "missing.json"), (["--pilot", "bad.json"], "bad.json")],
 )
 def test_a_mistake_is_told_in_a_line(
     plan: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: list[str], told: str

@@ -373,6 +373,13 @@ def test_the_document_is_plain_json_and_every_figure_has_evidence():
     assert document["evidence"]["/quantities/0/prior"]["kind"] == "assumed"
     assert document["evidence"]["/quantities/0/posterior"]["kind"] == "measured"
     assert document["counts"]["measured"] == 4
+    found = document["evidence"]
+    assert found["/site_classes/0"]["kind"] == "assumed", "money is the plan's"
+    assert found["/site_classes/0"]["source"].endswith("with 4 of 4 quantities as the pilots had them")
+    assert found["/site_classes/0/npv_usd/prior"]["source"].endswith("before any pilot")
+    by_name = {gate["name"]: f"/site_classes/0/gates/{i}" for i, gate in enumerate(document["site_classes"][0]["gates"])}
+    assert found[by_name["slo:cams"]]["kind"] == "measured"
+    assert by_name["npv"] not in found
 
 
 def test_the_documents_stamp_is_the_weakest():

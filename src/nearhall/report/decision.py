@@ -24,6 +24,8 @@ STAMPS: dict[str, str] = {
 CLASSES_DRAWN_MAX = 8
 """Pictures of more kinds of sites nobody reads side by side."""
 STEPS_SHOWN = 3
+FAILING_SHOWN = 3
+"""Of a class's conditions, in a terminal."""
 
 
 def render_decision(decision: Mapping[str, Any]) -> str:
@@ -87,7 +89,9 @@ def decision_words(decision: Mapping[str, Any]) -> str:
     quantities = tables.quantities(reader)
     badges = [row["badge"][0] for row in quantities]
     changed = sum(badge != "still assumed" for badge in badges)
-    how = f" ({badges.count('rehearsed')} only rehearsed)" if "rehearsed" in badges else ""
+    told = {"rehearsed": "only rehearsed", "too short": "from less than a day"}
+    parts = [f"{badges.count(badge)} {words}" for badge, words in told.items() if badge in badges]
+    how = f" ({', '.join(parts)})" if parts else ""
     lines += [
         "",
         *_wrapped(f"Pilots changed {changed} of {len(quantities)} quantities{how}; the others are as the plan took them"),
@@ -103,17 +107,16 @@ def _class_words(row: Mapping[str, Any]) -> list[str]:
     """One class: the verdict, what a site returns, and each condition that does not hold."""
     rehearsed = f"{tables.REHEARSED}: " if row["rehearsed"] else ""
     lines = _wrapped(f"{row['name']}: {rehearsed}{row['verdict']}. {row['sentence'].marked}")
-    for when, one in zip(("before", "after"), row["returns"], strict=True):
-        p10, p50, p90 = (figure.marked for figure in one["spread"])
-        chance = one["chance"].marked
-        lines += _wrapped(f"  return of a site {when} the pilots: P10 {p10}, P50 {p50}, P90 {p90}; pays in {chance}", 4)
-    lines += [line for gate in row["failing"] for line in _wrapped(f"  ! {gate['words']}: {gate['badge']}", 4)]
-    lines += [line for gate in row["uncompared"] for line in _wrapped(f"  - {gate['words']}", 4)]
-    return [*lines, f"  {_conditions(len(row['holding']))}"] if row["holding"] else lines
-
-
-def _conditions(count: int) -> str:
-    return f"{count} other condition{'s hold' if count != 1 else ' holds'}"
+    before, after = ([figure.marked for figure in one["spread"]] for one in row["returns"])
+    chances = [one["chance"].marked for one in row["returns"]]
+    lines += _wrapped(f"  return of a site: {before[1]} before, {after[1]} after the pilots (P10 {after[0]}, P90 {after[2]})", 4)
+    lines += _wrapped(f"  pays in {chances[0]} before, {chances[1]} after the pilots", 4)
+    failing, more = row["failing"][:FAILING_SHOWN], len(row["failing"]) - FAILING_SHOWN
+    lines += [line for gate in failing for line in _wrapped(f"  ! {gate['words']}: {gate['badge']}", 4)]
+    rest = [f"{more} more fail{'s' if more == 1 else ''}"] if more > 0 else []
+    rest += [f"{len(row['holding'])} other{'s hold' if len(row['holding']) != 1 else ' holds'}"] if row["holding"] else []
+    rest += [f"{len(row['uncompared'])} without comparison, so it counts neither way"] if row["uncompared"] else []
+    return [*lines, *_wrapped(f"  conditions: {', '.join(rest)}", 4)] if rest else lines
 
 
 def _pilot_words(row: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""`nearhall decide`: what pilots returned in place of what the plan assumed, and SCALE, HOLD or STOP for each class of sites."""
+"""`nearhall decide`: what pilots measured in place of what the plan assumed, and SCALE, HOLD or STOP for each class of sites."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ def decide(
 ) -> None:
     """Replace a plan's assumptions by what pilots measured, and say SCALE, HOLD or STOP for each class of sites.
 
-    Returns count only if their coverage, clocks and energy balance hold. On simulated meters the verdict is REHEARSED: HOLD.
+    A pilot file counts only if it lasted a day, and its coverage, clocks and energy balance hold. On simulated meters the verdict
+    is REHEARSED: HOLD.
     """
     plan = with_weather(read_document(document, Plan, across=mistakes_across), document.parent)
     returns: list[SiteReturns] = [*read_pilots(pilot)] if pilot else []
@@ -55,7 +56,7 @@ def decide(
         returns += other_returns(prometheus=prometheus, csv=csv, mapping=mapping, start=start, end=end)
     if not returns:
         right = "--pilot pilot.json, or --prometheus URL or --csv DIR with --mapping FILE"
-        raise InputError("no returns are named", where="nearhall decide", right=right)
+        raise InputError("no pilot file is named", where="nearhall decide", right=right)
     decided = _decided(plan, returns)
     from nearhall.report.decision import decision_words, render_decision
 
@@ -87,7 +88,7 @@ def _decided(plan: Plan, returns: list[SiteReturns]) -> dict[str, Any]:
         if not found:
             right = "let it build some, or lower what the hub is preferred for"
             raise InputError("the plan builds no site: everything stays with the hub", where="plan", right=right)
-        status.update("judging the returns")
+        status.update("judging the pilots")
         draws = Draws(seed=plan.seed, samples=plan.samples)
         verdicts = [judge(case, returns, draws) for case in found]
         return decision_document(

@@ -225,7 +225,7 @@ def _since(against: Sequence[Gate]) -> str:
     if not against:
         return "every condition holds for a site that nobody has measured"
     more = len(against) - 1
-    return against[0].words + (f" (and {more} more condition{'s fail' if more > 1 else ' fails'})" if more else "")
+    return against[0].words + (f"; {more} more condition{'s fail' if more > 1 else ' fails'}" if more else "")
 
 
 def _missing(judged: Sequence[Gate]) -> int:

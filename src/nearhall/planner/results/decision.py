@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nearhall.core.evidence import Kind
+from nearhall.core.evidence import Kind, weakest
 from nearhall.planner.learning.beliefs import Learned, Spread
 from nearhall.planner.learning.decide import Next, PilotSeen, Stamp, Verdict
 from nearhall.planner.learning.gates import Gate
@@ -44,6 +44,8 @@ def decision_document(
     evidence: dict[str, Mapping[str, str]] = {}
     for index, (_, item) in enumerate(quantities):
         evidence |= _evidence(f"/quantities/{index}", item)
+    for index, verdict in enumerate(verdicts):
+        evidence |= _class_evidence(f"/site_classes/{index}", verdict)
     kinds = Counter(item.kind for _, item in quantities)
     return {
         "schema": SCHEMA,
@@ -156,6 +158,22 @@ def _evidence(pointer: str, item: Learned) -> dict[str, Mapping[str, str]]:
         told = {"kind": item.kind.value, "source": f"registers and counters of {', '.join(item.sites)}"}
     for part in ("data", "posterior", "new_site"):
         found[f"{pointer}/{part}"] = told
+    return found
+
+
+def _class_evidence(pointer: str, verdict: Verdict) -> dict[str, Mapping[str, str]]:
+    """Money is the plan's own, whatever was measured; a condition on figures of the pilots is as sure as those."""
+    kinds = {item.belief.name: item.kind for item in verdict.quantities}
+    used = sum(bool(item.sites) for item in verdict.quantities)
+    source = f"the plan's prices and models, with {used} of {len(kinds)} quantities as the pilots had them"
+    before = {"kind": Kind.ASSUMED.value, "source": "the plan's prices and models, before any pilot"}
+    found: dict[str, Mapping[str, str]] = {pointer: {"kind": Kind.ASSUMED.value, "source": source}}
+    found |= {f"{pointer}/{part}/prior": before for part in ("npv_usd", "p_npv_positive")}
+    for index, gate in enumerate(verdict.gates):
+        if gate.beliefs and gate.probability is not None:
+            names = ", ".join(gate.beliefs)
+            kind = weakest([kinds[name] for name in gate.beliefs])
+            found[f"{pointer}/gates/{index}"] = {"kind": kind.value, "source": f"what is believed of {names}"}
     return found
 
 
