@@ -51,7 +51,7 @@ def test_what_changes_nothing_is_counted_and_not_listed(html: str) -> None:
     text = Page(html).text
     assert "Meter the bytes sent" not in text
     assert "Meter the requests" not in text
-    assert "2 other measurements would not change the decision" in text
+    assert "2 other measurements would not change the decision by themselves." in text
     assert not re.search(r"\$0[^.,\d]", text.replace("above $0.", ""))
     document = decision()
     document["next"][2]["evppi_usd"] = 900.0
@@ -102,6 +102,9 @@ def test_a_pilot_tells_what_it_served_for_and_what_not() -> None:
     document = decision()
     document["pilots"][0]["refused"] = [{"why": "no meter at feed", "for": ["pue"]}]
     assert decision_tables.pilots(ResultReader(document))[0]["badge"][0] == "accepted in part"
+    assert "pue: no meter at feed" in Page(render_decision(document)).text
+    document["pilots"][0]["used"] = []
+    assert "anything: no meter at feed" in Page(render_decision(document)).text
 
 
 @pytest.mark.parametrize(("seconds", "told"), [(90.0, "90 s"), (600.0, "10.0 min"), (36_000.0, "10.0 h"), (1e6, "11.6 days")])

@@ -44,6 +44,10 @@ def decision_document(
     evidence: dict[str, Mapping[str, str]] = {}
     for index, (_, item) in enumerate(quantities):
         evidence |= _evidence(f"/quantities/{index}", item)
+    evidence["/next"] = {
+        "kind": Kind.ASSUMED.value,
+        "source": "how long such metering takes, and its worth by the plan's own money",
+    }
     for index, verdict in enumerate(verdicts):
         evidence |= _class_evidence(f"/site_classes/{index}", verdict)
     kinds = Counter(item.kind for _, item in quantities)
