@@ -43,7 +43,12 @@ def test_an_example_is_planned_and_everything_is_written(name: str, tmp_path: Pa
     with (tmp_path / "out" / "bill-of-materials.csv").open() as file:
         parts = list(csv.DictReader(file))
     built = {site["id"] for site in result["sites"] if site["built"]}
-    assert {part["site"] for part in parts} == built
+    assert {part["site"] for part in parts} - {"all"} == built
+    if built:
+        *rows, _, total = parts
+        assert total["item"] == "total"
+        assert float(total["line_usd"]) == pytest.approx(result["money"]["capex"]["p50"], abs=1)
+        assert sum(float(row["line_usd"] or 0) for row in parts[:-1]) == pytest.approx(float(total["line_usd"]), abs=len(rows))
     assert {path.stem for path in (tmp_path / "out" / "sites").iterdir()} == built
     for path in (tmp_path / "out" / "sites").iterdir():
         document = read_document(path, SiteDocument)

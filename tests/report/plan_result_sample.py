@@ -30,7 +30,11 @@ def _answers(site: str, at: str, *, is_hub: bool, network: float, service: float
         "network_ms": network,
         "queue_ms": service * 0.2,
         "service_ms": service,
-        "p99_ms": {"p50": network + service * exp(2.3 * sigma), "p90": network + service * exp(2.9 * sigma)},
+        "p99_ms": {
+            "p50": network + service * exp(2.3 * sigma),
+            "p90": network + service * exp(2.9 * sigma),
+            "deciding": network + service * exp(3.2 * sigma),
+        },
         "limit_ms": limit,
         "cdf": _cdf(service, sigma, network),
     }
@@ -65,7 +69,7 @@ def _placed(site: str, count: int, at: str, verdict: str, why: str, p_slo: float
         "is_hub": False,
         "allowed": True,
         "p_slo": p_slo,
-        "p99_ms": {"p50": 11.0, "p90": 15.0},
+        "p99_ms": {"p50": 11.0, "p90": 15.0, "deciding": 16.0},
         "against": [],
         "usd_per_year": {"p50": 212.0},
     }
@@ -74,7 +78,7 @@ def _placed(site: str, count: int, at: str, verdict: str, why: str, p_slo: float
         "is_hub": True,
         "allowed": at == "frankfurt",
         "p_slo": 0.71,
-        "p99_ms": {"p50": 39.0, "p90": 61.0},
+        "p99_ms": {"p50": 39.0, "p90": 61.0, "deciding": 70.0},
         "against": [] if at == "frankfurt" else ["residency: its data may not leave the site"],
         "usd_per_year": {"p50": 388.0},
     }
@@ -305,10 +309,18 @@ def _money() -> dict[str, Any]:
     edges = [-400_000 + 50_000 * i for i in range(33)]
     weights = [exp(-(((e - 310_000) / 260_000) ** 2) / 2) for e in edges[:-1]]
     years = range(6)
-    site = {"energy": 180, "demand": 0, "operations": 610, "hardware": 420, "uplink": 720}
-    hub = {"requests": 1480, "uplink": 1440, "egress": 12}
+    names = ("value", "purchase", "energy", "demand", "operations", "uplink", "requests", "egress")
+    site = dict(zip(names, (0, 620, 180, 0, 610, 720, 0, 0), strict=True))
+    hub = dict(zip(names, (0, 0, 0, 0, 0, 1440, 1480, 12), strict=True))
+    small, large = (
+        {"site": site, "hub": hub},
+        {"site": {k: v * 4 for k, v in site.items()}, "hub": {k: v * 3 for k, v in hub.items()}},
+    )
+    fleet = {side: {name: 4.15 * (80 * small[side][name] + 40 * large[side][name]) for name in names} for side in ("site", "hub")}
     return {
-        "npv": {"p10": -22_000, "p50": 312_000, "p90": 640_000},
+        "npv": {"p10": -22_000, "p50": 312_000, "p90": 640_000, "mean": 305_000},
+        "without": "Without these sites the hub answers visitors, kiosk and shelf.",
+        "fleet": fleet,
         "capex": {"p10": 560_000, "p50": 690_000, "p90": 860_000},
         "p_npv_positive": 0.87,
         "npv_histogram": {"edges": edges, "share": [w / sum(weights) for w in weights]},
@@ -316,18 +328,20 @@ def _money() -> dict[str, Any]:
             {
                 "site": "shop-city",
                 "count": 80,
-                "npv": {"p10": 900, "p50": 3900, "p90": 7000},
+                "npv": {"p10": 900, "p50": 3900, "p90": 7000, "mean": 3910},
+                "years_factor": 4.15,
                 "p_npv_positive": 0.93,
                 "capex": spread(3100),
-                "yearly": {"site": site, "hub": hub},
+                "yearly": small,
             },
             {
                 "site": "shop-large",
                 "count": 40,
-                "npv": {"p10": -4800, "p50": -200, "p90": 4100},
+                "npv": {"p10": -4800, "p50": -200, "p90": 4100, "mean": -210},
+                "years_factor": 4.15,
                 "p_npv_positive": 0.48,
                 "capex": spread(14_200),
-                "yearly": {"site": {k: v * 4 for k, v in site.items()}, "hub": {k: v * 3 for k, v in hub.items()}},
+                "yearly": large,
             },
         ],
         "cash_by_year": {
@@ -367,10 +381,37 @@ def _money() -> dict[str, Any]:
             },
         ],
         "rollout": [
-            {"phase": "pilot", "sites": 3, "year": 0, "npv": spread(-9000, 1.5), "words": "3 sites for half a year"},
-            {"phase": "wave 1", "sites": 35, "year": 0.5, "npv": spread(92_000, 2), "words": "only if the pilot holds"},
-            {"phase": "wave 2", "sites": 82, "year": 1.5, "npv": spread(220_000, 2), "words": "the rest"},
+            _phase("pilot", 3, 0, 20_400, -9000, which="2 x shop-city, 1 x shop-large"),
+            _phase("wave 1", 35, 0.5, 218_000, 92_000, which="23 x shop-city, 12 x shop-large"),
+            _phase("wave 2", 82, 1.5, 452_000, 220_000, which="55 x shop-city, 27 x shop-large"),
+            _phase("all of it", 120, None, 690_000, 303_000, words="each phase's money as of today"),
         ],
+    }
+
+
+def _phase(
+    name: str, sites: int, year: float | None, capex: float, npv: float, *, which: str = "", words: str = ""
+) -> dict[str, Any]:
+    return {
+        "phase": name,
+        "sites": sites,
+        "which": which,
+        "year": year,
+        "capex": spread(capex),
+        "npv": spread(npv, 1.5),
+        "words": words,
+    }
+
+
+def _kind(site: str, count: int, verdict: str, p: float, words: str) -> dict[str, Any]:
+    return {
+        "site": site,
+        "count": count,
+        "verdict": verdict,
+        "p_npv_positive": p,
+        "must_be_worth": spread(1800),
+        "short": f"{site} pays in {p:.0%} of the cases",
+        "words": words,
     }
 
 
@@ -448,8 +489,6 @@ def plan_result() -> dict[str, Any]:
         "stamp": "PLANNED",
         "evidence": {
             "": ASSUMED,
-            "/counts": {"kind": "simulated", "source": "counted in the plan's ledger"},
-            "/plan": {"kind": "standard", "source": "said in the plan"},
             "/memory": MLPERF,
             "/sites/*/breaker/given_a": NORM,
             "/sites/*/waterfall": MODELLED,
@@ -465,6 +504,11 @@ def plan_result() -> dict[str, Any]:
             "p_npv_positive": 0.87,
             "npv": {"p10": -22_000, "p50": 312_000, "p90": 640_000},
             "state": "pilot",
+            "by_kind": [
+                _kind("shop-city", 80, "pilot", 0.93, "pays in 93 % of the cases, 80 % are asked for"),
+                _kind("shop-large", 40, "open", 0.48, "pays in 48 % of the cases, 80 % are asked for"),
+            ],
+            "thresholds": {"min_p_npv_positive": 0.8, "min_p_slo": 0.95, "pilots_min": 3},
             "warnings": ["shelf at shop-large can be answered nowhere: breaker B1: 25.7 A > 24 A on line 2"],
         },
         "workloads": _workloads(),
@@ -496,6 +540,7 @@ def plan_result() -> dict[str, Any]:
                 "words": "one e-mail",
                 "why": "it moves the verdict most",
                 "days": 1,
+                "usd": 41_000,
                 "usd_per_day": 41_000,
             },
             {
@@ -503,6 +548,7 @@ def plan_result() -> dict[str, Any]:
                 "words": "the service desk's log",
                 "why": "visits are guessed",
                 "days": 30,
+                "usd": 27_000,
                 "usd_per_day": 900,
             },
             {
@@ -510,6 +556,7 @@ def plan_result() -> dict[str, Any]:
                 "words": "a class 1 meter",
                 "why": "power is a vendor's figure",
                 "days": 7,
+                "usd": 2_170,
                 "usd_per_day": 310,
             },
         ],
@@ -520,7 +567,9 @@ def plan_result() -> dict[str, Any]:
                 "item": "orin",
                 "what": "NVIDIA Jetson AGX Orin",
                 "quantity": 1,
-                "unit_usd": {"p50": 2000},
+                "unit_usd": {"p10": 1800, "p50": 2000, "p90": 2400},
+                "kind": "vendor",
+                "needs_quote": False,
                 "source": "quote of a distributor",
             },
             {
@@ -530,6 +579,9 @@ def plan_result() -> dict[str, Any]:
                 "what": "breaker 6 A, curve B, 1 pole",
                 "quantity": 1,
                 "unit_usd": None,
+                "within": "orin",
+                "kind": "assumed",
+                "needs_quote": True,
                 "source": "IEC 60898-1",
             },
             {
@@ -538,8 +590,10 @@ def plan_result() -> dict[str, Any]:
                 "item": "a2-server",
                 "what": "Dell XR12 with an A2",
                 "quantity": 2,
-                "unit_usd": {"p50": 9000},
-                "source": "assumed",
+                "unit_usd": {"p10": 8000, "p50": 9000, "p90": 12_000},
+                "kind": "assumed",
+                "needs_quote": True,
+                "source": "the plan's author",
             },
         ],
         "review": "For review by a licensed engineer: this sizes and compares, it does not replace an installation's design.",

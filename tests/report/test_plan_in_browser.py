@@ -38,6 +38,7 @@ def _look(file: Path, *, scheme: str, width: int) -> tuple[list[str], list[str],
             page.on("console", lambda line: told.append(line.text) if line.type in {"error", "warning"} else None)
             page.on("request", lambda request: asked.append(request.url))
             await page.goto(file.as_uri())
+            await page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
             await page.wait_for_function(DRAWN)
             clipped = await page.evaluate(CLIPPED)
             await browser.close()

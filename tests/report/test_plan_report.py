@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from nearhall.report import formats, plan_cabinet, plan_figures, plan_map, plan_money_figures, plan_tables
+from nearhall.report import formats, plan_cabinet, plan_figures, plan_map, plan_money, plan_money_figures, plan_risks, plan_tables
+from nearhall.report.evidence_marks import in_text
 from nearhall.report.plan import plan_words, render_plan
 from nearhall.report.plan_reader import ResultReader, path_words
 from report.html_texts import Page, bent, holed
@@ -32,7 +33,7 @@ def bare_numbers(html: str) -> list[str]:
     return [
         text
         for text, inside in Page(html).texts
-        if "#first" in inside and not inside & {"fig", "missing", "next"} and re.search(r"\d", allowed.sub("", text))
+        if "#first" in inside and not inside & {"fig", "missing", "next", "chosen"} and re.search(r"\d", allowed.sub("", text))
     ]
 
 
@@ -139,7 +140,7 @@ def test_the_ledger_begins_with_what_moves_the_verdict_most_and_tells_defaults()
 def test_a_long_ledger_is_folded() -> None:
     result = plan_result()
     result["ledger"] *= 5
-    assert "10 more that move it less" in Page(render_plan(result)).text
+    assert "15 more that move it less" in Page(render_plan(result)).text
 
 
 def test_the_share_in_time_is_read_off_the_curve() -> None:
@@ -235,17 +236,74 @@ def test_a_plan_that_builds_nothing_says_so() -> None:
 
 def test_parts_of_the_money_that_are_missing_are_named() -> None:
     result = plan_result()
-    for part in ("cash_by_year", "tornado", "npv_histogram", "rollout", "by_site"):
+    for part in ("cash_by_year", "tornado", "npv_histogram", "rollout", "by_site", "fleet"):
         del result["money"][part]
     text = Page(render_plan(result)).text
-    for part in ("cash by year", "tornado", "distribution of the return", "rollout", "money by site"):
+    for part in ("cash by year", "tornado", "distribution of the return", "rollout", "fleet's money"):
         assert f"holds no {part}" in text, part
+
+
+def test_the_rows_of_the_fleets_money_add_up() -> None:
+    rows = {row.cells[0].text: row for row in plan_money.fleet(ResultReader(plan_result())).rows}
+    told = [cell.figure.text for cell in rows["average return"].cells[1:] if cell.figure is not None]
+    assert told == ["−$2.12 M", "−$2.43 M", "+$312 k"]  # noqa: RUF001  a minus sign
+    assert rows["average return"].total
+    assert "demand charge" not in rows, "what nobody pays is not told"
+    assert plan_money.fleet(ResultReader({})).rows == ()
+
+
+def test_one_total_stands_under_what_to_buy_with_what_the_parts_lack() -> None:
+    reader = ResultReader(plan_result())
+    rows = {row.cells[0].text: row for row in plan_money.bill(reader).rows}
+    assert rows["NVIDIA Jetson AGX Orin"].cells[0].sub == "shop-city: breaker 6 A, curve B, 1 pole"
+    assert "breaker 6 A, curve B, 1 pole" not in rows
+    allowance, whole = (rows[name].cells[4].figure for name in ("allowance for what is not known", "the whole fleet"))
+    assert allowance is not None
+    assert whole is not None
+    assert (allowance.text, whole.text) == ("−$190 k", "$690 k")  # noqa: RUF001  a minus sign
+    assert rows["Dell XR12 with an A2"].cells[5].text.endswith("a quote is needed")
+    assert "quote is needed" not in rows["NVIDIA Jetson AGX Orin"].cells[5].text
+
+
+def test_advice_stands_for_each_kind_with_what_it_must_be_worth() -> None:
+    rows = plan_money.by_kind(ResultReader(plan_result())).rows
+    assert [row.cells[1].badge for row in rows] == ["pilot, then build", "pilot decides"]
+    assert rows[0].cells[5].figure is not None
+    assert rows[0].cells[5].figure.text == "$1,800 a year"
+
+
+def test_what_could_go_wrong_is_read_from_the_figures() -> None:
+    told = [in_text(risk) for risk in plan_risks.risks(ResultReader(plan_result()))]
+    assert any("loses $22.0 k [A] or more" in risk for risk in told)
+    assert any(risk.startswith("Kiosk at shop-large misses its time limit in 6 %") for risk in told)
+    assert any("shop-large stops before the 10 minutes" in risk for risk in told)
+    assert any("shop-large fails inrush" in risk for risk in told)
+    assert not any("shop-city fails" in risk for risk in told)
+    good = plan_result()
+    good["money"]["npv"]["p10"] = 5000
+    assert "the fleet returns $5,000" in in_text(plan_risks.risks(ResultReader(good))[0])
+
+
+def test_measurements_worth_next_to_nothing_are_left_out() -> None:
+    result = plan_result()
+    assert len(plan_tables.next_steps(ResultReader(result))) == 3
+    result["next"][2] |= {"usd": 3.0, "share": 0.001}
+    assert len(plan_tables.next_steps(ResultReader(result))) == 2
+
+
+def test_a_feeder_that_hardly_feels_the_sites_is_told_not_drawn() -> None:
+    result = plan_result()
+    assert not plan_figures.is_little(ResultReader(result), "/fleet/feeders/1")
+    result["fleet"]["feeders"][1]["fleet_kva"] = [0.4] * 24
+    assert plan_figures.is_little(ResultReader(result), "/fleet/feeders/1")
+    assert "too little to draw" in Page(render_plan(result)).text
 
 
 def test_paths_are_told_as_words() -> None:
     assert path_words("hardware.orin.busy_w") == "orin: busy"
     assert path_words("sites.plant-a.uplink.usd_per_gb") == "plant-a: uplink price per gb"
     assert path_words("default:hub.pue") == "hub pue"
+    assert path_words("workloads.crowds.value") == "crowds: what its answers are worth"
 
 
 def test_money_that_does_not_come_back_says_for_how_long_it_was_looked() -> None:
@@ -316,6 +374,8 @@ def test_an_empty_plan_has_a_summary_too() -> None:
         (formats.money, 0, "$0"),
         (formats.chance, 0.874, "87 %"),
         (formats.chance, 0.9996, "> 99.9 %"),
+        (formats.chance, 1.0, "> 99.9 %"),
+        (formats.chance, 0.0, "< 0.1 %"),
         (formats.chance, 0.004, "0.4 %"),
         (formats.gib, 12.44, "12.4 GiB"),
         (formats.gib, 1.96, "2.0 GiB"),

@@ -16,7 +16,22 @@ from nearhall.documents.whole_file import write_whole
 from nearhall.documents.yaml_file import dump_document
 from nearhall.report.plan import render_plan
 
-PARTS = ("site", "count", "item", "what", "quantity", "unit_usd", "source")
+PARTS = (
+    "site",
+    "count",
+    "item",
+    "what",
+    "quantity",
+    "quantity_total",
+    "unit_usd",
+    "unit_usd_p10",
+    "unit_usd_p90",
+    "line_usd",
+    "within",
+    "needs_quote",
+    "evidence",
+    "source",
+)
 
 
 def write_plan(out: Path, plan: Plan, result: Mapping[str, Any]) -> list[Path]:
@@ -41,13 +56,25 @@ def write_plan(out: Path, plan: Plan, result: Mapping[str, Any]) -> list[Path]:
 
 
 def parts_list(result: Mapping[str, Any]) -> bytes:
-    """One row for each part of one site; `count` is how many such sites there are."""
+    """One row for each part of one site, with how many all its sites take; last the allowance and the total, as in the report."""
     text = io.StringIO()
-    table = csv.DictWriter(text, PARTS, extrasaction="ignore", lineterminator="\n")
+    table: csv.DictWriter[str] = csv.DictWriter(text, PARTS, extrasaction="ignore", lineterminator="\n")
     table.writeheader()
+    whole = 0.0
     for row in result["bill_of_materials"]:
-        price = row["unit_usd"]
-        table.writerow({**row, "unit_usd": "" if price is None else f"{price['p50']:.2f}"})
+        price, pieces = row["unit_usd"], row["quantity"] * row["count"]
+        told = {"quantity_total": pieces, "needs_quote": "yes" if row["needs_quote"] else "no", "evidence": row["kind"]}
+        if price is not None:
+            whole += price["p50"] * pieces
+            told |= {"unit_usd": f"{price['p50']:.0f}", "line_usd": f"{price['p50'] * pieces:.0f}"}
+            told |= {f"unit_usd_{end}": f"{price[end]:.0f}" for end in ("p10", "p90")}
+        table.writerow({**row, "unit_usd": None, **told})
+    known = result["money"].get("capex")
+    if known is not None:
+        why = "what is not known of prices: medians do not add up"
+        table.writerow({"site": "all", "item": "allowance", "what": why, "line_usd": f"{known['p50'] - whole:.0f}"})
+        what = f"all sites; 8 of 10 cases lie between {known['p10']:.0f} and {known['p90']:.0f} USD, without taxes"
+        table.writerow({"site": "all", "item": "total", "what": what, "line_usd": f"{known['p50']:.0f}"})
     return text.getvalue().encode()
 
 
@@ -80,8 +107,15 @@ def site_yaml(plan: Plan, site: Site, part: Mapping[str, Any]) -> bytes:
         "nodes": [{"id": "n1", "hardware": hardware.ref}],
         "workloads": _workloads(workloads),
     }
+    servers = part["hardware"][0]["count"]
+    several = (
+        f"# {servers} servers stand here. A site file runs one: give each a copy of its own, id {site.id}-2 and so on.\n"
+        if servers > 1
+        else ""
+    )
     head = (
-        f"# Planned from {plan.name or 'a plan'}: {part['hardware'][0]['count']} x {hardware.id}.\n"
+        f"# Planned from {plan.name or 'a plan'}: {servers} x {hardware.id}.\n"
+        f"{several}"
         "# To be written in at the site: hub (https://...), meters (feed, ups_in, it, cooling), and where the node listens.\n"
     )
     return head.encode() + dump_document(SiteDocument.model_validate(document))

@@ -82,8 +82,15 @@ def money(value: float) -> str:
 
 
 def chance(probability: float) -> str:
-    """A probability in whole percent; near certainty it says how near."""
-    return f"{probability * 100:.0f} %" if 0.01 <= probability <= 0.99 else percent(probability)
+    """A probability in whole percent; near certainty it says how near, and nothing that was drawn is ever quite certain."""
+    if 0.01 <= probability <= 0.99:
+        return f"{probability * 100:.0f} %"
+    return "> 99.9 %" if probability > 0.999 else "< 0.1 %" if probability < 0.001 else percent(probability)
+
+
+def capital(words: str) -> str:
+    """A sentence's beginning."""
+    return words[:1].upper() + words[1:]
 
 
 def full_stop(sentence: str) -> str:

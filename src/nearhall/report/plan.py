@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from textwrap import wrap
+from textwrap import shorten, wrap
 from typing import Any
 
 from nearhall.report import plan_cabinet as cabinet
 from nearhall.report import plan_figures as draw
+from nearhall.report import plan_money as money_tables
 from nearhall.report import plan_money_figures as draw_money
+from nearhall.report import plan_risks
+from nearhall.report import plan_sheets as sheets
 from nearhall.report import plan_tables as tables
-from nearhall.report.formats import NO_VALUE, full_stop, kilowatts, money, percent
+from nearhall.report.formats import NO_VALUE, chance, full_stop, kilowatts, money, percent
 from nearhall.report.pages import render
 from nearhall.report.plan_map import placement_map
 from nearhall.report.plan_reader import ResultReader
@@ -30,11 +33,28 @@ STATES: dict[str, tuple[str, str]] = {
     "build": ("Build", "good"),
     "pilot": ("Pilot first", "warn"),
     "hub": ("Stay with the hub", "warn"),
+    "none": ("Do not build", "bad"),
     "infeasible": ("Not as planned", "bad"),
 }
+CONTENTS = (
+    ("money", "Does it pay?"),
+    ("steps", "In which steps"),
+    ("buy", "What to buy"),
+    ("risks", "What could go wrong"),
+    ("times", "How soon answers come"),
+    ("memory", "Memory"),
+    ("places", "Map"),
+    ("cabinets", "For the engineer: the cabinets"),
+    ("grid", "The grid"),
+    ("ledger", "What was assumed"),
+)
+"""Anchors of the page's parts, in their order."""
 BORDER = {"solid": "solid", "dashed": "dashed", "dotted": "dotted", "dotdash": "dashed", "dashdot": "dashed"}
 """How a line's dash is told in a key, whose borders know fewer."""
-PLACEMENTS_SHOWN = 14
+KINDS_SHOWN = 4
+WHY_LINES = 2
+FEW_PLACEMENTS = 6
+PLACEMENTS_SHOWN = 10
 """In the terminal's summary; the report has them all."""
 
 
@@ -42,53 +62,88 @@ def render_plan(result: Mapping[str, Any]) -> str:
     """The report as one HTML page that stands alone. Parts that the document does not hold are named as missing."""
     reader = ResultReader(result)
     placed = tables.placements(reader)
-    ledger = tables.ledger(reader)
     pictures, curves, sites = _pictures(reader)
     return render(
         "plan.html.j2",
         pictures=pictures,
-        name=reader.text("/plan/name") or "a plan without a name",
-        software=reader.text("/software") or "nearhall",
-        seed=_seed(reader),
-        stamp=reader.text("/stamp") or "PLANNED",
-        stamp_words="" if reader.text("/stamp") == "MEASURED" else NOT_MEASURED,
-        verdict=reader.sentence("/verdict/sentence"),
-        state=STATES.get(reader.text("/verdict/state")),
-        reasons=reader.sentences("/verdict/reasons"),
-        warnings=reader.sentences("/verdict/warnings"),
-        horizon=reader.figure("/plan/horizon_years", lambda n: f"{n:g} years"),
-        discount=reader.figure("/plan/discount_rate", percent),
-        samples=reader.figure("/plan/samples", lambda n: f"{n:,.0f}"),
-        planned=reader.figure("/plan/sites_planned", lambda n: f"{n:,.0f} site{'' if n == 1 else 's'}"),
-        counts=tables.evidence_counts(reader),
-        money=tables.money_first(reader),
+        contents=CONTENTS,
+        placed_on_map=pictures["map"] is not None,
         placed=placed,
+        in_time=tables.in_time(placed),
+        curves=curves,
+        sites=sites,
         rows_shown=ROWS_SHOWN,
         sites_shown=SITES_SHOWN,
-        in_time=tables.in_time(placed),
-        steps=tables.next_steps(reader),
-        site_money=tables.money_by_site(reader),
-        rollout=tables.rollout(reader),
-        curves=curves,
-        latency_rows=tables.latencies(reader),
-        thousand_rows=tables.per_thousand(reader),
-        memory_rows=tables.memory(reader),
-        memory_parts=[(part, tone) for part, (tone, _) in draw.MEMORY_PARTS.items()],
-        placement=_placement(reader),
-        placed_on_map=pictures["map"] is not None,
-        sites=sites,
-        pue_rows=cabinet.pue_by_month(reader),
-        months=cabinet.MONTHS,
-        common_parts=[(words, tone, BORDER[dash]) for words, tone, dash in draw.common_parts(reader)],
-        restart_words=reader.sentence("/fleet/restart/words"),
-        restart_peak=reader.figure("/fleet/restart/normal_peak_kw", kilowatts),
-        feeders=_feeders(reader),
-        bill=tables.bill(reader),
-        ledger=ledger[: tables.LEDGER_SHOWN],
-        ledger_rest=ledger[tables.LEDGER_SHOWN :],
-        defaults=sum(entry["is_default"] for entry in ledger),
         review=_review(reader),
+        **_first_screen(reader),
+        **_money(reader),
+        **_sheets(reader, placed),
+        **_grid(reader),
     )
+
+
+def _first_screen(reader: ResultReader) -> dict[str, Any]:
+    return {
+        "name": reader.text("/plan/name") or "a plan without a name",
+        "software": reader.text("/software") or "nearhall",
+        "seed": _seed(reader),
+        "stamp": reader.text("/stamp") or "PLANNED",
+        "stamp_words": "" if reader.text("/stamp") == "MEASURED" else NOT_MEASURED,
+        "verdict": reader.sentence("/verdict/sentence"),
+        "state": STATES.get(reader.text("/verdict/state")),
+        "reasons": reader.sentences("/verdict/reasons"),
+        "warnings": reader.sentences("/verdict/warnings"),
+        "horizon": reader.figure("/plan/horizon_years", lambda n: f"{n:g} years").text,
+        "discount": reader.figure("/plan/discount_rate", lambda r: f"{100 * r:g} %").text,
+        "samples": reader.figure("/plan/samples", lambda n: f"{n:,.0f}").text,
+        "planned": reader.figure("/plan/sites_planned", lambda n: f"{n:,.0f} site{'' if n == 1 else 's'}").text,
+        "thresholds": money_tables.thresholds(reader),
+        "deciding": sheets.deciding_words(reader),
+        "counts": tables.evidence_counts(reader),
+        "checked": plan_risks.checked(reader),
+        "kinds": money_tables.by_kind(reader),
+        "steps": tables.next_steps(reader),
+    }
+
+
+def _money(reader: ResultReader) -> dict[str, Any]:
+    return {
+        "money": tables.money_first(reader),
+        "without": reader.sentence("/money/without"),
+        "fleet_money": money_tables.fleet(reader),
+        "years": money_tables.years(reader),
+        "phases": money_tables.rollout(reader),
+        "bill": money_tables.bill(reader),
+        "pilot_cost": money_tables.pilot_cost(reader),
+        "pilot_which": reader.text("/money/rollout/0/which"),
+        "risks": plan_risks.risks(reader),
+        "not_in_it": plan_risks.missing(reader),
+    }
+
+
+def _sheets(reader: ResultReader, placed: list[tables.Placed]) -> dict[str, Any]:
+    ledger = tables.ledger(reader)
+    return {
+        "times": sheets.latencies(reader, 4 * ROWS_SHOWN),
+        "places": sheets.alternatives(reader, placed[:ROWS_SHOWN]),
+        "thousand": sheets.per_thousand(reader),
+        "memory_rows": sheets.memory(reader),
+        "memory_parts": [(part, tone) for part, (tone, _) in draw.MEMORY_PARTS.items()],
+        "placement": _placement(reader),
+        "pue": sheets.months(reader, SITES_SHOWN),
+        "ledger": sheets.ledger(ledger[: tables.LEDGER_SHOWN]),
+        "ledger_rest": sheets.ledger(ledger[tables.LEDGER_SHOWN :]),
+        "defaults": sum(entry["is_default"] for entry in ledger),
+    }
+
+
+def _grid(reader: ResultReader) -> dict[str, Any]:
+    return {
+        "common_parts": [(words, tone, BORDER[dash]) for words, tone, dash in draw.common_parts(reader)],
+        "restart_words": reader.sentence("/fleet/restart/words"),
+        "restart_peak": reader.figure("/fleet/restart/normal_peak_kw", kilowatts),
+        "feeders": _feeders(reader),
+    }
 
 
 def _pictures(reader: ResultReader) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
@@ -99,7 +154,7 @@ def _pictures(reader: ResultReader) -> tuple[dict[str, Any], list[dict[str, Any]
         "npv": draw_money.npv_histogram(reader),
         "tornado": draw_money.tornado(reader),
         "cash": draw_money.cash_by_year(reader),
-        "memory": draw.memory_bars(reader),
+        "memory_bars": draw.memory_bars(reader),
         "map": placement_map(reader),
         "coincidence": draw.coincidence(reader),
         "restart": draw.restart(reader),
@@ -107,7 +162,7 @@ def _pictures(reader: ResultReader) -> tuple[dict[str, Any], list[dict[str, Any]
     pictures |= {curve["picture"]: curve.pop("drawn") for curve in curves}
     pictures |= {site["picture"]: site.pop("drawn") for site in sites if site["picture"]}
     for index, (pointer, _) in enumerate(reader.items("/fleet/feeders")[:SITES_DRAWN_MAX]):
-        pictures[f"feeder_{index}"] = draw.feeder_day(reader, pointer)
+        pictures[f"feeder_{index}"] = None if draw.is_little(reader, pointer) else draw.feeder_day(reader, pointer)
     return pictures, curves, sites
 
 
@@ -159,6 +214,7 @@ def _sites(reader: ResultReader) -> list[dict[str, Any]]:
                 "sizing": cabinet.sizing(reader, pointer),
                 "inrush": reader.sentence(f"{pointer}/inrush/words"),
                 "checks": cabinet.checks(reader, pointer),
+                "failing": sum(check.get("state") == "fails" for _, check in reader.items(f"{pointer}/checks")),
             }
         )
     return sites
@@ -166,12 +222,11 @@ def _sites(reader: ResultReader) -> list[dict[str, Any]]:
 
 def _placement(reader: ResultReader) -> dict[str, Any]:
     return {
-        "status": reader.text("/placement/status") or "not said",
         "words": reader.sentence("/placement/words"),
         "rows": [
-            ("cost a year", reader.figure("/placement/objective_usd_per_year", money)),
-            ("cannot be below", reader.figure("/placement/bound", money)),
-            ("gap between both", reader.figure("/placement/gap", percent)),
+            ("all sites' cost a year", reader.figure("/placement/objective_usd_per_year", money)),
+            ("no placement costs less than", reader.figure("/placement/bound", money)),
+            ("so it is within", reader.figure("/placement/gap", percent)),
         ],
         "links": [
             {
@@ -198,6 +253,10 @@ def _feeders(reader: ResultReader) -> list[dict[str, Any]]:
         {
             "id": str(feeder.get("id", "?")),
             "picture": f"feeder_{index}" if index < SITES_DRAWN_MAX else "",
+            "each": reader.figure(f"{pointer}/sites_each", lambda n: f"{n:,.0f} site{'' if n == 1 else 's'}").text
+            if reader.number(f"{pointer}/sites_each") is not None
+            else "",
+            "little": draw.is_little(reader, pointer),
             "headroom": reader.figure(f"{pointer}/headroom_kva", lambda v: f"{v:,.0f} kVA"),
             "over": reader.figure(f"{pointer}/over_hours", lambda v: f"{v:,.0f} h"),
             "words": full_stop(reader.text(f"{pointer}/words")),
@@ -226,12 +285,12 @@ def plan_words(result: Mapping[str, Any]) -> str:
     lines = _wrapped(f"{reader.text('/stamp') or 'PLANNED'}  {sentence}")
     lines += [line for reason in reader.sentences("/verdict/reasons") for line in _wrapped(reason.marked)]
     lines += [line for warning in reader.sentences("/verdict/warnings") for line in _wrapped(f"! {warning.marked}", 2)]
-    lines += ["", *_money_lines(first)]
+    lines += ["", *_money_lines(first), *_kind_lines(reader)]
     lines += ["", *_where(tables.placements(reader)), "", "Worth measuring next:"]
     steps = tables.next_steps(reader)[:3]
-    lines += [line for n, step in enumerate(steps, 1) for line in _wrapped(f" {n}. {step['what']} ({step['days'].marked})", 4)]
+    lines += [line for n, step in enumerate(steps, 1) for line in _wrapped(f" {n}. {_step(step)}", 4)]
     lines += [] if steps else [" nothing is ranked"]
-    told = [f"{row['figure'].text} {row['kind'].value}" for row in tables.evidence_counts(reader)]
+    told = [f"{row['n']} {row['kind'].value}" for row in tables.evidence_counts(reader)]
     lines += ["", *_wrapped(f"Rests on: {', '.join(told) if told else 'numbers that nobody has counted'}", 10)]
     closing = [*_wrapped(_review(reader)), "M measured  S simulated  V vendor  N norm  A assumed"]
     return "\n".join([*lines[: LINES_MAX - len(closing)], *closing])
@@ -240,11 +299,29 @@ def plan_words(result: Mapping[str, Any]) -> str:
 def _money_lines(first: Mapping[str, Any]) -> list[str]:
     if not first["known"]:
         return ["Pays:     no site is built, so there is no return to tell"]
-    low, middle, high, spent, back = (figure.marked for _, figure in first["rows"])
+    told = {label: figure.marked for label, figure in first["rows"]}
+    low, middle, high, *_, spent, back = told.values()
+    pilot = f"{told['to spend on the pilot']} for the pilot, " if "to spend on the pilot" in told else ""
     return [
         *_wrapped(f"Pays:     in {first['chance'].marked} of cases; P10 {low}, P50 {middle}, P90 {high}", 10),
-        *_wrapped(f"Money:    {spent} to be spent first, paid back: {back}", 10),
+        *_wrapped(f"Money:    {pilot}{spent} in all, paid back: {back}", 10),
     ]
+
+
+def _kind_lines(reader: ResultReader) -> list[str]:
+    """The advice for each kind of site."""
+    lines: list[str] = []
+    for pointer, kind in reader.items("/verdict/by_kind")[:KINDS_SHOWN]:
+        chance_ = reader.figure(f"{pointer}/p_npv_positive", chance).marked
+        advice = money_tables.ADVICE.get(str(kind.get("verdict")), ("not said", ""))[0]
+        sites = reader.number(f"{pointer}/count") or 0
+        lines += _wrapped(f"{kind.get('site', '?')}, {sites:,.0f}: {advice}; pays in {chance_} of cases", 10)
+    return lines
+
+
+def _step(step: Mapping[str, Any]) -> str:
+    worth = f", worth up to {step['usd'].marked}" if step["usd"] is not None else ""
+    return f"{step['what']}: {step['days'].marked}{worth}"
 
 
 def _wrapped(text: str, indent: int = 0) -> list[str]:
@@ -254,12 +331,14 @@ def _wrapped(text: str, indent: int = 0) -> list[str]:
 def _where(placed: list[tables.Placed]) -> list[str]:
     if not placed:
         return ["No workload is placed."]
-    names = [f"{row.workload} {row.site}"[:26] for row in placed]
+    names = [shorten(f"{row.workload} {row.site}", 26, placeholder="…") for row in placed]
     width = max(map(len, names))
+    lines_each = WHY_LINES if len(placed) <= FEW_PLACEMENTS else 1
     lines = [f"{'workload, site':<{width}}  {'goes to':<14} {'kept':>11}  because"]
     for name, row in list(zip(names, placed, strict=True))[:PLACEMENTS_SHOWN]:
-        why = "" if row.why.missing else row.why.text
-        lines.append(f"{name:<{width}}  {(row.at or row.badge)[:14]:<14} {row.sure.marked:>11}  {why}"[:WIDTH].rstrip())
+        before = f"{name:<{width}}  {shorten(row.at or row.badge, 14, placeholder='…'):<14} {row.sure.marked:>11}  "
+        why = wrap("" if row.why.missing else row.why.text, WIDTH - len(before), max_lines=lines_each, placeholder="…")
+        lines += [f"{before if n == 0 else ' ' * len(before)}{line}".rstrip() for n, line in enumerate(why or [""])]
     if len(placed) > PLACEMENTS_SHOWN:
         lines.append(f"and {len(placed) - PLACEMENTS_SHOWN} more in the report")
     return lines

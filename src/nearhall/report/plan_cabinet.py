@@ -205,6 +205,7 @@ def pue_by_month(reader: ResultReader) -> list[dict[str, Any]]:
         {
             "site": str(site.get("id", "?")),
             "figures": [reader.figure(f"{pointer}/pue/by_month/{month}", ratio) for month in range(len(MONTHS))],
+            "year": reader.figure(f"{pointer}/pue/of_sums", ratio),
         }
         for pointer, site in reader.items("/sites")
         if len(elements(members(site.get("pue")).get("by_month"))) == len(MONTHS)

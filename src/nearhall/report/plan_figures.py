@@ -10,6 +10,7 @@ from bokeh.core.properties import value as constant
 from bokeh.models import ColumnDataSource, FixedTicker, LabelSet, NumeralTickFormatter, Range1d, Span
 
 from nearhall.report.figures import bare, bars, hover, rows_figure, toned
+from nearhall.report.look import LIGHT
 from nearhall.report.plan_reader import ResultReader
 
 LABEL_CHARS_MAX = 54
@@ -40,6 +41,7 @@ CURVES: tuple[tuple[str, str, str], ...] = (
 """Tone, dash and marker of the curves of one picture, told apart without colour."""
 LOG_FROM = 30.0
 """A longest time so many times the shortest needs a logarithmic axis."""
+LITTLE = 0.01
 HOURS = list(range(25))
 
 
@@ -78,10 +80,10 @@ def _stages(reader: ResultReader, site: str) -> list[_Stage]:
     edge = 0.0
     for pointer, stage in reader.items(f"{site}/waterfall"):
         name, median = str(stage.get("stage", "?")), reader.middle(f"{pointer}/w")
-        if median is None or name in {stage.name for stage in stages}:
+        p99 = reader.number(f"{pointer}/w/p99")
+        if median is None or name in {stage.name for stage in stages} or (median == 0 and not p99):
             continue
         start = 0.0 if name == "feed" else edge
-        p99 = reader.number(f"{pointer}/w/p99")
         tone = STAGE_TONES.get(name, "other")
         stages.append(_Stage(name=name, start=start, median=median, p99=nan if p99 is None else p99, tone=tone))
         edge = start + median
@@ -102,7 +104,8 @@ def latency_curves(reader: ResultReader, entries: list[str], *, limit_ms: float 
     if not curves:
         return None
     shown = [t for _, times, shares in curves for t, s in zip(times, shares, strict=True) if s >= 0.002]
-    top = max([*(_time_at(times, shares, 0.999) for _, times, shares in curves), 1.15 * (limit_ms or 0.0)])
+    ends = [reader.number(f"{pointer}/p99_ms/deciding") or 0.0 for pointer, _, _ in curves]
+    top = max([*(_time_at(times, shares, 0.999) for _, times, shares in curves), *ends, 1.15 * (limit_ms or 0.0)])
     low = max(min(shown, default=top), top / 1e4)
     apart = top / low > LOG_FROM
     made = bare(
@@ -149,6 +152,10 @@ def _curve(made: Any, reader: ResultReader, pointer: str, times: list[float], sh
     # The slowest of a hundred is what the limit is about, so that point is marked.
     at = _time_at(times, shares, 0.99)
     toned(made.scatter([at], [99], marker=marker, size=10, line_color=None).glyph, fill=tone)
+    deciding = reader.number(f"{pointer}/p99_ms/deciding")
+    if deciding is not None and deciding > at:
+        toned(made.segment([at], [99], [deciding], [99], line_width=2).glyph, line=tone)
+        toned(made.scatter([deciding], [99], marker="dash", angle=1.5708, size=14, line_width=2.5).glyph, line=tone)
     hover(made, [drawn], [("", reader.text(f"{pointer}/at")), ("within", "@t{0.0} ms"), ("answers", "@s{0.0} %")], mode="vline")
 
 
@@ -162,6 +169,7 @@ def worded_rows(labels: list[str], *, x_label: str, row_px: int = 46, **settings
     data = {"x": [2] * n, "y": [n - 1 - i + 0.16 for i in range(n)], "text": [_short(label) for label in labels]}
     words = LabelSet(x="x", y="y", text="text", x_units="screen", text_font_size="12px", source=ColumnDataSource(data))
     words.text_font = constant("sans-serif")
+    words.update(background_fill_alpha=0.85, background_fill_color=LIGHT["card"], tags=["tone:background:card"])
     made.add_layout(toned(words, text="ink"))
     return made
 
@@ -323,6 +331,12 @@ def _day(reader: ResultReader, pointer: str) -> list[float]:
     """24 hours and the first again, so that the last hour is drawn too; nothing when one is missing."""
     hours = reader.series(pointer)
     return [*hours, hours[-1]] if len(hours) == 24 and not any(isnan(h) for h in hours) else []
+
+
+def is_little(reader: ResultReader, feeder: str) -> bool:
+    """Whether the fleet is less than a hundredth of what a feeder carries: nobody would see it."""
+    fleet, limit = _day(reader, f"{feeder}/fleet_kva"), feeder_limit_kva(reader, feeder)
+    return bool(fleet) and limit is not None and max(fleet) < LITTLE * limit
 
 
 def feeder_limit_kva(reader: ResultReader, feeder: str) -> float | None:

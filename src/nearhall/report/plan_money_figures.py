@@ -120,7 +120,7 @@ def tornado(reader: ResultReader) -> Any:
     said = mean_return(reader)
     middle = said if said is not None else sum(low + high for _, _, low, high in found) / (2 * len(found))
     labels = [_words(bar) for _, bar, _, _ in found]
-    made = worded_rows(labels, x_label=f"mean return in today's dollars{reader.letter('/money/tornado')}")
+    made = worded_rows(labels, x_label=f"average return in today's dollars{reader.letter('/money/tornado')}")
     ys = row_heights(len(found))
     for ends, tone, hatch, told in (
         ([low for _, _, low, _ in found], "hub", "right_diagonal_line", "input low (P10)"),

@@ -88,6 +88,8 @@ UNIT_ENDS = ("_usd", "_w", "_kw", "_kva", "_kwh", "_per_s", "_ms", "_s", "_min",
 def path_words(name: str) -> str:
     """A path in the plan as words: `hardware.orin.busy_w` is `orin: busy`. The unit stands with the figure."""
     parts = name.removeprefix("default:").split(".")
+    if parts[-1] == "value":
+        parts[-1] = "what its answers are worth"
     last = next((parts[-1].removesuffix(end) for end in UNIT_ENDS if parts[-1].endswith(end)), parts[-1])
     if len(parts) < 3:
         return _priced(" ".join([*parts[:-1], last]))

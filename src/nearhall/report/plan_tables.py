@@ -10,8 +10,8 @@ from nearhall.core.evidence import Kind
 from nearhall.report.evidence_marks import Figure, joined, kind_named
 from nearhall.report.formats import (
     NO_VALUE,
+    capital,
     chance,
-    count,
     full_stop,
     gib,
     money,
@@ -24,6 +24,7 @@ from nearhall.report.formats import (
 )
 from nearhall.report.formats import energy as energy_text
 from nearhall.report.pilot_reader import elements
+from nearhall.report.plan_money import pilot_cost
 from nearhall.report.plan_reader import ResultReader, path_words
 
 KINDS = (Kind.MEASURED, Kind.SIMULATED, Kind.VENDOR, Kind.STANDARD, Kind.ASSUMED)
@@ -33,20 +34,12 @@ PLACE_WORDS: dict[str, tuple[str, str]] = {
     "either": ("either will do", "warn"),
     "infeasible": ("nowhere", "bad"),
 }
-LEDGER_SHOWN = 15
+LEDGER_SHOWN = 10
 """The rest moves the verdict too little to be read at once; it is folded."""
+TRIFLE = 0.02
+"""A measurement that is worth less than this share of the best one is not told beside it."""
 TIGHT_FROM = 0.25
 """A model that takes less of a server's memory has no reason to shrink."""
-COST_WORDS: dict[str, str] = {
-    "energy": "energy",
-    "demand": "demand charge",
-    "operations": "visits, spares, upkeep",
-    "hardware": "hardware, as a yearly share",
-    "uplink": "uplink",
-    "requests": "the hub's servers",
-    "egress": "bytes leaving the cloud",
-    "hub": "what the hub still answers",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +68,7 @@ class Placed:
 def evidence_counts(reader: ResultReader) -> list[dict[str, Any]]:
     """How many of the numbers the plan rests on are of which kind."""
     numbers = reader.counts("/counts")
-    return [
-        {"kind": kind, "n": numbers[kind.value], "figure": reader.figure(f"/counts/{kind.value}", count)}
-        for kind in KINDS
-        if kind.value in numbers
-    ]
+    return [{"kind": kind, "n": numbers[kind.value]} for kind in KINDS if kind.value in numbers]
 
 
 def money_first(reader: ResultReader) -> dict[str, Any]:
@@ -93,7 +82,8 @@ def money_first(reader: ResultReader) -> dict[str, Any]:
             ("P10, bad case", reader.figure(f"{base}/p10", money)),
             ("P50, middle", reader.figure(f"{base}/p50", money)),
             ("P90, good case", reader.figure(f"{base}/p90", money)),
-            ("to spend first", capex(reader)),
+            *([("to spend on the pilot", pilot)] if (pilot := pilot_cost(reader)) is not None else []),
+            ("to spend in all", capex(reader)),
             ("paid back in", _payback(reader)),
         ],
     }
@@ -191,7 +181,7 @@ def _alternatives(reader: ResultReader, place: str) -> list[Mapping[str, Any]]:
             "at": str(option.get("at", "?")),
             "hub": option.get("is_hub") is True,
             "p99": reader.median(f"{pointer}/p99_ms", ms),
-            "p99_between": reader.between(f"{pointer}/p99_ms", ms, ends=("p50", "p90")),
+            "p99_between": reader.between(f"{pointer}/p99_ms", ms, ends=("p50", "deciding")),
             "sure": reader.figure(f"{pointer}/p_slo", chance),
             "usd": reader.median(f"{pointer}/usd_per_year", money),
             "against": [str(reason) for reason in elements(option.get("against"))],
@@ -223,7 +213,7 @@ def latencies(reader: ResultReader) -> list[dict[str, Any]]:
             "figures": [
                 *(reader.figure(f"{pointer}/{part}_ms", ms) for part in ("network", "queue", "service")),
                 reader.median(f"{pointer}/p99_ms", ms),
-                reader.figure(f"{pointer}/p99_ms/p90", ms),
+                reader.figure(f"{pointer}/p99_ms/deciding", ms),
                 _limit(reader, place),
             ],
         }
@@ -282,85 +272,6 @@ def _smaller(reader: ResultReader, pointer: str) -> list[Figure]:
     return told
 
 
-def money_by_site(reader: ResultReader) -> list[dict[str, Any]]:
-    """One site of each kind: what it costs to build and whether it pays."""
-    return [
-        {
-            "site": str(row.get("site", "?")),
-            "figures": [
-                reader.figure(f"{pointer}/count", count),
-                reader.median(f"{pointer}/capex", money),
-                reader.median(f"{pointer}/npv", money),
-                reader.between(f"{pointer}/npv", money),
-                reader.figure(f"{pointer}/p_npv_positive", chance),
-            ],
-            "yearly": {place: _costs(reader, f"{pointer}/yearly/{place}") for place in ("site", "hub")},
-        }
-        for pointer, row in reader.items("/money/by_site")
-    ]
-
-
-def _costs(reader: ResultReader, pointer: str) -> list[tuple[str, Figure]]:
-    """Each yearly cost and, last, their sum."""
-    values = [(name, reader.middle(f"{pointer}/{name}")) for name in reader.mapping(pointer)]
-    found = [
-        (COST_WORDS.get(name, plain(name)), value, reader.median(f"{pointer}/{name}", money))
-        for name, value in values
-        if value is not None
-    ]
-    if not found:
-        return []
-    total = joined(money(sum(value for _, value, _ in found)), [figure for _, _, figure in found])
-    return [*((name, figure) for name, _, figure in found), ("together", total)]
-
-
-def rollout(reader: ResultReader) -> list[dict[str, Any]]:
-    """The phases in which sites are built."""
-    return [
-        {
-            "phase": str(row.get("phase", "?")),
-            "words": reader.text(f"{pointer}/words"),
-            "figures": [
-                reader.figure(f"{pointer}/sites", count),
-                reader.figure(f"{pointer}/year", lambda v: f"{v:g}"),
-                reader.median(f"{pointer}/npv", money),
-                reader.between(f"{pointer}/npv", money),
-            ],
-        }
-        for pointer, row in reader.items("/money/rollout")
-    ]
-
-
-def bill(reader: ResultReader) -> list[dict[str, Any]]:
-    """What is to be bought: pieces of one site, of all of them, and at what price."""
-    rows: list[dict[str, Any]] = []
-    for pointer, row in reader.items("/bill_of_materials"):
-        quantity, sites, price = (
-            reader.number(f"{pointer}/quantity"),
-            reader.number(f"{pointer}/count"),
-            reader.middle(f"{pointer}/unit_usd"),
-        )
-        pieces = quantity * sites if quantity is not None and sites is not None else None
-        each = reader.median(f"{pointer}/unit_usd", money)
-        unpriced = Figure(text="not priced apart", missing="the document holds no price for it")
-        rows.append(
-            {
-                "site": str(row.get("site", "?")),
-                "what": str(row.get("what") or row.get("item") or "?"),
-                "each": reader.figure(f"{pointer}/quantity", significant if quantity is not None and quantity % 1 else count),
-                "pieces": reader.texts(f"{pointer}/quantity", count(pieces))
-                if pieces is not None
-                else Figure(text=NO_VALUE, missing="unknown"),
-                "usd": each if price is not None else unpriced,
-                "sum": reader.texts(f"{pointer}/unit_usd", money(price * pieces))
-                if price is not None and pieces is not None
-                else unpriced,
-                "source": str(row.get("source") or ""),
-            }
-        )
-    return rows
-
-
 def ledger(reader: ResultReader) -> list[dict[str, Any]]:
     """Every number the plan rests on, the one that moves the return most on top; each marked with its own evidence."""
     rows = sorted(reader.items("/ledger"), key=lambda row: -abs(reader.number(f"{row[0]}/swing_usd") or 0.0))
@@ -405,13 +316,20 @@ def amount(value: float | None, unit: str) -> str:
 
 
 def next_steps(reader: ResultReader) -> list[dict[str, Any]]:
-    """What to measure next, worth most first, as the document ranks it."""
-    return [_step(reader, pointer, step) for pointer, step in reader.items("/next")]
+    """What to measure next, worth most first, as the document ranks it; without trifles, where something is worth more."""
+    found = reader.items("/next")
+    most = max([0.0, *((reader.number(f"{pointer}/usd") or 0.0) for pointer, _ in found)])
+    kept = [
+        row
+        for row in found
+        if (reader.number(f"{row[0]}/usd") or 0.0) >= TRIFLE * most or (reader.number(f"{row[0]}/share") or 1.0) >= TRIFLE
+    ]
+    return [_step(reader, pointer, step) for pointer, step in kept]
 
 
 def _step(reader: ResultReader, pointer: str, step: Mapping[str, Any]) -> dict[str, Any]:
     what = str(step.get("what") or step.get("words") or "?")
-    worth = reader.number(f"{pointer}/usd_per_day")
+    worth = reader.number(f"{pointer}/usd")
     told = [str(step["words"])] if step.get("words") and step.get("words") != what else []
     # Why it is worth nothing by itself has to be said; what it is worth stands beside it as a figure.
     told += [str(step["why"])] if step.get("why") and not worth else []
@@ -419,10 +337,5 @@ def _step(reader: ResultReader, pointer: str, step: Mapping[str, Any]) -> dict[s
         "what": capital(what),
         "words": " ".join(full_stop(capital(part)) for part in told),
         "days": reader.figure(f"{pointer}/days", lambda v: f"{v:,.3g} day{'' if v == 1 else 's'}"),
-        "usd_per_day": reader.figure(f"{pointer}/usd_per_day", lambda v: f"{money(v)} a day") if worth else None,
+        "usd": reader.figure(f"{pointer}/usd", money) if worth else None,
     }
-
-
-def capital(words: str) -> str:
-    """A sentence's beginning."""
-    return words[:1].upper() + words[1:]

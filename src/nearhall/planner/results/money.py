@@ -14,7 +14,7 @@ from nearhall.planner.money.cashflow import discount_factors, payback_spread, pa
 from nearhall.planner.money.cost import Amount, replacement_years
 from nearhall.planner.money.rollout_phases import Phase, RolloutValue, phases_of, value_rollout
 from nearhall.planner.plan import Planned, SitePlan
-from nearhall.planner.results.spread import three
+from nearhall.planner.results.spread import share, three, usd
 from nearhall.planner.samples.ledger import Entry
 from nearhall.planner.sensitivity.tornado import Bar
 
@@ -176,8 +176,8 @@ LATER = "each phase's money as of today, so later sites count less than in the r
 
 def _stopping(value: RolloutValue) -> str:
     return (
-        f"a pilot that promises no gain ends it: in {value.p_stop:.0%} of the cases; on average that is worth "
-        f"{value.information_usd:,.0f} USD more than the better of building all and stopping at the pilot whatever it says"
+        f"a pilot that promises no gain ends it: in {share(value.p_stop)} of the cases; on average that is worth "
+        f"{usd(value.information_usd)} more than the better of building all and stopping at the pilot whatever it says"
     )
 
 

@@ -79,7 +79,13 @@ def _sizing(site: SitePlan) -> Json:
             "free_hours": site.year.free_hours,
             "words": "; ".join(check.words for check in site.checks if check.name in {"cooling", "inlet"}),
         },
-        "pue": {"annual": _low(site.year.pue), "by_month": list(site.year.pue_by_month), "interim": False, "category": 3},
+        "pue": {
+            "annual": _low(site.year.pue),
+            "by_month": list(site.year.pue_by_month),
+            "of_sums": _of_sums(site),
+            "interim": False,
+            "category": 3,
+        },
         "checks": [_check(check) for check in site.checks],
         "energy_kwh_per_year": _low(site.year.facility_kwh),
         "it_kwh_per_year": _low(site.year.it_kwh),
@@ -132,6 +138,11 @@ def _hold(hold: Hold | None) -> Json | None:
 
 def _minutes(seconds: Samples) -> Json | None:
     return None if float(np.median(seconds)) >= ENDLESS_S else {k: v / 60.0 for k, v in _low(seconds).items()}
+
+
+def _of_sums(site: SitePlan) -> float:
+    """The year's, as each month's is: everything that all cases draw over everything their servers draw."""
+    return float(site.year.facility_kwh.sum() / site.year.it_kwh.sum())
 
 
 def _high(samples: Samples) -> Json:

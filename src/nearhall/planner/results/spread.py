@@ -1,4 +1,4 @@
-"""Draws as the quantiles that a document tells."""
+"""Draws as a document tells them: quantiles, and numbers in its sentences."""
 
 from __future__ import annotations
 
@@ -16,3 +16,13 @@ def three(samples: Samples | Sequence[float], *, high: bool = False) -> dict[str
     levels = (0.5, 0.9, 0.99) if high else (0.1, 0.5, 0.9)
     found = np.quantile(values, levels) if np.all(np.isfinite(values)) else None
     return None if found is None else {f"p{round(level * 100)}": float(v) for level, v in zip(levels, found, strict=True)}
+
+
+def share(value: float) -> str:
+    """A share in whole percent, as it stands in a sentence; what was drawn is never quite certain."""
+    return "> 99 %" if value > 0.995 else "< 1 %" if value < 0.005 else f"{value:.0%}".replace("%", " %")
+
+
+def usd(value: float) -> str:
+    """Whole dollars in a sentence."""
+    return f"\u2212${-value:,.0f}" if value < 0 else f"${value:,.0f}"

@@ -9,7 +9,7 @@ import numpy as np
 
 from nearhall.planner.plan import Placed, Planned, SitePlan
 from nearhall.planner.results.money import must_be_worth, without_sites
-from nearhall.planner.results.spread import three
+from nearhall.planner.results.spread import share, three, usd
 
 Json = dict[str, Any]
 
@@ -66,20 +66,20 @@ def _kind(planned: Planned, site: SitePlan) -> Json:
     year = must_be_worth(planned, site)
     middle, high = (float(np.quantile(year, level)) for level in (0.5, 0.9))
     if silent and p < least:
-        verdict, short = "unpriced", f"a {name} pays if {' and '.join(silent)} is worth {middle:,.0f} USD a year to it"
+        verdict, short = "unpriced", f"a {name} pays if {' and '.join(silent)} is worth {usd(middle)} a year to it"
         words = (
             f"only this site can answer {' and '.join(silent)}, and the plan does not say what that is worth: "
-            f"for the site to pay it has to be {middle:,.0f} USD a year in the middle case, {high:,.0f} USD in one case of ten"
+            f"for the site to pay it has to be {usd(middle)} a year in the middle case, {usd(high)} in one case of ten"
         )
     elif p >= least:
-        verdict, short = "pilot", f"{name} pays in {p:.0%} of the cases"
-        words = f"pays in {p:.0%} of the cases, {least:.0%} are asked for: pilot it, then decide by what was measured"
+        verdict, short = "pilot", f"{name} pays in {share(p)} of the cases"
+        words = f"pays in {share(p)} of the cases, {share(least)} are asked for: pilot it, then decide by what was measured"
     elif p <= 1.0 - least:
-        verdict, short = "leave", f"{name} loses in {1 - p:.0%} of the cases"
-        words = f"loses in {1 - p:.0%} of the cases: leave it out, unless its answers are worth more than the plan says"
+        verdict, short = "leave", f"{name} loses in {share(1 - p)} of the cases"
+        words = f"loses in {share(1 - p)} of the cases: leave it out, unless its answers are worth more than the plan says"
     else:
-        verdict, short = "open", f"{name} pays in {p:.0%} of the cases only"
-        words = f"pays in {p:.0%} of the cases, {least:.0%} are asked for: open until a pilot has measured it"
+        verdict, short = "open", f"{name} pays in {share(p)} of the cases only"
+        words = f"pays in {share(p)} of the cases, {share(least)} are asked for: open until a pilot has measured it"
     return {
         "site": name,
         "count": site.site.count,

@@ -31,6 +31,7 @@ class Measurement:
 
 
 HOW: tuple[tuple[str, str, str, float], ...] = (
+    ("*.value", "ask what it is worth", "what the answers earn, or what they replace, from last year's books", 3.0),
     ("*.arrivals.rate_per_s", "count requests", "a counter at one site of each kind for two weeks", 14.0),
     ("*.data.*", "weigh a request", "log the sizes of a day's requests", 1.0),
     ("*site.it_scale", "meter IT power", "an IT meter at one site under real load for a week (nearhall up --meter)", 7.0),

@@ -1,0 +1,137 @@
+"""What could go wrong with a plan, read from its own figures, and what it does not contain at all."""
+
+from __future__ import annotations
+
+from nearhall.report.evidence_marks import Words, said
+from nearhall.report.formats import capital, chance, listed, money
+from nearhall.report.pilot_reader import elements
+from nearhall.report.plan_reader import ResultReader, path_words
+
+DRIVERS = 3
+UNSURE_BELOW = 0.98
+"""A chance below this is worth a sentence."""
+LEAD_ACID_YEARS = 5
+"""After which a VRLA battery is usually replaced (Eurobat: 3 to 5 years for the standard class, 10 and more for long life)."""
+FEW_CHECKS = 6
+
+
+def risks(reader: ResultReader) -> list[Words]:
+    """Sentences with their figures, the dearest first."""
+    return [*_money(reader), *_limits(reader), *_hold(reader), *_failures(reader), *_checks(reader)]
+
+
+def _money(reader: ResultReader) -> list[Words]:
+    told: list[Words] = []
+    low = reader.number("/money/npv/p10")
+    if low is not None and low < 0:
+        figure = reader.figure("/money/npv/p10", lambda v: money(-v))
+        told.append(said("In one case of ten the fleet loses {usd} or more over the horizon.", usd=figure))
+    elif low is not None:
+        figure = reader.figure("/money/npv/p10", money)
+        told.append(said("Even in one case of ten, a bad one, the fleet returns {usd}.", usd=figure))
+    for pointer, bar in reader.items("/money/tornado")[:DRIVERS]:
+        ends = [reader.number(f"{pointer}/{end}") for end in ("low", "high")]
+        if ends[0] is None or ends[1] is None:
+            continue
+        bad = "low" if ends[0] < ends[1] else "high"
+        name = str(bar.get("words") or bar.get("name") or "?")
+        name = path_words(name) if name == bar.get("name") else name
+        which = "low (P10)" if bad == "low" else "high (P90)"
+        figure = reader.figure(f"{pointer}/{bad}", money)
+        told.append(said("{name} is {which}: the average return is then {usd}.", name=capital(name), which=which, usd=figure))
+    return told
+
+
+def _limits(reader: ResultReader) -> list[Words]:
+    told: list[Words] = []
+    for pointer, workload in reader.items("/workloads"):
+        name = str(workload.get("id", "?"))
+        for place, placed in reader.items(f"{pointer}/placed"):
+            sure = reader.number(f"{place}/p_slo")
+            if sure is not None and sure < UNSURE_BELOW:
+                figure = reader.figure(f"{place}/p_slo", lambda v: chance(1 - v))
+                told.append(
+                    said(
+                        "{name} at {site} misses its time limit in {p} of the cases.",
+                        name=capital(name),
+                        site=str(placed.get("site", "?")),
+                        p=figure,
+                    )
+                )
+    return told
+
+
+def _hold(reader: ResultReader) -> list[Words]:
+    told: list[Words] = []
+    for pointer, site in reader.items("/sites"):
+        likely = reader.number(f"{pointer}/hold/p_hold")
+        if likely is not None and likely < UNSURE_BELOW:
+            figure = reader.figure(f"{pointer}/hold/p_hold", lambda v: chance(1 - v))
+            minutes = reader.number(f"{pointer}/hold/required_min")
+            wanted = f"{minutes:g} minutes" if minutes is not None else "the time"
+            told.append(
+                said(
+                    "Without mains {site} stops before the {wanted} that are asked for in {p} of the cases.",
+                    site=str(site.get("id", "?")),
+                    wanted=wanted,
+                    p=figure,
+                )
+            )
+    return told
+
+
+def _failures(reader: ResultReader) -> list[Words]:
+    """What stops when one thing breaks; counted, not drawn."""
+    told: list[Words] = []
+    for pointer, site in reader.items("/sites"):
+        name = str(site.get("id", "?"))
+        servers = sum(reader.number(f"{rack}/count") or 0 for rack, _ in reader.items(f"{pointer}/hardware"))
+        here = [str(w) for w in elements(site.get("workloads"))]
+        if site.get("built") and servers == 1 and here:
+            told.append(
+                (f"{name} has one server: when it fails, {listed(here)} stops there until somebody comes with the spare.",)
+            )
+    away = sorted({str(w) for _, link in reader.items("/placement/links") for w in elements(link.get("workloads"))})
+    if away:
+        told.append((f"A site's line fails: what is answered elsewhere stops there ({listed(away)}).",))
+    return told
+
+
+def _checks(reader: ResultReader) -> list[Words]:
+    told: list[Words] = []
+    for pointer, site in reader.items("/sites"):
+        rows = [check for _, check in reader.items(f"{pointer}/checks")]
+        name = str(site.get("id", "?"))
+        failing = [str(c.get("name", "?")) for c in rows if c.get("state") == "fails"]
+        open_ = [str(c.get("name", "?")) for c in rows if c.get("state") == "not_checked"]
+        if failing:
+            told.append((f"{name} fails {listed(failing)}: mend it before anything is ordered.",))
+        if open_:
+            told.append((f"Nobody has checked at {name}: {listed(open_)}.",))
+    return told
+
+
+def missing(reader: ResultReader) -> list[str]:
+    """What no figure here contains."""
+    horizon = reader.number("/plan/horizon_years") or 0
+    vrla = any("vrla" in str(row.get("what", "")).casefold() for _, row in reader.items("/bill_of_materials"))
+    told = [
+        "Quotes: prices marked as assumed are guesses until a supplier has named one.",
+        "Taxes, duties, insurance, permits, building work, licences of software and models.",
+        "Prices that rise or fall over the years, and what hardware is worth at the end.",
+        "Weekends and holidays: every day is like the one that the plan describes.",
+        "People of your own beyond visits and upkeep, and what a stop costs you.",
+    ]
+    if vrla and horizon >= LEAD_ACID_YEARS:
+        told.insert(2, f"A second set of lead-acid batteries: they last 3 to 5 years, the plan runs {horizon:g}.")
+    return told
+
+
+def checked(reader: ResultReader) -> dict[str, int]:
+    """How many of all sites' checks are in which state."""
+    found = {"fails": 0, "not_checked": 0, "ok": 0}
+    for pointer, _ in reader.items("/sites"):
+        for _, check in reader.items(f"{pointer}/checks"):
+            state = str(check.get("state"))
+            found[state if state in found else "not_checked"] += 1
+    return found
