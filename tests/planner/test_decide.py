@@ -110,8 +110,8 @@ def test_three_pilots_in_order_scale():
     assert {seen.site: seen.accepted for seen in verdict.pilots}["a"] == ("it_power_w", "joules:cams", "pue", "slo:cams")
     notes = [note for item in verdict.quantities for note in item.notes]
     assert "interim: less than 12 months" in notes
-    assert "a: category 3, IT metered at it" in notes
-    assert "a: over all requests the 99th percentile keeps its limit with probability > 99 %" in notes
+    assert "a, b, c: category 3, IT metered at it" in notes
+    assert "a, b, c: over all requests the 99th percentile keeps its limit with probability > 99 %" in notes
     assert any("of the year's hours lie outside" in note for note in notes)
 
 

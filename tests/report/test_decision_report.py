@@ -128,11 +128,11 @@ def test_figures_carry_their_units() -> None:
     rows = decision_tables.quantities(ResultReader(decision()))
     assert rows[0]["prior"]["between"].text == "21.2 W to 54.4 W"
     assert rows[1]["new_site"]["middle"].text == "1.42"
-    assert rows[3]["data"].text == "99 %"
+    assert rows[3]["data"].text == "99.0 %"
     document = decision()
     document["quantities"][0] |= {"unit": "1/s", "data": {"value": 9.99993, "n_sites": 1, "n_blocks": 1}}
     row = decision_tables.quantities(ResultReader(document))[0]
-    assert (row["data"].text, row["sites"]) == ("10.0 a second", "1 site, 1 block")
+    assert (row["data"].text, row["sites"]) == ("10.0/s", "1 site, 1 block")
 
 
 def test_nothing_is_fetched_from_anywhere(html: str) -> None:

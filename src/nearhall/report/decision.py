@@ -19,7 +19,7 @@ STAMPS: dict[str, str] = {
     "REHEARSED": "part of the pilots is simulated: this shows what a decision would look like, and decides nothing",
     "NOT MEASURED": "no pilot file was accepted: everything is still assumed",
     "PARTLY MEASURED": "some of what this rests on is measured, the rest is still assumed",
-    "MEASURED": "what the verdict rests on was measured at pilots",
+    "MEASURED": "all that pilots can tell was measured; prices are the plan's",
 }
 CLASSES_DRAWN_MAX = 8
 """Pictures of more kinds of sites nobody reads side by side."""

@@ -7,7 +7,20 @@ from typing import Any
 
 from nearhall.core.evidence import weakest
 from nearhall.report.evidence_marks import NOT_STATED, Figure, kind_named
-from nearhall.report.formats import NO_VALUE, capital, chance, count, full_stop, money, plain, ratio, significant, size, watts
+from nearhall.report.formats import (
+    NO_VALUE,
+    capital,
+    chance,
+    count,
+    full_stop,
+    money,
+    percent,
+    plain,
+    ratio,
+    significant,
+    size,
+    watts,
+)
 from nearhall.report.pilot_reader import elements, members
 from nearhall.report.plan_reader import Form, ResultReader
 
@@ -130,7 +143,7 @@ def _form(row: Mapping[str, Any]) -> Form:
         "B": size,
         "W": watts,
         "1": _rounded,
-        "1/s": lambda value: f"{_rounded(value)} a second",
+        "1/s": lambda value: f"{_rounded(value)}/s",
     }
     return known.get(unit) or (lambda value: f"{_rounded(value)} {plain(unit)}".strip())
 
@@ -156,7 +169,9 @@ def _quantity(reader: ResultReader, pointer: str, row: Mapping[str, Any]) -> dic
         "name": str(row.get("name") or "?"),
         "words": str(row.get("words") or row.get("name") or "?"),
         **spreads,
-        "data": reader.figure(f"{pointer}/data/value", form, missing="no pilot was accepted for it"),
+        "data": reader.figure(
+            f"{pointer}/data/value", percent if row.get("form") == "share" else form, missing="no pilot was accepted for it"
+        ),
         "sites": _of_sites(members(row.get("data"))),
         # How far the data lie from the prior is known as well as the data.
         "z": reader.texts(f"{pointer}/data", f"z = {z:+.1f}".replace("-", "\u2212")) if z is not None else None,

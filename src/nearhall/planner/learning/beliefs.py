@@ -25,7 +25,7 @@ from nearhall.planner.learning.site_estimates import (
     ratio_estimate,
 )
 from nearhall.planner.learning.slo_blocks import share_kept
-from nearhall.planner.learning.told import percent
+from nearhall.planner.learning.told import alike, percent
 from nearhall.planner.learning.update import Posterior, Prior, update
 from nearhall.planner.samples.draws import Samples
 
@@ -200,7 +200,7 @@ def _told_pue(prior: Prior, by_site: dict[str, list[SiteBlocks]], season: Season
     if year is None:
         return _Told(after=update(prior, []), data=None, sites=(), blocks=0, silent=silent)
     low, high = year.temperatures
-    notes = [f"{site}: {pue_category(by_site[site])}" for site in usable]
+    notes = list(alike((site, pue_category(by_site[site])) for site in usable))
     if any(sum(part.returns.seconds for part in by_site[site]) < YEAR_S for site in usable):
         notes.append("interim: less than 12 months")
     if year.unseen_share > UNSEEN_TOLD:
@@ -235,7 +235,7 @@ def _learn_share(belief: Belief, by_site: dict[str, list[SiteBlocks]], checks: S
         conflict=False,
         widened=False,
         refused=(*_refused(checks), *silent),
-        notes=tuple(f"{site}: {note}" for site, notes in told.items() for note in notes),
+        notes=alike((site, note) for site, notes in told.items() for note in notes),
         kind=_kind(belief, checks, kept),
         samples_before=samples[0],
         samples_after=samples[1],

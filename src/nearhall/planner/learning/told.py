@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 def percent(share: float) -> str:
     """A share from 0 to 1 in whole percent; never rounds to 0 or 100 what is not."""
@@ -18,6 +20,14 @@ def chance(probability: float) -> str:
 def sites_told(count: int, *, what: str = "pilot site") -> str:
     """A number of pilot sites."""
     return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def alike(told: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """What is told of each site, the sites of which the same is told named together."""
+    sites: dict[str, list[str]] = {}
+    for site, words in told:
+        sites.setdefault(words, []).append(site)
+    return tuple(f"{', '.join(dict.fromkeys(names))}: {words}" for words, names in sites.items())
 
 
 def lasted(seconds: float) -> str:

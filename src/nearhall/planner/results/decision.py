@@ -14,6 +14,7 @@ from nearhall.core.evidence import Kind, weakest
 from nearhall.planner.learning.beliefs import Learned, Spread
 from nearhall.planner.learning.decide import Next, PilotSeen, Stamp, Verdict
 from nearhall.planner.learning.gates import Gate
+from nearhall.planner.learning.told import alike
 from nearhall.planner.samples.draws import Samples
 
 DENSITY_POINTS = 61
@@ -125,7 +126,7 @@ def _quantity(site_class: str, item: Learned) -> Json:
         "widened": item.widened,
         "accepted": bool(item.sites),
         "too_short": item.short,
-        "refused": "; ".join(dict.fromkeys(f"{site}: {reason}" for site, reason in item.refused)),
+        "refused": "; ".join(alike(item.refused)),
         "notes": list(item.notes),
         "kind": item.kind.value,
     }
