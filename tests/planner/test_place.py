@@ -181,7 +181,7 @@ def test_each_alternative_says_what_speaks_against_it():
     asked = problem()
     answer = place(asked)
     assert why_not(asked, answer, 0, 2, forbidden=["residency: its data may not leave the site"]).text.startswith("residency")
-    assert why_not(asked, answer, 1, 2).text == "300 USD a year dearer"
+    assert why_not(asked, answer, 1, 2).text == "$300 a year dearer"
     full = why_not(asked, answer, 3, 1)
     assert (full.kind, full.text) == ("capacity", "IT kW: 1 > 0.8")
     tight = problem(feeders=(Feeder(name="F1", headroom_kva=1.0, places=(0, 1)),), room=np.full((3, 1), np.inf))
@@ -201,7 +201,7 @@ def test_what_exists_is_paid_for_anyway_and_a_plan_without_any_option_is_answere
     assert why_not(problem(usd=np.full((4, 3), 1.0), built=(1,)), answer, 0, 0).kind in {"cost", "forbidden"}
     nothing = place(problem(allowed=np.zeros((4, 3), bool)))
     assert at(nothing) == [UNSERVED] * 4
-    assert why_not(problem(), nothing, 1, 2).text == "500 USD a year dearer"
+    assert why_not(problem(), nothing, 1, 2).text == "$500 a year dearer"
 
 
 def test_progress_is_told_and_a_wish_to_stop_is_heard():
