@@ -241,7 +241,7 @@ def test_the_terminals_summary_is_short_and_marked() -> None:
     assert "! far from what the plan expected: bytes a day on the line" in words
     assert "! mall-01 (november/pilot.json) not accepted: its meters are virtual; lasted 23 s" in flat
     assert "micro: REHEARSED: STOP." in words
-    assert "conditions: 3 others hold, 1 without comparison, so it counts neither way" in flat
+    assert "conditions: 3 others hold, 1 without comparison (counting neither way)" in flat
     document = decision()
     document["site_classes"][1]["gates"] *= 3
     assert "conditions: 3 more fail" in " ".join(decision_words(document).split())

@@ -115,7 +115,7 @@ def _class_words(row: Mapping[str, Any]) -> list[str]:
     lines += [line for gate in failing for line in _wrapped(f"  ! {gate['words']}: {gate['badge']}", 4)]
     rest = [f"{more} more fail{'s' if more == 1 else ''}"] if more > 0 else []
     rest += [f"{len(row['holding'])} other{'s hold' if len(row['holding']) != 1 else ' holds'}"] if row["holding"] else []
-    rest += [f"{len(row['uncompared'])} without comparison, so it counts neither way"] if row["uncompared"] else []
+    rest += [f"{len(row['uncompared'])} without comparison (counting neither way)"] if row["uncompared"] else []
     return [*lines, *_wrapped(f"  conditions: {', '.join(rest)}", 4)] if rest else lines
 
 
