@@ -177,6 +177,16 @@ def test_to_stop_takes_as_many_pilots_as_to_scale(sites: int, more: str):
     assert decide(poor, THREE, DRAWS).state == "STOP"
 
 
+def test_what_nobody_said_the_worth_of_stops_nothing():
+    poor = replace(CASE, npv=linear_npv(-5000.0, {"it_power_w": (420.0, -10.0)}))
+    assert decide(poor, THREE, DRAWS).state == "STOP"
+    silent = decide(replace(poor, unpriced=["cams", "kiosk"]), THREE, DRAWS)
+    assert silent.state == "HOLD"
+    assert any("has no worth in the plan (cams, kiosk)" in gate.words for gate in silent.gates)
+    rich = decide(replace(CASE, unpriced=["cams"]), THREE, DRAWS)
+    assert rich.state == decide(CASE, THREE, DRAWS).state == "SCALE", "a site that pays anyway needs no more worth"
+
+
 @pytest.mark.parametrize("case", [CASE, replace(CASE, npv=linear_npv(-5000.0, {"it_power_w": (420.0, -10.0)}))])
 def test_simulated_meters_neither_scale_nor_stop(case: Case):
     virtual = [replace(one, meters=meters(Kind.SIMULATED)) for one in THREE]

@@ -87,6 +87,19 @@ class SitePlan:
         return bool(self.load.racks)
 
     @property
+    def unpriced(self) -> tuple[str, ...]:
+        """Workloads that are answered here, that no hub may or can answer, and that nobody has said the worth of."""
+        silent = (
+            s.point.workload
+            for s in self.served
+            if not s.at_hub
+            and not s.hub.allowed
+            and s.point.workload.value_usd_per_1000 is None
+            and s.point.workload.value_usd_per_year is None
+        )
+        return tuple(sorted({workload.id for workload in silent}))
+
+    @property
     def checks(self) -> tuple[Check, ...]:
         """Everything that was held against the feed, the UPS and the cooling, or is named as not checked."""
         return (

@@ -70,6 +70,7 @@ def _case(planned: Planned, name: str, site: SitePlan) -> Case:
             min_p_pue_below=decision.min_p_pue_below,
             pilots_min=decision.pilots_min,
         ),
+        unpriced=site.unpriced,
         season=Season(
             year_c=year_c(site.site),
             it_budget_w=site.site.it_budget_kw * 1e3,

@@ -115,6 +115,8 @@ class Case:
     usd_per_request: CostOf | None = None
     rivals: Sequence[Rival] = ()
     limits: Sequence[HardLimit] = ()
+    unpriced: Sequence[str] = ()
+    """Workloads that only a site can answer, of which the plan does not say what that is worth."""
     season: Season | None = None
     """Without one no PUE can be learned."""
 
@@ -141,6 +143,7 @@ def decide(case: Case, returns: Sequence[SiteReturns], draws: Draws) -> Verdict:
             rivals=case.rivals,
             limits=case.limits,
             thresholds=case.thresholds,
+            unpriced=case.unpriced,
             rehearsed=frozenset(site.id for site in mine if is_rehearsal(site)),
         )
     )

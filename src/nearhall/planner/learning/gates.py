@@ -100,6 +100,8 @@ class Standing:
     rivals: Sequence[Rival]
     limits: Sequence[HardLimit]
     thresholds: Thresholds
+    unpriced: Sequence[str] = ()
+    """Workloads that only a site can answer, of which the plan does not say what that is worth."""
     rehearsed: frozenset[str] = frozenset()
     """Sites with virtual instruments: they are no pilots, whatever they showed."""
 
@@ -205,6 +207,18 @@ def _probable(
 
 def _npv(standing: Standing) -> Gate:
     positive = _p(standing.npv > 0)
+    needed = standing.thresholds.min_p_npv_positive
+    if standing.unpriced and positive < needed:
+        names = ", ".join(standing.unpriced)
+        return Gate(
+            name="npv",
+            topic="pays, if its answers are worth it",
+            words=f"what only a site can answer has no worth in the plan ({names}): value_usd_per_year says it",
+            probability=None,
+            needed=None,
+            needed_words="a worth",
+            holds=False,
+        )
     alone = bool(standing.rivals) and not any(rival.answers for rival in standing.rivals)
     against = "having none (no hub may or can answer)" if alone else "the hub"
     return _probable(
@@ -212,7 +226,7 @@ def _npv(standing: Standing) -> Gate:
         f"pays against {'having none' if alone else 'the hub'}",
         f"a new site pays against {against}",
         positive,
-        standing.thresholds.min_p_npv_positive,
+        needed,
         stops=positive < NPV_STOP,
     )
 

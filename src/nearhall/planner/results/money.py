@@ -14,7 +14,7 @@ from nearhall.planner.money.cashflow import discount_factors, payback_spread, pa
 from nearhall.planner.money.cost import Amount, replacement_years
 from nearhall.planner.money.rollout_phases import Phase, RolloutValue, phases_of, value_rollout
 from nearhall.planner.plan import Planned, SitePlan
-from nearhall.planner.results.spread import share, three, usd
+from nearhall.planner.results.spread import listed, share, three, usd
 from nearhall.planner.samples.ledger import Entry
 from nearhall.planner.sensitivity.tornado import Bar
 
@@ -68,14 +68,9 @@ def without_sites(planned: Planned) -> str:
     built = [site for site in planned.sites if site.built]
     hub = {s.point.workload.id for site in built for s in site.served if s.hub.allowed}
     nobody = {s.point.workload.id for site in built for s in site.served if not s.hub.allowed}
-    parts = [f"the hub answers {_listed(hub)}"] if hub else []
-    parts += [f"nobody answers {_listed(nobody)}, which no hub may or can"] if nobody else []
+    parts = [f"the hub answers {listed(hub)}"] if hub else []
+    parts += [f"nobody answers {listed(nobody)}, which no hub may or can"] if nobody else []
     return "Without these sites " + ", and ".join(parts) + "."
-
-
-def _listed(names: set[str]) -> str:
-    *first, last = sorted(names)
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _site_money(planned: Planned, site: SitePlan) -> Json:

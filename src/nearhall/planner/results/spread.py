@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,3 +26,9 @@ def share(value: float) -> str:
 def usd(value: float) -> str:
     """Whole dollars in a sentence."""
     return f"\u2212${-value:,.0f}" if value < 0 else f"${value:,.0f}"
+
+
+def listed(names: Collection[str]) -> str:
+    """Names in a sentence, in their order of letters."""
+    *first, last = sorted(names)
+    return f"{', '.join(first)} and {last}" if first else last

@@ -9,7 +9,7 @@ import numpy as np
 
 from nearhall.planner.plan import Placed, Planned, SitePlan
 from nearhall.planner.results.money import must_be_worth, without_sites
-from nearhall.planner.results.spread import share, three, usd
+from nearhall.planner.results.spread import listed, share, three, usd
 
 Json = dict[str, Any]
 
@@ -62,13 +62,16 @@ def _kind(planned: Planned, site: SitePlan) -> Json:
     """pilot: likely to pay; open: may or may not; leave: likely to lose; unpriced: nobody said what its answers are worth."""
     name, least = site.site.id, planned.plan.decision.min_p_npv_positive
     p = float(np.mean(site.npv_usd > 0.0))
-    silent = _unpriced(site)
+    silent = site.unpriced
     year = must_be_worth(planned, site)
     middle, high = (float(np.quantile(year, level)) for level in (0.5, 0.9))
     if silent and p < least:
-        verdict, short = "unpriced", f"a {name} pays if {' and '.join(silent)} is worth {usd(middle)} a year to it"
+        verdict, short = (
+            "unpriced",
+            f"a {name} pays if {listed(silent)} {'is' if len(silent) == 1 else 'are'} worth {usd(middle)} a year to it",
+        )
         words = (
-            f"only this site can answer {' and '.join(silent)}, and the plan does not say what that is worth: "
+            f"only this site can answer {listed(silent)}, and the plan does not say what that is worth: "
             f"for the site to pay it has to be {usd(middle)} a year in the middle case, {usd(high)} in one case of ten"
         )
     elif p >= least:
@@ -89,20 +92,6 @@ def _kind(planned: Planned, site: SitePlan) -> Json:
         "p_npv_positive": p,
         "must_be_worth": three(year),
     }
-
-
-def _unpriced(site: SitePlan) -> list[str]:
-    """Workloads that no hub may or can answer and that nobody has said the worth of."""
-    return sorted(
-        {
-            s.point.workload.id
-            for s in site.served
-            if not s.at_hub
-            and not s.hub.allowed
-            and s.point.workload.value_usd_per_1000 is None
-            and s.point.workload.value_usd_per_year is None
-        }
-    )
 
 
 def _binding(placed: Placed) -> str:
