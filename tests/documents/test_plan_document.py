@@ -84,6 +84,8 @@ def test_what_is_left_out_has_a_default():
         ),
         ("hold_min: 10, battery_kwh: 1", "hold_min: 10", "needs the maker's table, battery_kwh, or ah and volts"),
         ("hold_min: 10, battery_kwh: 1", "hold_min: 10, table: [[0, 1]]", "both above 0"),
+        ("hold_min: 10, battery_kwh: 1", "hold_min: 10, table: [[5, 1], [10, 1.2]]", "1 kW for 5 min and 1.2 kW for 10 min"),
+        ("hold_min: 10, battery_kwh: 1", "hold_min: 10, table: [[5, 1], [5, 0.9]]", "no more power for a longer time"),
         ("out_kb: 1}", "out_kb: 1, residency: moon}", "is not one of: site, any"),
         ("headroom_kva: 100}", "headroom_kva: 100}\ncorrelation: {common: 0.8, regional: 0.4}", "together at most 1"),
         ("headroom_kva: 100}", "headroom_kva: 100}\nrollout: {waves: [0.5]}", "sum to 1"),

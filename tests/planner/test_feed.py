@@ -232,8 +232,25 @@ def test_cable_transformer_and_leakage_are_computed_or_named():
     assert drop.value == pytest.approx(3.757, abs=0.001)
     assert check(bare, "leakage").state == "ok"
     many = check(feed(load_of(rack(server(100.0), 11))), "leakage")
-    assert many.state == "not_checked"
-    assert "reinforced" in many.words
+    assert many.state == "fails"
+    assert "wants a reinforced protective conductor" in many.words
+    reinforced = check(feed(load_of(rack(server(100.0), 11)), supply={**SUPPLY, "reinforced_pe": True}), "leakage")
+    assert reinforced.state == "ok"
+
+
+def test_what_is_much_larger_than_it_has_to_be_is_told():
+    little = check(feed(load_of(rack(server(100.0), 1))), "breaker")
+    assert little.state == "ok"
+    assert little.words.endswith("A would do")
+    assert "would do" not in check(feed(load_of(rack(server(1000.0), 9))), "breaker").words
+
+
+def test_nameplates_stand_beside_the_same_losses_and_cooling():
+    load = load_of(rack(server(1000.0), 9))
+    bare, cooled = feed(load), feed(load, cooling_w=900.0)
+    assert cooled.nameplate_va - bare.nameplate_va == pytest.approx(1000.0)
+    lossy = feed_of(site(supply=SUPPLY), load, ups_side_w=load.burst_w * 1.1, cooling_w=NOTHING)
+    assert lossy.nameplate_va == pytest.approx(1.1 * bare.nameplate_va)
 
 
 @given(

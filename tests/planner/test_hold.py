@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cabinet_sample import UPS, flat, ledger, load_of, rack, server, site
 from nearhall.documents.plan import Ups
-from nearhall.planner.power.battery import battery_of, carried_w, highest_w, new_s, recharge_of
+from nearhall.planner.power.battery import Habits, battery_of, carried_w, highest_w, new_s, recharge_of
 from nearhall.planner.power.check import Check
 from nearhall.planner.power.hold import ENDLESS_S, Hold, hold_of
 
@@ -62,7 +62,7 @@ def test_with_cooling_on_the_ups_only_the_battery_counts():
     assert np.all(found.thermal_s == ENDLESS_S)
     np.testing.assert_array_equal(found.hold_s, found.battery_s)
     carried = 4000.0 + 0.01 * 8000.0 + 0.02 * 4000.0 + 2500.0
-    assert np.max(found.battery_s) <= float(new_s(ups(), flat(carried))[0])
+    assert np.max(found.battery_s) <= float(new_s(ups(), flat(carried), Habits())[0])
     assert check(found, "hold").state == "ok"
     assert check(found, "compressor on the UPS").state == "not_checked"
     assert "compressor on the UPS" not in {c.name for c in hold(4.0, cooling={**DX, "kind": "fans", "on_ups": True}).checks}
@@ -99,7 +99,7 @@ def test_amp_hours_times_volts_are_never_a_pass():
 def test_what_age_and_cold_took_makes_the_rest_work_harder():
     """At 80 % of its capacity a lead battery has less than 80 % of its time: the load over what is left, in the maker's table."""
     found = battery_of(site(ups=UPS), ups(), flat(4000.0), ledger())
-    new = float(new_s(ups(), flat(4000.0))[0])
+    new = float(new_s(ups(), flat(4000.0), Habits())[0])
     worn = found.health < 0.9
     assert np.all(found.seconds[worn] < found.health[worn] * new)
     assert np.all(found.seconds <= new)
@@ -142,14 +142,14 @@ def test_bricks_ask_for_volt_amperes_where_servers_ask_for_watts():
 
 def test_recharging_puts_back_what_was_taken_and_no_more_than_there_is():
     """5 min of 4 kW are 1.2 MJ, 1.29 with the inverter's loss; over four hours at 85 %: 105 W."""
-    assert float(recharge_of(ups(), flat(4000.0))[0]) == pytest.approx(4000 * 300 / 0.93 / 0.85 / 14_400)
+    assert float(recharge_of(ups(), flat(4000.0), Habits())[0]) == pytest.approx(4000 * 300 / 0.93 / 0.85 / 14_400)
     small = ups(table=[], battery_kwh=0.1)
-    assert float(recharge_of(small, flat(4000.0))[0]) == pytest.approx(0.36e6 / 0.85 / 14_400)
+    assert float(recharge_of(small, flat(4000.0), Habits())[0]) == pytest.approx(0.36e6 / 0.85 / 14_400)
 
 
 def test_of_equal_powers_the_table_keeps_the_shortest():
     doubled = ups(table=[[5, 11.0], [6, 11.0], [10, 7.5], [15, 5.9], [30, 3.5]])
-    assert float(new_s(doubled, flat(11_000.0))[0]) == pytest.approx(300.0)
+    assert float(new_s(doubled, flat(11_000.0), Habits())[0]) == pytest.approx(300.0)
 
 
 @given(load_w=st.floats(200.0, 9000.0), minutes=st.floats(1.0, 60.0), longer=st.floats(1.0, 4.0))

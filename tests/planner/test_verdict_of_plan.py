@@ -109,6 +109,23 @@ def test_parts_carry_the_plan_s_own_prices_and_their_evidence():
     assert "meter-feed" in plant_b
 
 
+def test_what_the_model_takes_as_certain_is_in_the_ledger_too():
+    names = {entry["name"] for entry in document(example("retail"))["ledger"]}
+    assert {
+        "default:ups.inverter_efficiency",
+        "default:ups.depth_vrla",
+        "default:ups.depth_li_ion",
+        "default:ups.recharge_h",
+        "default:uplink.step_fill",
+        "default:rollout.pilot_tells",
+        "default:fleet.volatility",
+        "default:outage.minutes",
+        "default:boot.seconds",
+    } <= names
+    assert "default:cooling.cop" in names
+    assert "default:rollout.pilot_tells" not in {entry["name"] for entry in document(example("telco"))["ledger"]}
+
+
 def test_each_part_of_the_result_names_what_it_rests_on():
     evidence = document(example("retail"))["evidence"]
     assert "/sites/0" in evidence

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -189,6 +190,8 @@ class Supply(_Strict):
     mm2: float | None = Field(default=None, gt=0)
     transformer_kva: float | None = Field(default=None, gt=0)
     impedance_percent: float | None = Field(default=None, gt=0, le=20)
+    reinforced_pe: bool = False
+    """A protective conductor of 10 mm2 copper or a second one, which leakage above 10 mA asks for."""
     switched_outlets: bool = False
     """Outlets that a controller switches one after another: the only staggering that prevents inrush."""
 
@@ -234,6 +237,11 @@ class Ups(_Strict):
             raise ValueError("needs the maker's table, battery_kwh, or ah and volts")
         if any(minutes <= 0 or kw <= 0 for minutes, kw in self.table):
             raise ValueError("table holds [minutes, kW], both above 0")
+        rows = sorted(self.table)
+        for (minutes, kw), (longer, less) in pairwise(rows):
+            if longer == minutes or less > kw:
+                right = "no more power for a longer time, as a battery gives it"
+                raise ValueError(f"table gives {kw:g} kW for {minutes:g} min and {less:g} kW for {longer:g} min: wants {right}")
         return self
 
 

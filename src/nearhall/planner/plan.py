@@ -21,6 +21,7 @@ from nearhall.planner.money.cashflow import annuity, npv_usd
 from nearhall.planner.money.uplink import Traffic, contract_usd_per_month
 from nearhall.planner.place import UNSERVED, Answer, Feeder, Problem, Why, place, why_not
 from nearhall.planner.placement.solver import Cancelled
+from nearhall.planner.power.battery import habits_of
 from nearhall.planner.power.check import Check
 from nearhall.planner.power.cooling import Air, Plant, Year, air_of, cooling_checks, plant_of, run_year, year_c
 from nearhall.planner.power.feed import Feed, feed_of
@@ -356,7 +357,7 @@ def _sized(
     heat = load.burst_w + (ups + distribution)
     compressor = plant.compressor_w(heat, site.cooling.design_out_c)
     cooling_w = compressor + plant.fan_w
-    feed = feed_of(site, load, ups_side_w=load.burst_w + ups + distribution, cooling_w=cooling_w)
+    feed = feed_of(site, load, ups_side_w=load.burst_w + ups + distribution, cooling_w=cooling_w, habits=habits_of(site, ledger))
     busy_ups, busy_distribution = plant.losses_w(load.busiest_w)
     served = tuple(replace(s, option=p.option or s.option) for p, s in mine)
     accounts = accounts_of(plan, site, served, load=load, year=year, hubs=hubs, ledger=ledger)

@@ -75,7 +75,7 @@ def _against_plates(reader: ResultReader, site: str) -> str:
     plate, p99 = reader.number(f"{site}/nameplate_va"), reader.number(f"{site}/va/p99")
     if not plate or p99 is None:
         return ""
-    return "P99 is what breaker and UPS are sized for; the nameplates stand beside it for comparison"
+    return "P99 is what breaker and UPS are sized for; beside it the servers' nameplates with the same losses and cooling"
 
 
 def _lines(reader: ResultReader, site: str) -> list[Sizing]:
@@ -104,9 +104,7 @@ def _breaker(reader: ResultReader, site: str) -> Sizing:
     factor = reader.number(f"{base}/factor")
     code = reader.text(f"{base}/code")
     words = [reader.text(f"{base}/words")]
-    words += [f"the code's factor {factor:g} is applied once"] if factor is not None else []
-    margin = reader.number(f"{base}/margin_percent")
-    words += [f"margin {margin:.0f} %"] if margin is not None else []
+    words += [f"the code's factor {factor:g} is applied once"] if factor is not None and factor != 1 else []
     return Sizing(
         what=f"breaker{f' by {code}' if code else ''}",
         middle=None,
@@ -122,7 +120,10 @@ def _ups(reader: ResultReader, site: str) -> list[Sizing]:
     has = [reader.number(f"{base}/{name}") for name in ("kw", "kva")]
     required = reader.figure(f"{hold}/required_min", lambda v: f"required: {minutes(v)}")
     likely = reader.number(f"{hold}/p_hold")
-    held = [reader.text(f"{hold}/words")] + ([f"held long enough in {chance(likely)} of cases"] if likely is not None else [])
+    said = reader.text(f"{hold}/words")
+    held = [said] + (
+        [f"held long enough in {chance(likely)} of cases"] if likely is not None and "of the cases" not in said else []
+    )
     rows = [
         Sizing(
             what="UPS",

@@ -185,7 +185,8 @@ def contract_of(uplink: Uplink, site: str, ledger: Ledger) -> Contract:
     """The line's contract with its samples."""
     at = f"sites.{site}.uplink"
     if uplink.kind == "flat_step":
-        return FlatStep(steps_mbps=tuple(uplink.steps_mbps), usd_per_month=tuple(uplink.usd_per_month))
+        fill = ledger.fixed(f"{at}.step_fill", "uplink.step_fill")
+        return FlatStep(steps_mbps=tuple(uplink.steps_mbps), usd_per_month=tuple(uplink.usd_per_month), fill=fill)
     if uplink.kind == "p95_mbps":
         return Percentile(usd_per_mbps_month=ledger.take(f"{at}.usd_per_mbps_month", uplink.usd_per_mbps_month))
     per_gb = ledger.take(f"{at}.usd_per_gb", uplink.usd_per_gb)

@@ -57,6 +57,8 @@ class FlatStep:
     steps_mbps: tuple[float, ...]
     """Ascending."""
     usd_per_month: tuple[float, ...]
+    fill: float = STEP_FILL
+    """How full a line may be before the next step is bought."""
 
     def __post_init__(self) -> None:
         """Refuses steps without prices."""
@@ -151,7 +153,7 @@ def contract_usd_per_month(contract: Contract, traffic: Traffic) -> Samples:
         case Percentile():
             bill = np.maximum(traffic.p95_mbps, contract.committed_mbps) * contract.usd_per_mbps_month
         case FlatStep():
-            bill = _flat_step(contract, traffic.peak_mbps / STEP_FILL)
+            bill = _flat_step(contract, traffic.peak_mbps / contract.fill)
         case Quota():
             over = beyond_quota_gb(contract, traffic)
             bill = contract.usd_per_month + over * (0.0 if contract.usd_per_gb is None else contract.usd_per_gb)

@@ -32,6 +32,8 @@ from nearhall.planner.serving.day import year_of_temperatures
 from nearhall.planner.serving.load import SiteLoad
 
 HOURS_IN_BIN = 3
+MUCH = 3.5
+"""Cooling of so many times the heat is larger than it has to be, and is told."""
 APPROACH_K = 3.0
 """Outdoor air, or water cooled by it, comes so near to its temperature. Assumed."""
 WARM_WATER_K = 10.0
@@ -243,6 +245,7 @@ def _capacity_check(site: Site, heat_w: Samples) -> Check:
     moved = float(cooling_capacity_w(rated_w=rated, outdoor_c=cooling.design_out_c)) if cooling.kind != "fans" else rated
     less = f" at {cooling.design_out_c:g} C outside ({rated:g} kW rated)" if moved < rated else ""
     words = f"heat {heat:.2f} kW (P99) {'<=' if heat <= moved else '>'} {moved:.3g} kW{less}"
+    words += "; a third of it would do" if heat * MUCH <= moved else ""
     return Check(name="cooling", state="ok" if heat <= moved else "fails", words=words, value=heat, limit=moved, unit="kW")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from nearhall.documents.plan import Site, Supply
 from nearhall.physics import breakers as law
 from nearhall.physics.electrical import UPS_PROPORTIONAL_LOSS
-from nearhall.planner.power.battery import carried_w, recharge_of
+from nearhall.planner.power.battery import Habits, carried_w, recharge_of
 from nearhall.planner.power.check import Check
 from nearhall.planner.power.inrush import inrush_checks
 from nearhall.planner.power.lines import Lines, lines_of, on_one_line
@@ -26,6 +26,8 @@ DROP_PERCENT_MAX = 4.0
 """IEC 60364-5-52, table G.52.1: 5 % for other than lighting, less a percent for what is upstream (assumed)."""
 LEAKAGE_MA_MAX = 10.0
 """Above it IEC 60364-5-54 asks for a reinforced protective conductor; as commonly quoted."""
+LARGE = 2.0
+"""A breaker of so many times the next standard rating is larger than it has to be, and is told."""
 BREAKS_A: dict[str, float] = {"IEC": 6000.0, "NEC": 10_000.0}
 """Short-circuit current that the plainest miniature breaker of a code breaks; as commonly quoted."""
 
@@ -46,7 +48,7 @@ class Feed:
     needed_a: float | None
     """Next standard rating."""
     nameplate_va: float
-    """Sum of the servers' nameplates as the feed sees them."""
+    """The servers' nameplates as the feed sees them, with the losses and the cooling that `va` has too."""
     nameplate_a: float
     """Current of the most loaded line by the nameplates."""
     nameplate_breaker_a: float | None
@@ -60,16 +62,16 @@ class Feed:
         return 100.0 * (self.needed_a / self.design_a - 1.0) if self.needed_a is not None else float("nan")
 
 
-def feed_of(site: Site, load: SiteLoad, *, ups_side_w: Samples, cooling_w: Samples) -> Feed:
+def feed_of(site: Site, load: SiteLoad, *, ups_side_w: Samples, cooling_w: Samples, habits: Habits | None = None) -> Feed:
     """`ups_side_w`: peak of IT with its losses; `cooling_w`: compressor and fans at the design temperature."""
     supply = site.supply
     it_va, cooling_va = _into_va(site, load, ups_side_w, cooling_w)
-    recharge_va = _recharge_w(site, load, cooling_w) / UPS_INPUT_POWER_FACTOR
+    recharge_va = _recharge_w(site, load, cooling_w, habits or Habits()) / UPS_INPUT_POWER_FACTOR
     lines = lines_of(site, load, it_va=it_va + recharge_va, cooling_va=cooling_va)
     neutral = _neutral_a(site, load, lines)
     p99 = lines.p99_a
     design = _design_a(supply, p99)
-    nameplate_va = _nameplate_va(site, load)
+    nameplate_va = _nameplate_va(site, load, ups_side_w, cooling_w)
     named = lines_of(site, load, it_va=nameplate_va, cooling_va=cooling_va)
     nameplate_a = float(np.median(named.worst_a))
     needed = law.next_breaker_a(design_a=design, code=supply.code)
@@ -80,7 +82,7 @@ def feed_of(site: Site, load: SiteLoad, *, ups_side_w: Samples, cooling_w: Sampl
         *_neutral_checks(supply, lines, neutral),
         _drop_check(supply, lines, neutral),
         _short_circuit_check(supply),
-        _leakage_check(load),
+        _leakage_check(supply, load),
         Check(name="selectivity", state="not_checked", words="needs the curves of all breakers in series"),
     ]
     return Feed(
@@ -91,7 +93,7 @@ def feed_of(site: Site, load: SiteLoad, *, ups_side_w: Samples, cooling_w: Sampl
         design_a=design,
         factor=design / p99,
         needed_a=needed,
-        nameplate_va=float(np.median(nameplate_va)),
+        nameplate_va=float(np.median(nameplate_va + cooling_va)),
         nameplate_a=nameplate_a,
         nameplate_breaker_a=law.next_breaker_a(design_a=_design_a(supply, nameplate_a), code=supply.code),
         va=it_va + cooling_va,
@@ -126,20 +128,23 @@ def _into_va(site: Site, load: SiteLoad, ups_side_w: Samples, cooling_w: Samples
     return ups_side_w / UPS_INPUT_POWER_FACTOR, cooling_w / COOLING_POWER_FACTOR
 
 
-def _recharge_w(site: Site, load: SiteLoad, cooling_w: Samples) -> Samples:
+def _recharge_w(site: Site, load: SiteLoad, cooling_w: Samples, habits: Habits) -> Samples:
     """After an outage in the busiest hour the battery recharges while everything runs."""
     if site.ups is None:
         return np.zeros_like(cooling_w)
-    return recharge_of(site.ups, carried_w(site, load.busiest_w, cooling_w))
+    return recharge_of(site.ups, carried_w(site, load.busiest_w, cooling_w), habits)
 
 
-def _nameplate_va(site: Site, load: SiteLoad) -> Samples:
+def _nameplate_va(site: Site, load: SiteLoad, ups_side_w: Samples, cooling_w: Samples) -> Samples:
+    """Nameplates in place of what servers draw; losses grow with them."""
+    losses = ups_side_w / load.burst_w
     if site.ups is not None:
-        return load.nameplate_w / UPS_INPUT_POWER_FACTOR
+        through = cooling_w * (1.0 + UPS_PROPORTIONAL_LOSS) if site.cooling.on_ups else 0.0
+        return (load.nameplate_w * losses + through) / UPS_INPUT_POWER_FACTOR
     named = load.own_w / OWN_POWER_FACTOR
     for rack in load.racks:
         named = named + rack.servers * rack.server.nameplate_w / rack.server.power_factor
-    return named
+    return named * losses
 
 
 def _neutral_a(site: Site, load: SiteLoad, lines: Lines) -> Samples:
@@ -168,6 +173,7 @@ def _breaker_check(supply: Supply, lines: Lines, design: float, needed: float | 
     usable = supply.breaker_a * p99 / design
     fits = p99 <= usable * (1 + 1e-9)
     words = f"breaker {supply.breaker_a:g} A: {p99:.1f} A {'<=' if fits else '>'} {usable:.1f} A on {line} (P99)"
+    words += f"; {needed:g} A would do" if fits and needed is not None and needed * LARGE <= supply.breaker_a else ""
     return Check(name="breaker", state="ok" if fits else "fails", words=words, value=p99, limit=usable, unit="A")
 
 
@@ -240,11 +246,13 @@ def _short_circuit_check(supply: Supply) -> Check:
     return Check(name="short circuit", state="not_checked", words=words, value=value, limit=breaks, unit="A")
 
 
-def _leakage_check(load: SiteLoad) -> Check:
+def _leakage_check(supply: Supply, load: SiteLoad) -> Check:
     value = sum(float(np.quantile(rack.server.leakage_ma, 0.9)) * rack.servers for rack in load.racks)
     words = f"{value:.1f} mA to earth (P90 of {load.servers} supplies)"
     state = "ok"
-    if value > LEAKAGE_MA_MAX:
-        words += ": wants a reinforced protective conductor and no residual-current device of 30 mA; see that it has"
-        state = "not_checked"
+    if value > LEAKAGE_MA_MAX and supply.reinforced_pe:
+        words += ": the protective conductor is reinforced, as that asks for; no residual-current device of 30 mA before it"
+    elif value > LEAKAGE_MA_MAX:
+        words += ": wants a reinforced protective conductor (then write reinforced_pe) and no residual-current device of 30 mA"
+        state = "fails"
     return Check(name="leakage", state=state, words=words, value=value, limit=LEAKAGE_MA_MAX, unit="mA")

@@ -9,7 +9,7 @@ import numpy as np
 from nearhall.documents.plan import Site, Ups
 from nearhall.physics.battery import site_hold_s, thermal_hold_s
 from nearhall.physics.heat import highest_inlet_c
-from nearhall.planner.power.battery import Battery, battery_of, carried_w, highest_w, recharge_of
+from nearhall.planner.power.battery import Battery, battery_of, carried_w, habits_of, highest_w, recharge_of
 from nearhall.planner.power.check import Check
 from nearhall.planner.power.cooling import free_below_c, inlet_of
 from nearhall.planner.power.feed import COOLING_POWER_FACTOR
@@ -21,6 +21,8 @@ ENDLESS_S = 86_400.0
 """What cooling that stays on holds: longer than any battery."""
 P_HOLD_MIN = 0.9
 """A hold that is kept less surely than this fails."""
+LARGE = 2.0
+"""What is so many times the next usual size is larger than it has to be, and is told."""
 USUAL_KVA = (0.35, 0.5, 0.75, 1, 1.5, 2, 3, 5, 6, 8, 10, 15, 20, 30, 40, 60, 80, 100, 120, 160, 200, 250, 300, 400, 500)
 """Sizes that UPS come in. Assumed."""
 
@@ -36,6 +38,8 @@ class Hold:
     """The shorter of the two."""
     recharge_w: Samples
     """Added to the UPS's input after the required hold was used up; the feed is sized with it."""
+    carried_w: float
+    """Median of what the UPS carries in the busiest hour: servers, losses behind it, and cooling where that hangs on it."""
     kw_needed: float
     """P99 of what the UPS carries."""
     kva_needed: float
@@ -79,7 +83,8 @@ def hold_of(site: Site, load: SiteLoad, *, cooling_w: Samples, heat_w: Samples, 
         battery_s=battery.seconds,
         thermal_s=thermal_s,
         hold_s=held,
-        recharge_w=recharge_of(ups, carried),
+        recharge_w=recharge_of(ups, carried, habits_of(site, ledger)),
+        carried_w=float(np.median(carried)),
         kw_needed=kw,
         kva_needed=kva,
         upper_bound=battery.upper_bound,
@@ -102,9 +107,11 @@ def _thermal_s(site: Site, heat_w: Samples, mass_j_per_k: Samples) -> Samples:
 def _size_check(ups: Ups, kw: float, kva: float) -> Check:
     fits = kw <= ups.kw and kva <= ups.kva
     words = f"{kw:.2f} kW and {kva:.2f} kVA (P99, kVA with excursions) {'<=' if fits else '>'} {ups.kw:g} kW and {ups.kva:g} kVA"
+    needed = max(kva, kw * ups.kva / ups.kw)
+    size = next((size for size in USUAL_KVA if size >= needed), None)
+    if fits and size is not None and size * LARGE <= ups.kva:
+        words += f"; {size:g} kVA would do"
     if not fits:
-        needed = max(kva, kw * ups.kva / ups.kw)
-        size = next((size for size in USUAL_KVA if size >= needed), None)
         words += f"; the next usual size is {size:g} kVA" if size is not None else "; beyond the usual sizes"
     return Check(name="UPS", state="ok" if fits else "fails", words=words, value=kva, limit=ups.kva, unit="kVA")
 
@@ -116,7 +123,7 @@ def _hold_check(
     on = "servers, fans and cooling" if site.cooling.on_ups else f"servers alone; without cooling {kelvin_per_min:.1f} K a minute"
     as_long = "as long as the battery" if site.cooling.on_ups else f"{cool:.1f} min"
     words = (
-        f"holds {hold_min:g} min with probability {p_hold:.0%}: battery {held:.1f} min, cool for {as_long} (medians); "
+        f"holds {hold_min:g} min in {_cases(p_hold)} of the cases: battery {held:.1f} min, cool for {as_long} (medians); "
         f"{'battery' if held <= cool else 'heat'} binds; on the UPS: {on}; "
         f"warmth leaves the battery {float(np.mean(battery.life_share)):.0%} of its stated life"
     )
@@ -125,6 +132,11 @@ def _hold_check(
         words += "; amp-hours times volts is an upper bound: ask for the maker's constant-power table"
         state = "not_checked" if state == "ok" else state
     return Check(name="hold", state=state, words=words, value=p_hold, limit=P_HOLD_MIN)
+
+
+def _cases(share: float) -> str:
+    """What was drawn is never quite certain."""
+    return "more than 99 %" if share > 0.995 else f"{100 * share:.0f} %"
 
 
 def _power_check(ups: Ups, peak_w: Samples) -> Check:

@@ -12,15 +12,12 @@ from nearhall.planner.grid.fleet import Likeness, LoadKind, coincidence_curve
 from nearhall.planner.grid.restart import Restart, pickup
 from nearhall.planner.grid.shaving import Battery
 from nearhall.planner.plan import Planned, SitePlan
+from nearhall.planner.power.battery import habits_of
 from nearhall.planner.power.cooling import facility_w
 from nearhall.planner.samples.ledger import Ledger
 
 NUMBERS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 RUNS = 12
-OUTAGE_MIN = 30.0
-"""After which the restart is shown; assumed."""
-SPREAD_MIN = 15.0
-"""Over which a spread restart brings the sites back; assumed."""
 
 Json = dict[str, Any]
 
@@ -35,7 +32,10 @@ def fleet_part(planned: Planned) -> Json | None:
     own = planned.plan.correlation
     likenesses = [Likeness(common=common, regional=min(own.regional, 1.0 - common)) for common in sorted({0.0, own.common, 0.8})]
     numbers = [n for n in NUMBERS if n < sites] + [sites]
-    curve = coincidence_curve(kinds, numbers=numbers, likenesses=likenesses, seed=planned.plan.seed, runs=RUNS)
+    volatility = planned.ledger.fixed("fleet", "fleet.volatility")
+    curve = coincidence_curve(
+        kinds, numbers=numbers, likenesses=likenesses, seed=planned.plan.seed, runs=RUNS, volatility=volatility
+    )
     return {
         "sites": sites,
         "correlation": {"common": own.common, "regional": own.regional},
@@ -66,28 +66,30 @@ def _restart(planned: Planned, built: list[SitePlan]) -> Json:
     ledger = planned.ledger
     boot_s = float(np.median(ledger.take("boot.seconds", None, "boot.seconds")))
     share = float(np.median(ledger.take("boot.power_share", None, "boot.power_share")))
-    kinds = [_restarting(site, boot_s, share) for site in built]
-    at_once, spread = pickup(kinds), pickup(kinds, spread_min=SPREAD_MIN)
+    outage_min = ledger.fixed("fleet.outage", "outage.minutes")
+    spread_min = ledger.fixed("fleet.outage", "outage.spread_minutes")
+    kinds = [_restarting(site, boot_s, share, outage_min) for site in built]
+    at_once, spread = pickup(kinds), pickup(kinds, spread_min=spread_min)
     words = (
-        f"after {OUTAGE_MIN:g} minutes without mains the fleet draws {at_once.peak_w / 1e3:,.1f} kW, {at_once.ratio:.1f} times "
-        f"what it does otherwise; spread over {SPREAD_MIN:g} minutes {spread.peak_w / 1e3:,.1f} kW"
+        f"after {outage_min:g} minutes without mains the fleet draws {at_once.peak_w / 1e3:,.1f} kW, {at_once.ratio:.1f} times "
+        f"what it does otherwise; spread over {spread_min:g} minutes {spread.peak_w / 1e3:,.1f} kW"
     )
     return {
         "minutes": at_once.minutes.tolist(),
         "kw": (at_once.w / 1e3).tolist(),
         "kw_spread": (spread.w / 1e3).tolist(),
         "normal_peak_kw": at_once.normal_w / 1e3,
-        "outage_min": OUTAGE_MIN,
+        "outage_min": outage_min,
         "words": words,
     }
 
 
-def _restarting(site: SitePlan, boot_s: float, share: float) -> Restart:
+def _restarting(site: SitePlan, boot_s: float, share: float, outage_min: float) -> Restart:
     normal = float(np.median(site.peak_parts_w["feed"]))
     busy = sum(float(np.median(rack.server.busy_w)) * rack.servers for rack in site.load.racks)
     rest = normal - float(np.median(site.load.burst_w))
     recharge = float(np.median(site.hold.recharge_w)) if site.hold is not None else 0.0
-    used_wh = float(np.median(site.load.busiest_w)) * min(site.hold.required_s, OUTAGE_MIN * 60) / 3600.0 if site.hold else 0.0
+    used_wh = site.hold.carried_w * min(site.hold.required_s, outage_min * 60) / 3600.0 if site.hold is not None else 0.0
     return Restart(
         count=site.site.count,
         normal_w=normal,
@@ -137,9 +139,10 @@ def _battery(feeder: Feeder, sites: list[SitePlan], ledger: Ledger) -> Battery |
         ups = site.site.ups
         if ups is None or not ups.cyclable or ups.battery_kwh is None:
             continue
-        held = float(np.median(site.load.busiest_w)) * ups.hold_min / 60.0 / 1e3
+        carried = site.hold.carried_w if site.hold is not None else float(np.median(site.load.busiest_w))
+        held = carried * ups.hold_min / 60.0 / 1e3
         count = min(feeder.sites_each, site.site.count)
-        spare = max(ups.battery_kwh * 0.9 - held, 0.0) * count
+        spare = max(ups.battery_kwh * habits_of(site.site, ledger).depth - held, 0.0) * count
         wear = ledger.take(f"sites.{site.site.id}.ups.wear_usd_per_kwh", ups.wear_usd_per_kwh, "ups.wear_usd_per_kwh")
         kwh, worn = kwh + spare, worn + spare * float(np.median(wear))
         kw += ups.kw * count

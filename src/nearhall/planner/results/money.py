@@ -24,7 +24,7 @@ BINS = 40
 Json = dict[str, Any]
 
 
-def money_part(planned: Planned, bars: Mapping[str, Bar], entries: Mapping[str, Entry]) -> Json:
+def money_part(planned: Planned, bars: Mapping[str, Bar], entries: Mapping[str, Entry], rollout: list[Json]) -> Json:
     """All of it; empty where no site is built."""
     plan, npv = planned.plan, planned.npv_usd
     built = [site for site in planned.sites if site.built]
@@ -59,7 +59,7 @@ def money_part(planned: Planned, bars: Mapping[str, Bar], entries: Mapping[str, 
             for bar in list(bars.values())[:TORNADO_SHOWN]
             if not bar.is_noise
         ],
-        "rollout": _rollout(planned, built),
+        "rollout": rollout,
     }
 
 
@@ -137,8 +137,11 @@ def _fleet_money(by_site: Sequence[Json]) -> Json:
     }
 
 
-def _rollout(planned: Planned, built: Sequence[SitePlan]) -> list[Json]:
-    plan = planned.plan
+def rollout_part(planned: Planned) -> list[Json]:
+    """The phases, and the whole with and without the right to stop after the pilot; nothing where no site is built."""
+    plan, built = planned.plan, [site for site in planned.sites if site.built]
+    if not built:
+        return []
     phases = phases_of(
         sites={site.site.id: site.site.count for site in built},
         pilot_sites=plan.rollout.pilot_sites,
@@ -150,6 +153,7 @@ def _rollout(planned: Planned, built: Sequence[SitePlan]) -> list[Json]:
         {site.site.id: site.accounts.flows for site in built},
         rate=plan.discount_rate,
         noise=planned.ledger.draws.normal("rollout.noise"),
+        told=planned.ledger.fixed("rollout", "rollout.pilot_tells"),
     )
     told = [_phase(v.phase, v.npv_usd, built, v.words) for v in value.phases]
     if len(value.phases) > 1:

@@ -10,7 +10,7 @@ from nearhall.planner.place import Answer
 from nearhall.planner.plan import Planned
 from nearhall.planner.results.evidence import evidence_part
 from nearhall.planner.results.fleet import fleet_part
-from nearhall.planner.results.money import money_part
+from nearhall.planner.results.money import money_part, rollout_part
 from nearhall.planner.results.parts import bill_of_materials
 from nearhall.planner.results.sites import site_part
 from nearhall.planner.results.verdict import verdict_part
@@ -27,6 +27,7 @@ Json = dict[str, Any]
 
 def result_document(planned: Planned, *, software: str) -> Json:
     """The whole document, plain values only."""
+    fleet, rollout = fleet_part(planned), rollout_part(planned)  # they note what they rest on in the ledger, so they come first
     entries = {entry.name: entry for entry in planned.ledger.entries()}
     inputs = planned.ledger.inputs()
     built = [site for site in planned.sites if site.built]
@@ -43,8 +44,8 @@ def result_document(planned: Planned, *, software: str) -> Json:
         "workloads": [workload_part(planned, workload) for workload in planned.plan.workloads],
         "memory": memory_part(planned),
         "sites": [site_part(planned, site) for site in planned.sites],
-        "fleet": fleet_part(planned),
-        "money": money_part(planned, bars, entries),
+        "fleet": fleet,
+        "money": money_part(planned, bars, entries, rollout),
         "placement": _placement(planned),
         "ledger": _ledger(entries, bars),
         "next": [_following(m) for m in following[:10]],

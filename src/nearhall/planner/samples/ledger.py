@@ -38,15 +38,23 @@ class Ledger:
         if said is not None:
             self._entries.setdefault(path, Entry(name=path, quantity=said, words="", is_default=False, used_by=(path,)))
             return self._kept(path, said)
-        name = f"default:{default}"
-        known = self._defaults[default]
+        name, known = self._noted(default, path), self._defaults[default]
+        self._samples[path] = self._overrides[path] if path in self._overrides else self._kept(name, known.amount)
+        return self._samples[path]
+
+    def fixed(self, path: str, default: str) -> float:
+        """The value of a default that is certain: a choice of the model's, which its reader has to know all the same."""
+        self._noted(default, path)
+        return self._defaults[default].amount.p50
+
+    def _noted(self, default: str, path: str) -> str:
+        name, known = f"default:{default}", self._defaults[default]
         before = self._entries.get(name)
         used_by = (*(before.used_by if before is not None else ()), path)
         self._entries[name] = Entry(
             name=name, quantity=known.amount, words=known.words, is_default=True, used_by=tuple(dict.fromkeys(used_by))
         )
-        self._samples[path] = self._overrides[path] if path in self._overrides else self._kept(name, known.amount)
-        return self._samples[path]
+        return name
 
     def sampled(self, name: str) -> Samples | None:
         """The samples that were handed out under a name or path; None for what nobody asked for."""
