@@ -137,7 +137,7 @@ def _recharge_w(site: Site, load: SiteLoad, cooling_w: Samples, habits: Habits) 
 
 def _nameplate_va(site: Site, load: SiteLoad, ups_side_w: Samples, cooling_w: Samples) -> Samples:
     """Nameplates in place of what servers draw; losses grow with them."""
-    losses = ups_side_w / load.burst_w
+    losses = float(ups_side_w.mean() / load.burst_w.mean())
     if site.ups is not None:
         through = cooling_w * (1.0 + UPS_PROPORTIONAL_LOSS) if site.cooling.on_ups else 0.0
         return (load.nameplate_w * losses + through) / UPS_INPUT_POWER_FACTOR
