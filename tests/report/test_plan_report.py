@@ -289,6 +289,11 @@ def test_measurements_worth_next_to_nothing_are_left_out() -> None:
     assert len(plan_tables.next_steps(ResultReader(result))) == 3
     result["next"][2] |= {"usd": 3.0, "share": 0.001}
     assert len(plan_tables.next_steps(ResultReader(result))) == 2
+    assert plan_tables.next_steps(ResultReader(result))[1]["usd"] is not None
+    result["next"][1] |= {"usd": 3000.0, "share": 0.25}
+    hardly = plan_tables.next_steps(ResultReader(result))[1]
+    assert hardly["usd"] is None
+    assert "hardly changes the decision; it explains 25.0 % of what is not known" in hardly["words"]
 
 
 def test_a_feeder_that_hardly_feels_the_sites_is_told_not_drawn() -> None:

@@ -43,7 +43,7 @@ def by_kind(reader: ResultReader) -> Sheet:
                 reader.figure(f"{pointer}/p_npv_positive", chance),
                 reader.median(f"{at}/capex", money),
                 Cell(figure=reader.median(f"{at}/npv", money), sub_figure=reader.between(f"{at}/npv", money)),
-                reader.median(f"{pointer}/must_be_worth", lambda v: f"{money(v)} a year"),
+                reader.median(f"{pointer}/must_be_worth", lambda v: f"{money(v)} a year" if v > 0 else "in any case"),
                 Cell(figure=reader.texts(f"{pointer}/words", full_stop(capital(str(kind.get("words") or "")))), note=True),
             ]
         )

@@ -36,6 +36,8 @@ PLACE_WORDS: dict[str, tuple[str, str]] = {
 }
 LEDGER_SHOWN = 10
 """The rest moves the verdict too little to be read at once; it is folded."""
+HARDLY = 0.005
+"""A measurement that is worth less than this share of what is to be spent hardly changes the decision."""
 TRIFLE = 0.02
 """A measurement that is worth less than this share of the best one is not told beside it."""
 TIGHT_FROM = 0.25
@@ -327,15 +329,22 @@ def next_steps(reader: ResultReader) -> list[dict[str, Any]]:
     return [_step(reader, pointer, step) for pointer, step in kept]
 
 
+def _explains(reader: ResultReader, pointer: str) -> str:
+    share = reader.number(f"{pointer}/share")
+    return f"; it explains {percent(share)} of what is not known of the return" if share else ""
+
+
 def _step(reader: ResultReader, pointer: str, step: Mapping[str, Any]) -> dict[str, Any]:
     what = str(step.get("what") or step.get("words") or "?")
-    worth = reader.number(f"{pointer}/usd")
+    worth, spent = reader.number(f"{pointer}/usd"), reader.middle("/money/capex")
+    little = worth is not None and spent is not None and worth < HARDLY * spent
     told = [str(step["words"])] if step.get("words") and step.get("words") != what else []
     # Why it is worth nothing by itself has to be said; what it is worth stands beside it as a figure.
     told += [str(step["why"])] if step.get("why") and not worth else []
+    told += [f"By itself it hardly changes the decision{_explains(reader, pointer)}"] if worth and little else []
     return {
         "what": capital(what),
         "words": " ".join(full_stop(capital(part)) for part in told),
         "days": reader.figure(f"{pointer}/days", lambda v: f"{v:,.3g} day{'' if v == 1 else 's'}"),
-        "usd": reader.figure(f"{pointer}/usd", money) if worth else None,
+        "usd": reader.figure(f"{pointer}/usd", money) if worth and not little else None,
     }

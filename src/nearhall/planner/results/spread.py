@@ -20,7 +20,7 @@ def three(samples: Samples | Sequence[float], *, high: bool = False) -> dict[str
 
 def share(value: float) -> str:
     """A share in whole percent, as it stands in a sentence; what was drawn is never quite certain."""
-    return "> 99 %" if value > 0.995 else "< 1 %" if value < 0.005 else f"{value:.0%}".replace("%", " %")
+    return "> 99\u00a0%" if value > 0.995 else "< 1\u00a0%" if value < 0.005 else f"{100 * value:.0f}\u00a0%"
 
 
 def usd(value: float) -> str:

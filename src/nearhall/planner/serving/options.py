@@ -185,7 +185,7 @@ def _at_hub(point: Point, hub: Hub, services: Services, ledger: Ledger, *, p_min
         found.append((service.missing, "memory" if service.missing.startswith("memory") else "unknown"))
     p_slo = float(np.mean(p99 <= point.workload.slo.limit_ms)) if p99 is not None else 0.0
     if p99 is not None and p_slo < p_min:
-        found.append((_late(point, p99, p_min, f"{float(np.median(reach.rtt_ms)):.1f} ms of it the round trip"), "latency"))
+        found.append((_late(point, p99, p_min, f"{float(np.median(reach.rtt_ms)):.1f} ms of it is the round trip"), "latency"))
     needed = needed_mbps(point, ledger)
     fastest = point.site.uplink.steps_mbps[-1] if point.site.uplink.steps_mbps else point.site.uplink.mbps
     if needed > fastest:
@@ -232,7 +232,8 @@ def _late(point: Point, p99_ms: Samples, p_min: float, of_it: str) -> str:
     at = float(np.quantile(p99_ms, p_min))
     what = "time to first token" if point.workload.slo.ttft_p99_ms is not None else "latency"
     shown = f"{at:.1f} ms" if np.isfinite(at) else "without end"
-    return f"{what} p99 {shown} (in {p_min:.0%} of cases at most) > {point.workload.slo.limit_ms:g} ms, {of_it}"
+    allowed = f"{point.workload.slo.limit_ms:g} ms are allowed"
+    return f"{what} p99 is up to {shown} in {100 * p_min:g} % of the cases, {allowed}; {of_it}"
 
 
 def of_point(options: Sequence[Option], at: str) -> Option:
