@@ -255,7 +255,7 @@ def test_the_rows_of_the_fleets_money_add_up() -> None:
 def test_one_total_stands_under_what_to_buy_with_what_the_parts_lack() -> None:
     reader = ResultReader(plan_result())
     rows = {row.cells[0].text: row for row in plan_money.bill(reader).rows}
-    assert rows["NVIDIA Jetson AGX Orin"].cells[0].sub == "shop-city: breaker 6 A, curve B, 1 pole"
+    assert rows["NVIDIA Jetson AGX Orin"].cells[0].sub == "shop-city; with breaker 6 A, curve B, 1 pole"
     assert "breaker 6 A, curve B, 1 pole" not in rows
     allowance, whole = (rows[name].cells[4].figure for name in ("allowance for what is not known", "the whole fleet"))
     assert allowance is not None

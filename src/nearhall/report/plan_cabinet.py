@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nearhall.report.evidence_marks import Figure, joined
@@ -39,7 +39,7 @@ def sizing(reader: ResultReader, site: str) -> list[Sizing]:
     )
     nameplates = reader.figure(f"{site}/nameplate_va", lambda v: f"nameplates: {volt_amperes(v)}")
     rows = [
-        Sizing(what="power of the servers", **_pair(reader, f"{site}/it_w", watts), there=None, words=""),
+        Sizing(what="servers, switch and meters", **_pair(reader, f"{site}/it_w", watts), there=None, words=""),
         Sizing(what="power at the feed", **_pair(reader, f"{feed}/w", watts), there=None, words=""),
         Sizing(
             what="apparent power at the feed",
@@ -61,7 +61,13 @@ def sizing(reader: ResultReader, site: str) -> list[Sizing]:
             what="energy of a year", **_pair(reader, f"{site}/energy_kwh_per_year", energy_text, bad="p90"), there=None, words=""
         ),
     ]
+    rows = [replace(row, words=_signs(row.words)) for row in rows]
     return [row for row in rows if row.words or any(f is not None and not f.missing for f in (row.middle, row.bad, row.there))]
+
+
+def _signs(words: str) -> str:
+    """As engineers write them."""
+    return words.replace("<=", "≤").replace("mm2", "mm²").replace("m3/h", "m³/h")
 
 
 def _pair(reader: ResultReader, pointer: str, form: Callable[[float], str], *, bad: str = "p99") -> dict[str, Figure]:
@@ -182,7 +188,7 @@ def checks(reader: ResultReader, site: str) -> list[dict[str, Any]]:
             "badge": CHECK_WORDS.get(str(row.get("state")), ("not checked", "warn"))[0],
             "tone": CHECK_WORDS.get(str(row.get("state")), ("not checked", "warn"))[1],
             "value": _of(reader, pointer, row),
-            "words": str(row.get("words") or ""),
+            "words": _signs(str(row.get("words") or "")),
         }
         for pointer, row in rows
     ]

@@ -158,11 +158,11 @@ def bill(reader: ResultReader) -> Sheet:
             whole += price * pieces
             priced.append(Figure(text=money(price * pieces), kind=kind, source=source))
             ends = (ends[0], priced[-1])
-        what = f"{row.get('what') or row.get('item') or '?'}"
+        what = "cabinet and installation" if row.get("item") == "enclosure" else f"{row.get('what') or row.get('item') or '?'}"
         site = str(row.get("site", "?"))
         rows.append(
             [
-                Cell(text=what, sub=f"{site}: {'; '.join(parts)}" if parts else site),
+                Cell(text=what, sub=f"{site}; with {'; '.join(_meters(parts))}" if parts else site),
                 Cell(text=_amount(quantity)),
                 Cell(text=_amount(pieces)),
                 *ends,
@@ -170,6 +170,14 @@ def bill(reader: ResultReader) -> Sheet:
             ]
         )
     return sheet(["what", "#each site", "#in all", "#one piece", "#together", "price from"], rows + _sum(reader, whole, priced))
+
+
+def _meters(parts: Sequence[str]) -> list[str]:
+    """Parts, with all energy meters in one."""
+    begins = "energy meter at "
+    at = [part.removeprefix(begins).split(",")[0] for part in parts if part.startswith(begins)]
+    others = [part for part in parts if not part.startswith(begins)]
+    return others + ([f"{len(at)} energy meters ({', '.join(at)}), class 1 or better"] if at else [])
 
 
 def _sum(reader: ResultReader, whole: float, priced: Sequence[Figure]) -> list[Sequence[Any] | Row]:
