@@ -12,8 +12,8 @@ from hub.small_site import START_S, WINDOW_S, about, event, meters, path, probe,
 from nearhall.core.errors import InputError
 from nearhall.drivers.store_memory import MemoryStore
 from nearhall.hub.pilot import build_pilot
-from nearhall.report.pilot import render_report
-from nearhall.report.summary import words
+from nearhall.report.pilot.page import render_report
+from nearhall.report.pilot.summary import words
 from nearhall.wire.telemetry import LinkWindow, MeterWindow, Record, WorkloadStats
 from pilot.contract import missing
 

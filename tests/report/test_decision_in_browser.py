@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import async_playwright
 
-from nearhall.report.decision import render_decision
+from nearhall.report.decision.page import render_decision
 from report.decision_sample import decision
 from report.test_in_browser import CHROMIUM, FLAGS
 

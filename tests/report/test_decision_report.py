@@ -10,9 +10,10 @@ import pytest
 from bokeh.models import LabelSet
 
 from nearhall.core.evidence import Kind
-from nearhall.report import decision_figures, decision_tables
-from nearhall.report.decision import decision_words, render_decision
-from nearhall.report.plan_reader import ResultReader
+from nearhall.report.decision import figures as decision_figures
+from nearhall.report.decision import tables as decision_tables
+from nearhall.report.decision.page import decision_words, render_decision
+from nearhall.report.result_reader import ResultReader
 from report.decision_sample import decision
 from report.html_texts import Page, bent, holed
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from playwright.async_api import async_playwright
 
-from nearhall.report.page import render_page
-from nearhall.report.pilot import render_report
+from nearhall.report.live.page import render_page
+from nearhall.report.pilot.page import render_report
 from nearhall.wire.live import LiveState
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from nearhall.report.outside import from_outside
-from nearhall.report.pilot import render_report
-from nearhall.report.pilot_reader import PilotReader
+from nearhall.report.pilot.outside import from_outside
+from nearhall.report.pilot.page import render_report
+from nearhall.report.reader import PilotReader
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import re
 
 import msgspec
 
+from nearhall.report.live.page import render_page
 from nearhall.report.look import shipped
-from nearhall.report.page import render_page
 from nearhall.wire.live import LiveMeter, LiveState
 from nearhall.wire.telemetry import Event, ModelState
 

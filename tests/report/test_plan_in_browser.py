@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from playwright.async_api import async_playwright
 
-from nearhall.report.decision import render_decision
-from nearhall.report.plan import render_plan
+from nearhall.report.decision.page import render_decision
+from nearhall.report.plan.page import render_plan
 from report.decision_sample import decision
 from report.plan_result_sample import plan_result
 from report.test_in_browser import CHROMIUM, FLAGS

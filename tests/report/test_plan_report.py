@@ -9,10 +9,17 @@ from typing import Any
 
 import pytest
 
-from nearhall.report import formats, plan_cabinet, plan_figures, plan_map, plan_money, plan_money_figures, plan_risks, plan_tables
+from nearhall.report import formats
 from nearhall.report.evidence_marks import in_text
-from nearhall.report.plan import plan_words, render_plan
-from nearhall.report.plan_reader import ResultReader, path_words
+from nearhall.report.plan import cabinet as plan_cabinet
+from nearhall.report.plan import figures as plan_figures
+from nearhall.report.plan import map as plan_map
+from nearhall.report.plan import money as plan_money
+from nearhall.report.plan import money_figures as plan_money_figures
+from nearhall.report.plan import risks as plan_risks
+from nearhall.report.plan import tables as plan_tables
+from nearhall.report.plan.page import plan_words, render_plan
+from nearhall.report.result_reader import ResultReader, path_words
 from report.html_texts import Page, bent, holed
 from report.plan_result_sample import plan_result
 

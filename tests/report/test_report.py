@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from nearhall.report.pilot import render_report
-from nearhall.report.pilot_reader import PilotReader
-from nearhall.report.pilot_tables import refusals
+from nearhall.report.pilot.page import render_report
+from nearhall.report.pilot.tables import refusals
+from nearhall.report.reader import PilotReader
 
 TOLD = "feed says 10.0% more than ups_in, cooling and other together"
 PLANTED = "<script>alert('planted')</script>\"'&"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nearhall.report.summary import LINES_MAX, WIDTH, words
+from nearhall.report.pilot.summary import LINES_MAX, WIDTH, words
 
 TOLD = "feed says 10.0% more than ups_in, cooling and other together; suspected: the meter at position feed or cooling"
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from nearhall.report.evidence_marks import in_text
-from nearhall.report.next_steps import next_steps
-from nearhall.report.summary import words
-from nearhall.report.verdict import Verdict, decide
+from nearhall.report.pilot.next_steps import next_steps
+from nearhall.report.pilot.summary import words
+from nearhall.report.pilot.verdict import Verdict, decide
 
 Pilot = dict[str, Any]
 

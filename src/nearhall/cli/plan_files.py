@@ -14,7 +14,7 @@ from nearhall.documents.plan import Plan, Site
 from nearhall.documents.site import SiteDocument
 from nearhall.documents.whole_file import write_whole
 from nearhall.documents.yaml_file import dump_document
-from nearhall.report.plan import render_plan
+from nearhall.report.plan.page import render_plan
 
 PARTS = (
     "site",

@@ -7,6 +7,10 @@ from math import floor, isfinite, log10
 
 NO_VALUE = "\u2013"
 """An en dash."""
+LINES_MAX = 40
+"""Of a summary on a terminal."""
+WIDTH = 79
+"""Whole lines on a terminal of 80."""
 
 
 def significant(value: float, digits: int = 3) -> str:

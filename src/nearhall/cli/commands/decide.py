@@ -58,7 +58,7 @@ def decide(
         right = "--pilot pilot.json, or --prometheus URL or --csv DIR with --mapping FILE"
         raise InputError("no pilot file is named", where="nearhall decide", right=right)
     decided = _decided(plan, returns)
-    from nearhall.report.decision import decision_words, render_decision
+    from nearhall.report.decision.page import decision_words, render_decision
 
     folder = out or Path("decision")
     try:

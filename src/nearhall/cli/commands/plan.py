@@ -67,7 +67,7 @@ def plan(
     read = read.model_copy(update=changed)
     result = _planned(read)
     from nearhall.cli.plan_files import write_plan
-    from nearhall.report.plan import plan_words
+    from nearhall.report.plan.page import plan_words
 
     written = write_plan(out or Path("plan"), read, result)
     names = {path.name: path for path in written}

@@ -15,8 +15,8 @@ from nearhall.core.errors import InputError
 from nearhall.documents.whole_file import write_whole
 from nearhall.drivers.store_sqlite import SqliteStore
 from nearhall.hub.pilot import build_pilot
-from nearhall.report.pilot import render_report
-from nearhall.report.summary import words
+from nearhall.report.pilot.page import render_report
+from nearhall.report.pilot.summary import words
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 

@@ -11,8 +11,8 @@ from nearhall.cli.pilot.run import Ended
 from nearhall.documents.whole_file import write_whole
 from nearhall.drivers.store_sqlite import SqliteStore
 from nearhall.hub.pilot import build_pilot
-from nearhall.report.pilot import render_report
-from nearhall.report.summary import words
+from nearhall.report.pilot.page import render_report
+from nearhall.report.pilot.summary import words
 
 
 def write_returns(layout: Layout, out: Path, ended: Ended) -> tuple[str, Mapping[str, object]]:

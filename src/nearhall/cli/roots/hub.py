@@ -26,7 +26,7 @@ from nearhall.hub.live import Board
 from nearhall.hub.page import page_app
 from nearhall.hub.service import Hub
 from nearhall.hub.settings import Api, Page, Settings, check_settings
-from nearhall.report.page import render_page
+from nearhall.report.live.page import render_page
 
 BACKLOG = 512
 CONNECTIONS_MAX = 2048

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nearhall.report import plan_cabinet as cabinet
-from nearhall.report import plan_tables as tables
-from nearhall.report.plan_reader import ResultReader
-from nearhall.report.plan_tables import Placed
+from nearhall.report.plan import cabinet, tables
+from nearhall.report.plan.tables import Placed
+from nearhall.report.result_reader import ResultReader
 from nearhall.report.sheet import Cell, Sheet, sheet
 
 

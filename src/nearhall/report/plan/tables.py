@@ -23,9 +23,9 @@ from nearhall.report.formats import (
     years,
 )
 from nearhall.report.formats import energy as energy_text
-from nearhall.report.pilot_reader import elements
-from nearhall.report.plan_money import pilot_cost
-from nearhall.report.plan_reader import ResultReader, path_words
+from nearhall.report.plan.money import pilot_cost
+from nearhall.report.reader import elements
+from nearhall.report.result_reader import ResultReader, path_words
 
 KINDS = (Kind.MEASURED, Kind.SIMULATED, Kind.VENDOR, Kind.STANDARD, Kind.ASSUMED)
 PLACE_WORDS: dict[str, tuple[str, str]] = {

@@ -11,7 +11,7 @@ from bokeh.models import ColumnDataSource, FixedTicker, LabelSet, NumeralTickFor
 
 from nearhall.report.figures import bare, bars, hover, rows_figure, toned
 from nearhall.report.look import LIGHT
-from nearhall.report.plan_reader import ResultReader
+from nearhall.report.result_reader import ResultReader
 
 LABEL_CHARS_MAX = 54
 """What a phone shows of a row's words in one line."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from nearhall.report.evidence_marks import Figure, joined, kind_named
 from nearhall.report.formats import NO_VALUE, capital, chance, count, full_stop, money, significant
-from nearhall.report.plan_reader import ResultReader
+from nearhall.report.result_reader import ResultReader
 from nearhall.report.sheet import Cell, Row, Sheet, sheet, total
 
 ADVICE: dict[str, tuple[str, str]] = {

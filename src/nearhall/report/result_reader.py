@@ -8,7 +8,7 @@ from typing import Any
 
 from nearhall.report.evidence_marks import MARKS, Figure
 from nearhall.report.formats import NO_VALUE, plain
-from nearhall.report.pilot_reader import PilotReader, elements, members
+from nearhall.report.reader import PilotReader, elements, members
 
 Form = Callable[[float], str]
 QUANTILE_WORDS = {"p10": "P10", "p50": "P50", "p90": "P90", "p99": "P99", "value": "value", "mean": "mean"}

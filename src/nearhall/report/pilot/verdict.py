@@ -10,7 +10,7 @@ from typing import Any
 from nearhall.core.evidence import STRENGTH, Kind
 from nearhall.report.evidence_marks import Figure, Words, joined, said
 from nearhall.report.formats import energy, listed, ms, signed_ms
-from nearhall.report.pilot_reader import PilotReader, SiteView, WorkloadView, elements
+from nearhall.report.reader import PilotReader, SiteView, WorkloadView, elements
 
 GAIN_MS_MIN = 1.0
 """Sooner by less than this is no reason to buy anything: no person notices it and the run's own noise is near it."""

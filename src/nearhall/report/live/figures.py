@@ -10,7 +10,7 @@ from bokeh.models import ColumnDataSource, DatetimeTickFormatter, NumeralTickFor
 from nearhall.core.evidence import Kind
 from nearhall.report.evidence_marks import MARKS, kind_named
 from nearhall.report.figures import bare, hover, line, toned
-from nearhall.report.pilot_figures import METER_TONES
+from nearhall.report.pilot.figures import METER_TONES
 from nearhall.wire.live import LivePoint, LiveSite
 
 POINTS_SHOWN = 300

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from nearhall.report.evidence_marks import Figure
 from nearhall.report.formats import NO_VALUE, count, ms
-from nearhall.report.pilot_reader import PilotReader, WorkloadView, escaped
+from nearhall.report.reader import PilotReader, WorkloadView, escaped
 
 OTHERWISE: dict[str, str] = {
     "refused": "refused with a reason",

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from nearhall.core.evidence import Kind
-from nearhall.report import pilot_figures as draw
-from nearhall.report import pilot_tables as tables
 from nearhall.report.evidence_marks import Figure
 from nearhall.report.formats import NO_VALUE, clock, date_and_time, moment, seconds
-from nearhall.report.next_steps import LINK_COMMAND, METER_COMMAND, next_steps
-from nearhall.report.outside import from_outside
 from nearhall.report.pages import render
-from nearhall.report.pilot_reader import PilotReader, SiteView
-from nearhall.report.verdict import decide
+from nearhall.report.pilot import figures as draw
+from nearhall.report.pilot import tables
+from nearhall.report.pilot.next_steps import LINK_COMMAND, METER_COMMAND, next_steps
+from nearhall.report.pilot.outside import from_outside
+from nearhall.report.pilot.verdict import decide
+from nearhall.report.reader import PilotReader, SiteView
 
 LATENCY_LINES = {"local_p50_ms": ("local p50", "local"), "hub_p50_ms": ("hub p50", "hub")}
 BORDER = {

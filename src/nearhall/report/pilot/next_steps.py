@@ -9,8 +9,8 @@ from typing import Any
 from nearhall.core.evidence import Kind
 from nearhall.core.histogram import SAMPLES_NEEDED
 from nearhall.report.formats import listed
-from nearhall.report.pilot_reader import PilotReader
-from nearhall.report.verdict import Finding, balance_warnings, find
+from nearhall.report.pilot.verdict import Finding, balance_warnings, find
+from nearhall.report.reader import PilotReader
 
 LINK_COMMAND = "nearhall up --hub-probe https://your-hub.example"
 METER_COMMAND = (

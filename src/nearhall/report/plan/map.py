@@ -13,8 +13,8 @@ from bokeh.models import ColumnDataSource, HoverTool, Range1d
 from bokeh.plotting import figure
 
 from nearhall.report.figures import text, toned
-from nearhall.report.pilot_reader import elements
-from nearhall.report.plan_reader import ResultReader
+from nearhall.report.reader import elements
+from nearhall.report.result_reader import ResultReader
 
 KM_PER_DEGREE = 2 * pi * 6371.0088 / 360
 """Of a great circle on a sphere of the Earth's mean radius (IUGG, 6,371.0088 km)."""

@@ -11,8 +11,8 @@ from bokeh.models import ColumnDataSource, FixedTicker, NumeralTickFormatter, Ra
 
 from nearhall.report.evidence_marks import MARKS
 from nearhall.report.figures import bare, bars, hover, nought, text, toned
-from nearhall.report.plan_figures import row_heights, worded_rows
-from nearhall.report.plan_reader import ResultReader, path_words
+from nearhall.report.plan.figures import row_heights, worded_rows
+from nearhall.report.result_reader import ResultReader, path_words
 
 BARS_MAX = 10
 """More inputs than these move the return too little to be seen."""

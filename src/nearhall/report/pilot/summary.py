@@ -8,15 +8,12 @@ from textwrap import wrap
 from typing import Any
 
 from nearhall.report.evidence_marks import Figure, in_text
-from nearhall.report.formats import count, listed, ms, percent, plain, ratio, signed_ms, size
-from nearhall.report.next_steps import LINK_COMMAND, METER_COMMAND, next_steps
-from nearhall.report.pilot_reader import PilotReader, WorkloadView
-from nearhall.report.pilot_tables import SO, first_token, in_time
-from nearhall.report.verdict import Decision, decide, find, pays_above
+from nearhall.report.formats import LINES_MAX, WIDTH, count, listed, ms, percent, plain, ratio, signed_ms, size
+from nearhall.report.pilot.next_steps import LINK_COMMAND, METER_COMMAND, next_steps
+from nearhall.report.pilot.tables import SO, first_token, in_time
+from nearhall.report.pilot.verdict import Decision, decide, find, pays_above
+from nearhall.report.reader import PilotReader, WorkloadView
 
-LINES_MAX = 40
-WIDTH = 79
-"""Whole lines on a terminal of 80."""
 PAYLOAD_MS_TOLD = 1.0
 """From here on hub less local is not the gain by eye."""
 LABEL_WIDTH = 22

@@ -9,13 +9,13 @@ from typing import Any
 
 from bokeh.models import ColumnDataSource, FixedTicker, LabelSet, NumeralTickFormatter, Range1d, Span
 
-from nearhall.report.decision_tables import WORTH_LEAST_USD
+from nearhall.report.decision.tables import WORTH_LEAST_USD
 from nearhall.report.figures import bars, hover, toned
 from nearhall.report.look import LIGHT
-from nearhall.report.pilot_reader import elements
-from nearhall.report.plan_figures import row_heights, worded_rows
-from nearhall.report.plan_money_figures import MONEY_TICKS
-from nearhall.report.plan_reader import ResultReader
+from nearhall.report.plan.figures import row_heights, worded_rows
+from nearhall.report.plan.money_figures import MONEY_TICKS
+from nearhall.report.reader import elements
+from nearhall.report.result_reader import ResultReader
 
 SPREADS: tuple[tuple[str, str, str, float], ...] = (
     ("prior", "other", "right_diagonal_line", 0.17),

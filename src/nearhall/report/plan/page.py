@@ -6,18 +6,15 @@ from collections.abc import Mapping
 from textwrap import shorten, wrap
 from typing import Any
 
-from nearhall.report import plan_cabinet as cabinet
-from nearhall.report import plan_figures as draw
-from nearhall.report import plan_money as money_tables
-from nearhall.report import plan_money_figures as draw_money
-from nearhall.report import plan_risks
-from nearhall.report import plan_sheets as sheets
-from nearhall.report import plan_tables as tables
-from nearhall.report.formats import NO_VALUE, chance, full_stop, kilowatts, money, percent
+from nearhall.report.formats import LINES_MAX, NO_VALUE, WIDTH, chance, full_stop, kilowatts, money, percent
 from nearhall.report.pages import render
-from nearhall.report.plan_map import placement_map
-from nearhall.report.plan_reader import ResultReader
-from nearhall.report.summary import LINES_MAX, WIDTH
+from nearhall.report.plan import cabinet, sheets, tables
+from nearhall.report.plan import figures as draw
+from nearhall.report.plan import money as money_tables
+from nearhall.report.plan import money_figures as draw_money
+from nearhall.report.plan import risks as plan_risks
+from nearhall.report.plan.map import placement_map
+from nearhall.report.result_reader import ResultReader
 
 SITES_DRAWN_MAX = 12
 """Kinds of sites with pictures of their own; a browser takes about a second for this many, and no reader asks for more."""

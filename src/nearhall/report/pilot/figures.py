@@ -11,7 +11,7 @@ from nearhall.core.evidence import Kind
 from nearhall.report.evidence_marks import MARKS
 from nearhall.report.figures import PART_HATCH, bare, bars, hover, line, nought, rows_figure, toned
 from nearhall.report.formats import plain
-from nearhall.report.pilot_reader import PilotReader, SiteView, WorkloadView, elements
+from nearhall.report.reader import PilotReader, SiteView, WorkloadView, elements
 
 PLACES = ("local", "hub")
 METER_TONES: dict[str, str] = {

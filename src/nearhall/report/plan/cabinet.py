@@ -9,8 +9,8 @@ from typing import Any
 from nearhall.report.evidence_marks import Figure, joined
 from nearhall.report.formats import NO_VALUE, amperes, chance, kilowatts, minutes, ratio, significant, volt_amperes, watts
 from nearhall.report.formats import energy as energy_text
-from nearhall.report.pilot_reader import elements, members
-from nearhall.report.plan_reader import ResultReader
+from nearhall.report.reader import elements, members
+from nearhall.report.result_reader import ResultReader
 
 CHECK_WORDS: dict[str, tuple[str, str]] = {
     "ok": ("ok", "good"),

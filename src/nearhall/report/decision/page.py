@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from textwrap import wrap
 from typing import Any
 
-from nearhall.report import decision_figures as draw
-from nearhall.report import decision_tables as tables
+from nearhall.report.decision import figures as draw
+from nearhall.report.decision import tables
+from nearhall.report.formats import LINES_MAX, WIDTH
 from nearhall.report.pages import render
-from nearhall.report.pilot_reader import elements
-from nearhall.report.plan_reader import ResultReader
-from nearhall.report.plan_tables import evidence_counts
-from nearhall.report.summary import LINES_MAX, WIDTH
+from nearhall.report.plan.tables import evidence_counts
+from nearhall.report.reader import elements
+from nearhall.report.result_reader import ResultReader
 
 DOCUMENT = "decision.json"
 STAMPS: dict[str, str] = {

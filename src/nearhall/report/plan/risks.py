@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from nearhall.report.evidence_marks import Words, said
 from nearhall.report.formats import capital, chance, listed, money
-from nearhall.report.pilot_reader import elements
-from nearhall.report.plan_reader import ResultReader, path_words
+from nearhall.report.reader import elements
+from nearhall.report.result_reader import ResultReader, path_words
 
 DRIVERS = 3
 UNSURE_BELOW = 0.98

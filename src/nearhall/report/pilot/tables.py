@@ -28,8 +28,8 @@ from nearhall.report.formats import (
 from nearhall.report.formats import (
     energy as energy_text,
 )
-from nearhall.report.pilot_reader import NOT_IN_DOCUMENT, PilotReader, SiteView, WorkloadView, elements, escaped, members
-from nearhall.report.verdict import Finding, find, pays_above
+from nearhall.report.pilot.verdict import Finding, find, pays_above
+from nearhall.report.reader import NOT_IN_DOCUMENT, PilotReader, SiteView, WorkloadView, elements, escaped, members
 
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 FIGURES_LISTED_MAX = 5000

@@ -9,10 +9,10 @@ import msgspec
 from nearhall.core.evidence import Kind
 from nearhall.report.evidence_marks import MARKS
 from nearhall.report.figures import json_in_html
-from nearhall.report.live_figures import POINTS_SHOWN, keys_of, site_pictures, source_name
+from nearhall.report.live.figures import POINTS_SHOWN, keys_of, site_pictures, source_name
 from nearhall.report.look import shipped
 from nearhall.report.pages import render
-from nearhall.report.pilot import BORDER
+from nearhall.report.pilot.page import BORDER
 from nearhall.wire.live import LiveSite, LiveState
 
 STALE_SECONDS = 5.0

@@ -21,8 +21,8 @@ from nearhall.report.formats import (
     size,
     watts,
 )
-from nearhall.report.pilot_reader import elements, members
-from nearhall.report.plan_reader import Form, ResultReader
+from nearhall.report.reader import elements, members
+from nearhall.report.result_reader import Form, ResultReader
 
 VERDICTS: dict[str, tuple[str, str]] = {
     "SCALE": ("good", "build more of them"),

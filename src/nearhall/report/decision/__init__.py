@@ -1,0 +1,1 @@
+"""The report of a decision: what pilots changed, and which conditions hold."""

@@ -1,0 +1,1 @@
+"""The report of a plan, for whoever signs and for the engineer."""
