@@ -49,7 +49,7 @@ def test_a_hub_that_may_not_or_cannot_is_no_rival_and_one_that_can_is(residency:
     assert gates["hub:cams"].words.startswith(f"no comparison for cams: {why}")
     assert not gates["hub:cams"].counts
     assert {"joules:parts", "cost:parts"} <= gates.keys()
-    assert "pays against the hub with" in gates["npv"].words
+    assert "has no worth in the plan (cams)" in gates["npv"].words
 
 
 def test_the_line_of_what_a_hub_may_answer_is_shared_by_that_alone():

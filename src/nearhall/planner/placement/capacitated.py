@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from nearhall.planner.placement.solver import Cancelled, Floats, Progress, Rows, solve
+from nearhall.planner.placement.solver import Cancelled, Floats, Limits, Rows, solve
 
 Places = NDArray[np.int64]
 ROUNDS = 400
@@ -68,20 +68,6 @@ class Pairs:
 
     point: Places
     place: Places
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """When to end, and whom to tell."""
-
-    gap: float
-    time_limit_s: float
-    progress: Progress | None = None
-    cancelled: Cancelled | None = None
-
-    def part(self, share: float) -> Limits:
-        """A share of the time."""
-        return replace(self, time_limit_s=self.time_limit_s * share)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from nearhall.planner.placement.capacitated import Instance, Limits, Pairs, Served, placement_rows, solve_capacitated
+from nearhall.planner.placement.capacitated import Instance, Pairs, Served, placement_rows, solve_capacitated
 from nearhall.planner.placement.p_median import Placement
-from nearhall.planner.placement.solver import Cancelled, Floats, Progress, Rows, Solved, solve
+from nearhall.planner.placement.solver import Cancelled, Floats, Limits, Progress, Rows, Solved, solve
 
 ROUNDS = 600
 WHOLE_MAX = 20_000

@@ -6,7 +6,7 @@ HiGHS (Huangfu and Hall 2018) through highspy. One thread, so that two runs agre
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import highspy
@@ -18,6 +18,20 @@ Progress = Callable[[float, float, float], None]
 """Told (best objective so far, bound, relative gap) now and then."""
 Cancelled = Callable[[], bool]
 """Asked now and then; once true, the search ends with the best it has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """When to end, and whom to tell."""
+
+    gap: float
+    time_limit_s: float
+    progress: Progress | None = None
+    cancelled: Cancelled | None = None
+
+    def part(self, share: float) -> Limits:
+        """A share of the time."""
+        return replace(self, time_limit_s=self.time_limit_s * share)
 
 
 class Rows:
@@ -78,6 +92,8 @@ class Solved:
     """(objective - bound) / |objective|; infinite without a solution."""
     status: str
     """optimal, within gap, stopped (time or wish), infeasible."""
+    run_s: float = 0.0
+    """By HiGHS's own clock."""
 
 
 def solve(
@@ -166,16 +182,17 @@ _ENDLESS = 1e30
 
 def _outcome(highs: highspy.Highs, *, is_mip: bool) -> Solved:
     info, status = highs.getInfo(), highs.getModelStatus()
-    found = highs.getSolution().col_value
+    found, run_s = highs.getSolution().col_value, float(highs.getRunTime())
     feasible = info.primal_solution_status == 2 and len(found) > 0  # a feasible point
     done = status == highspy.HighsModelStatus.kOptimal
     if not feasible:
         nothing = float("inf")
-        said = "stopped" if status in {highspy.HighsModelStatus.kTimeLimit, highspy.HighsModelStatus.kInterrupt} else "infeasible"
-        return Solved(x=None, objective=nothing, bound=-nothing, gap=nothing, status=said)
+        proven = {highspy.HighsModelStatus.kInfeasible, highspy.HighsModelStatus.kUnboundedOrInfeasible}
+        said = "infeasible" if status in proven else "stopped"
+        return Solved(x=None, objective=nothing, bound=-nothing, gap=nothing, status=said, run_s=run_s)
     objective = float(info.objective_function_value)
     bound = float(info.mip_dual_bound) if is_mip else objective
     left = max(objective - bound, 0.0) / max(abs(objective), 1e-12)
     exact = left <= max(1e-9, 1e-6 / max(abs(objective), 1.0))
     words = ("optimal" if exact else "within gap") if done else "stopped"
-    return Solved(x=np.asarray(found), objective=objective, bound=bound, gap=left, status=words)
+    return Solved(x=np.asarray(found), objective=objective, bound=bound, gap=left, status=words, run_s=run_s)

@@ -1,0 +1,140 @@
+"""The p-median against brute force and against the plain model; bounds that hold, and ends that are wished for."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.sparse.csgraph import floyd_warshall
+
+from nearhall.planner.place import p_median
+from nearhall.planner.placement.interchange import good, total
+from nearhall.planner.placement.median_bound import Pace, Question, raised
+from nearhall.planner.placement.solver import Rows, solve
+
+Floats = NDArray[np.float64]
+
+
+def brute(cost: Floats, p: int) -> float:
+    """The least of all choices."""
+    return min(float(cost[:, list(chosen)].min(axis=1).sum()) for chosen in combinations(range(cost.shape[1]), p))
+
+
+def plain(cost: Floats, p: int) -> float:
+    """The model as it stands in books, one row for each pair, given to HiGHS as it is."""
+    points, places = cost.shape
+    rows = Rows()
+    rows.add(np.arange(places), np.ones(places), p, p)
+    for i in range(points):
+        rows.add(places + i * places + np.arange(places), np.ones(places), 1.0, 1.0)
+    pairs = places + np.arange(points * places)
+    rows.add_many(np.column_stack([pairs, np.tile(np.arange(places), points)]), np.array([[1.0, -1.0]]), -np.inf, 0.0)
+    columns = places + points * places
+    solved = solve(
+        cost=np.concatenate([np.zeros(places), cost.ravel()]),
+        lower=np.zeros(columns),
+        upper=np.ones(columns),
+        integer=np.concatenate([np.ones(places, bool), np.zeros(points * places, bool)]),
+        rows=rows,
+        gap=0.0,
+        time_limit_s=60.0,
+    )
+    return solved.objective
+
+
+def graph(n: int, seed: int) -> Floats:
+    """Shortest paths of a connected graph of n nodes and n^2 / 50 edges of 1 to 100, as OR-Library's instances are made."""
+    random = np.random.default_rng(seed)
+    length = np.full((n, n), np.inf)
+    tree = [(int(random.integers(0, a)), a) for a in range(1, n)]
+    for a, b in [*tree, *random.integers(0, n, (max(n * n // 50 - n + 1, 0), 2)).tolist()]:
+        length[a, b] = length[b, a] = random.integers(1, 101)
+    np.fill_diagonal(length, 0.0)
+    return np.asarray(floyd_warshall(length))
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    points=st.integers(1, 9),
+    places=st.integers(1, 8),
+    whole=st.booleans(),
+    share=st.floats(0.0, 1.0),
+)
+@settings(max_examples=150, deadline=None)
+def test_small_ones_are_the_least_of_all_choices(seed: int, points: int, places: int, whole: bool, share: float):
+    """Ties (few lengths), zero weights, any p."""
+    random = np.random.default_rng(seed)
+    distance = random.integers(0, 6, (points, places)).astype(float) if whole else random.random((points, places))
+    weight = random.integers(0, 3, points).astype(float)
+    p = 1 + int(share * (places - 1))
+    found = p_median(distance, weight, p)
+    assert found.objective == pytest.approx(brute(distance * weight[:, None], p), abs=1e-9)
+    assert found.bound <= found.objective
+    assert found.status == "optimal"
+    assert len(set(found.chosen)) == p
+    served = distance[np.arange(points), found.assignment] * weight
+    assert served.sum() == pytest.approx(found.objective, abs=1e-9)
+    assert set(found.assignment.tolist()) <= set(found.chosen)
+
+
+@pytest.mark.parametrize(("n", "p", "seed"), [(60, 3, 1), (60, 12, 2), (60, 25, 3), (80, 5, 4), (80, 16, 5)])
+def test_graphs_agree_with_the_plain_model(n: int, p: int, seed: int):
+    distance = graph(n, seed)
+    found = p_median(distance, np.ones(n), p)
+    assert found.objective == pytest.approx(plain(distance, p))
+    assert found.bound == pytest.approx(found.objective)
+
+
+@pytest.mark.parametrize("p", [2, 7, 20])
+def test_points_on_a_plane_with_weights_agree_with_the_plain_model(p: int):
+    random = np.random.default_rng(p)
+    at = random.random((60, 2))
+    distance = np.hypot(*(at[:, None, :] - at[None, :, :]).transpose(2, 0, 1))
+    weight = random.random(60) * 100
+    found = p_median(distance, weight, p)
+    assert found.objective == pytest.approx(plain(distance * weight[:, None], p), rel=1e-6)
+    assert found.gap <= 1e-8
+
+
+@pytest.mark.parametrize("p", [5, 10, 40, 133])
+def test_four_hundred_nodes_are_proven(p: int):
+    distance = graph(400, p)
+    found = p_median(distance, np.ones(400), p)
+    assert found.status == "optimal"
+    assert found.bound == found.objective == total(distance, np.array(found.chosen))
+
+
+def test_places_that_may_not_serve_are_left_out():
+    distance = np.array([[1.0, np.inf, 9.0], [np.inf, 1.0, 9.0], [1.0, np.inf, 9.0]])
+    assert p_median(distance, np.ones(3), 2).objective == 3.0
+    assert p_median(distance, np.ones(3), 1).chosen == (2,)
+    with pytest.raises(ValueError, match="can serve every point"):
+        p_median(distance[:, :2], np.ones(3), 1)
+
+
+def test_a_bound_never_lies_above_what_any_places_cost():
+    distance = graph(50, 9)
+    asked = Question(cost=np.ascontiguousarray(distance.T), cap=np.full(50, np.inf), p=5)
+    best = total(distance, good(distance, 5))
+    price = np.partition(distance, 1, axis=1)[:, 1]
+    pace = Pace(rounds=300, scale=1.5, stale=15, scale_min=1e-4)
+    found = raised(asked, price, pace, best=best, worth=np.inf, stop=lambda: False)
+    assert found.bound <= plain(distance, 5) <= best
+    assert found.bound >= 0.95 * best, "and it is a good one"
+
+
+def test_a_gap_that_is_asked_for_and_a_wish_to_end_are_kept():
+    distance = graph(200, 3)
+    loose = p_median(distance, np.ones(200), 20, gap=0.2)
+    assert loose.gap <= 0.2
+    ended = p_median(distance, np.ones(200), 20, cancelled=lambda: True)
+    assert ended.bound <= ended.objective
+    assert len(ended.chosen) == 20
+    told: list[tuple[float, float, float]] = []
+    exact = p_median(distance, np.ones(200), 20, progress=lambda best, bound, gap: told.append((best, bound, gap)))
+    assert told[-1][0] == exact.objective
+    assert all(bound <= best for best, bound, _ in told)
