@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import floyd_warshall
 
 from nearhall.planner.place import p_median
 from nearhall.planner.placement.interchange import good, total
-from nearhall.planner.placement.median_bound import Pace, Question, raised
+from nearhall.planner.placement.median_bound import Pace, Question, Watch, raised
 from nearhall.planner.placement.solver import Rows, solve
 
 Floats = NDArray[np.float64]
@@ -100,6 +100,16 @@ def test_points_on_a_plane_with_weights_agree_with_the_plain_model(p: int):
     assert found.gap <= 1e-8
 
 
+def test_where_two_of_each_place_stand_ties_do_not_keep_it_from_ending():
+    """Two points at one place each: whichever is open, it costs the same, and prices alone never decide."""
+    distance = graph(40, 3)
+    twice = np.kron(distance, np.ones((2, 2))) + 0.1
+    for p in (4, 13, 27):
+        found = p_median(twice, np.ones(80), p)
+        assert found.status == "optimal"
+        assert found.objective == pytest.approx(2 * p_median(distance + 0.1, np.ones(40), p).objective)
+
+
 @pytest.mark.parametrize("p", [5, 10, 40, 133])
 def test_four_hundred_nodes_are_proven(p: int):
     distance = graph(400, p)
@@ -122,7 +132,10 @@ def test_a_bound_never_lies_above_what_any_places_cost():
     best = total(distance, good(distance, 5))
     price = np.partition(distance, 1, axis=1)[:, 1]
     pace = Pace(rounds=300, scale=1.5, stale=15, scale_min=1e-4)
-    found = raised(asked, price, pace, best=best, worth=np.inf, stop=lambda: False)
+    seen: list[int] = []
+    watch = Watch(aims=lambda: (best, np.inf), seen=lambda among: seen.append(len(among)), stop=lambda: False)
+    found = raised(asked, price, pace, watch=watch)
+    assert set(seen) == {5}
     assert found.bound <= plain(distance, 5) <= best
     assert found.bound >= 0.95 * best, "and it is a good one"
 

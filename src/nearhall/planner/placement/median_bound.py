@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from nearhall.planner.placement.interchange import Places
 from nearhall.planner.placement.solver import Floats
 
 MEMORY = 0.9
@@ -66,13 +67,28 @@ class Question:
     p: int
 
 
-def raised(asked: Question, price: Floats, pace: Pace, *, best: float, worth: float, stop: Callable[[], bool]) -> Priced:
-    """Raises prices until the bound reaches `worth`, nothing moves any more, or the pace ends. 0 < p < places."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """Whoever asked."""
+
+    aims: Callable[[], tuple[float, float]]
+    """(best known objective, what costs as much is not looked for)."""
+    seen: Callable[[Places], None]
+    """Told the p places of a round with a better bound, as indices of the question's."""
+    stop: Callable[[], bool]
+
+
+def raised(asked: Question, price: Floats, pace: Pace, *, watch: Watch) -> Priced:
+    """Raises prices until nothing costing less than the watch's second number is left, the pace ends, or it says stop.
+
+    Needs 0 < p < places. Polyak's step aims at the watch's first number, the best known.
+    """
     cost, cap, p = asked.cost, asked.cap, asked.p
     held, often = np.empty_like(cost), np.zeros(len(cost))
     price = np.minimum(price, cap)
     bound, kept, scale, since, done = -np.inf, (price, often, np.zeros(0, np.int64)), pace.scale, 0, 0
-    while done < pace.rounds and not (done and stop()):
+    best, worth = watch.aims()
+    while done < pace.rounds and not (done and watch.stop()):
         done += 1
         np.minimum(cost, price, out=held)
         all_prices = float(price.sum())
@@ -84,6 +100,9 @@ def raised(asked: Question, price: Floats, pace: Pace, *, best: float, worth: fl
         since = 0 if reached > bound + 1e-8 * abs(bound) else since + 1
         if reached > bound:
             bound, kept = reached, (price, value, among)
+        if since == 0:
+            watch.seen(among)
+            best, worth = watch.aims()
         if bound >= worth:
             break
         if since > pace.stale:

@@ -15,7 +15,7 @@ from math import log2
 import numpy as np
 
 from nearhall.planner.placement.interchange import Places, good, swapped, total
-from nearhall.planner.placement.median_bound import Pace, Priced, Question, raised
+from nearhall.planner.placement.median_bound import Pace, Priced, Question, Watch, raised
 from nearhall.planner.placement.solver import Floats, Limits, Rows, Solved, solve
 
 AT_ROOT = Pace(rounds=1500, scale=1.5, stale=15, scale_min=1e-4)
@@ -23,6 +23,9 @@ AT_NODE = Pace(rounds=80, scale=0.7, stale=8, scale_min=0.02)
 PAIRS_AT_ROOT = 1500
 PAIRS_AT_NODE = 600
 """Up to so many, HiGHS takes a node as it is."""
+MANY = 20
+PAIRS_OF_MANY = 10
+"""From so many places on, linear programs are nearly whole and prices converge slowly: at the root, so many for each point."""
 NEAR = 1.02
 """The relaxation's own p places are improved by swaps if they cost at most so many times the best known."""
 TOLERANCE = 5e-10
@@ -77,7 +80,7 @@ class Search:
         price: Floats = np.partition(self._cost, 1, axis=1)[:, 1]
         none = np.zeros(0, np.int64)
         self._add(_Node(bound=at_least, opened=none, free=np.arange(self._cost.shape[1], dtype=np.int64), price=price))
-        pace, pairs_max = AT_ROOT, PAIRS_AT_ROOT
+        pace, pairs_max = AT_ROOT, max(PAIRS_AT_ROOT, PAIRS_OF_MANY * len(self._cost) if self._p >= MANY else 0)
         while self._nodes and not self._stop():
             node = heappop(self._nodes)[2]
             if node.bound >= self._worth():
@@ -108,10 +111,10 @@ class Search:
         self._made += 1
         heappush(self._nodes, (node.bound, -self._made, node))  # of the same bound, the latest: deep first
 
-    def _offer(self, open_: Places) -> None:
+    def _offer(self, open_: Places, near: float = NEAR) -> None:
         """Improves it and keeps the best."""
         key = np.sort(open_).tobytes()
-        if key in self._seen or total(self._cost, open_) > self._best * NEAR:
+        if key in self._seen or total(self._cost, open_) > self._best * near:
             return
         self._seen.add(key)
         better = swapped(self._cost, open_)
@@ -131,10 +134,16 @@ class Search:
             return
         cap = self._cap(node.opened)
         asked = Question(cost=self._by_place[node.free], cap=cap, p=left)
-        found = raised(asked, node.price, pace, best=self._best, worth=self._worth(), stop=self._stop)
+        watch = Watch(
+            aims=lambda: (self._best, self._worth()),
+            seen=lambda among: self._offer(np.concatenate([node.opened, node.free[among]])),
+            stop=self._stop,
+        )
+        found = raised(asked, node.price, pace, watch=watch)
         self._spent_s += found.rounds * (asked.cost.size + ROUND_CELLS) / CELLS_PER_S
         bound = max(node.bound, found.bound)
-        self._offer(np.concatenate([node.opened, node.free[found.among]]))
+        lately = node.free[np.argsort(-found.often, kind="stable")[:left]]
+        self._offer(np.concatenate([node.opened, lately]), near=NEAR if len(node.opened) else np.inf)
         if bound >= self._worth():
             self._settled = min(self._settled, bound)
             return
