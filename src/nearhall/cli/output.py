@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -32,6 +35,27 @@ def emit(summary: RenderableType, data: Mapping[str, Any], *, as_json: bool) -> 
         sys.stdout.write(json.dumps(data, ensure_ascii=False) + "\n")
     else:
         console().print(summary)
+
+
+@contextmanager
+def libraries_aside() -> Iterator[None]:
+    """What a library in C writes to standard output by itself goes to standard error, past Python's own streams.
+
+    Seen with HiGHS 1.16, whose solver names a function of its own there; that would break `--json`.
+    """
+    sys.stdout.flush()
+    try:
+        kept = os.dup(1)
+    except OSError:  # standard output is closed: there is nothing to keep clean
+        yield
+        return
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        ctypes.CDLL(None).fflush(None)  # what C holds back belongs there too
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def run(command: Callable[[], None]) -> int:

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from nearhall import __version__
-from nearhall.cli.output import emit, notes
+from nearhall.cli.output import emit, libraries_aside, notes
 from nearhall.core.errors import InputError
 from nearhall.documents.catalogue_models import load_models
 from nearhall.documents.defaults import all_defaults
@@ -82,7 +82,7 @@ def _decided(plan: Plan, returns: list[SiteReturns]) -> dict[str, Any]:
     except ModuleNotFoundError as error:
         right = "make plan installs it, or pip install 'nearhall[plan]'"
         raise InputError(f"the planner needs {error.name}", where="nearhall decide", right=right) from error
-    with notes().status("planning again") as status:
+    with libraries_aside(), notes().status("planning again") as status:
         planned = make_plan(plan, catalogue=load_catalogue(), models=load_models(), defaults=all_defaults(), tell=status.update)
         found = cases(planned)
         if not found:

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from nearhall import __version__
-from nearhall.cli.output import console, emit, notes
+from nearhall.cli.output import console, emit, libraries_aside, notes
 from nearhall.cli.stoppable import Stoppable
 from nearhall.core.errors import InputError, NearhallError
 from nearhall.documents.catalogue_models import load_models
@@ -85,7 +85,7 @@ def _planned(read: Plan) -> dict[str, Any]:
     except ModuleNotFoundError as error:
         right = "make plan installs it, or pip install 'nearhall[plan]'"
         raise InputError(f"the planner needs {error.name}", where="nearhall plan", right=right) from error
-    with notes().status("planning") as status, Stoppable() as stop:
+    with libraries_aside(), notes().status("planning") as status, Stoppable() as stop:
 
         def tell(words: str) -> None:
             stop.armed = words.startswith("placing")

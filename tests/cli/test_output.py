@@ -1,0 +1,37 @@
+"""Standard output belongs to the command, whatever its libraries write there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+SAID = """
+import ctypes, os, sys
+from nearhall.cli.output import libraries_aside
+c = ctypes.CDLL(None)
+print("before")
+{ASIDE}
+    c.printf(b"held back by C, ")
+    os.write(1, b"written at once")
+print("after")
+"""
+
+
+def run(aside: str) -> tuple[str, str]:
+    program = SAID.replace("{ASIDE}", aside)
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    return ended.stdout, ended.stderr
+
+
+def test_what_a_library_writes_by_itself_goes_to_standard_error():
+    out, err = run("with libraries_aside():")
+    assert out == "before\nafter\n"
+    assert "held back by C" in err
+    assert "written at once" in err
+
+
+def test_without_that_it_would_be_in_the_way():
+    out, err = run("if True:")
+    assert "written at once" in out
+    assert "held back by C" in out
+    assert err == ""
