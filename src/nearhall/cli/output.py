@@ -6,7 +6,7 @@ import ctypes
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,7 +38,7 @@ def emit(summary: RenderableType, data: Mapping[str, Any], *, as_json: bool) -> 
 
 
 @contextmanager
-def libraries_aside() -> Iterator[None]:
+def libraries_aside() -> Generator[None]:
     """What a library in C writes to standard output by itself goes to standard error, past Python's own streams.
 
     Seen with HiGHS 1.16, whose solver names a function of its own there; that would break `--json`.
