@@ -40,17 +40,48 @@ def test_pmed1_of_the_or_library_is_5819():
     assert set(found.assignment) <= set(found.chosen)
 
 
-@pytest.mark.skipif(not (BESIDE / "orlib_cap71.txt").exists(), reason=absent)
-def test_cap71_of_the_or_library_is_932615_75():
+def cap71() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(opening costs, costs of assigning, demand, capacity) of the OR-Library's cap71."""
     numbers = (BESIDE / "orlib_cap71.txt").read_text().split()
     places, points = int(numbers[0]), int(numbers[1])
     values = np.array(numbers[2:], dtype=float)
     capacity, fixed = values[0 : 2 * places : 2], values[1 : 2 * places : 2]
     rest = values[2 * places :].reshape(points, places + 1)
-    found = facility_location(fixed, rest[:, 1:], rest[:, 0], capacity)
+    return fixed, rest[:, 1:], rest[:, 0], capacity
+
+
+@pytest.mark.skipif(not (BESIDE / "orlib_cap71.txt").exists(), reason=absent)
+def test_cap71_of_the_or_library_is_932615_75():
+    found = facility_location(*cap71())
     assert found.objective == pytest.approx(932_615.750, abs=5e-4)
     assert found.gap <= 1e-9
     assert len(found.chosen) == 11
+
+
+@pytest.mark.parametrize(
+    ("name", "capacity", "opening", "best"),
+    [
+        ("cap41", 5_000, 7_500, 1_040_444.375),
+        ("cap42", 5_000, 12_500, 1_098_000.450),
+        ("cap43", 5_000, 17_500, 1_153_000.450),
+        ("cap44", 5_000, 25_000, 1_235_500.450),
+        ("cap51", 10_000, 17_500, 1_025_208.225),
+        ("cap61", 15_000, 7_500, 932_615.750),
+        ("cap62", 15_000, 12_500, 977_799.400),
+        ("cap63", 15_000, 17_500, 1_014_062.050),
+        ("cap64", 15_000, 25_000, 1_045_650.250),
+        ("cap72", 58_268, 12_500, 977_799.400),
+        ("cap73", 58_268, 17_500, 1_010_641.450),
+        ("cap74", 58_268, 25_000, 1_034_976.975),
+    ],
+)
+@pytest.mark.skipif(not (BESIDE / "orlib_cap71.txt").exists(), reason=absent)
+def test_the_or_librarys_instances_on_the_map_of_cap71(name: str, capacity: float, opening: float, best: float):
+    """Beasley's cap41 to cap74 share demand and costs of assigning; capacities and opening costs (0 at one place) differ."""
+    fixed, assign, demand, _ = cap71()
+    found = facility_location(np.where(fixed > 0, opening, 0.0), assign, demand, np.full(len(fixed), float(capacity)))
+    assert found.objective == pytest.approx(best, abs=5e-4), name
+    assert found.gap <= 1e-9
 
 
 def instance(seed: int, points: int, places: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
