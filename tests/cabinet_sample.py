@@ -6,7 +6,7 @@ import numpy as np
 
 from nearhall.documents.defaults import all_defaults
 from nearhall.documents.hardware import load_catalogue
-from nearhall.documents.plan import Site
+from nearhall.documents.plan_place import Site
 from nearhall.planner.samples.draws import Draws
 from nearhall.planner.samples.ledger import Ledger
 from nearhall.planner.serving.load import Rack, SiteLoad

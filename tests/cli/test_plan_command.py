@@ -57,6 +57,60 @@ def test_an_example_is_planned_and_everything_is_written(name: str, tmp_path: Pa
         assert document.workloads
 
 
+SKETCH = """schema: nearhall/plan/v1
+currency: USD
+horizon_years: 5
+discount_rate: 0.08
+seed: 42
+samples: 400
+workloads:
+  - id: cams
+    model: {kind: vision, ref: mlperf:resnet50, bits: 8}
+    arrivals: {rate_per_s: {p50: 120, p90: 200}, shape: daily.csv, burst: {factor: 3, seconds: 30}}
+    slo: {p99_ms: 10}
+    data: {in_kb: 180, out_kb: 1, residency: "jurisdiction:DE"}
+    value_per_ms_usd_year: 0
+hardware:
+  - id: orin
+    ref: mlperf:v2.1/Orin_TRT_MaxQ
+    mem_gib: 32
+    cost_usd: {p50: 2000, p90: 2400}
+sites:
+  - id: shop-01
+    lat: 52.5
+    lon: 13.4
+    altitude_m: 40
+    jurisdiction: DE
+    it_budget_kw: 8
+    supply: {phases: 3, volts: 400, code: IEC, breaker_a: 32, feeder: F1}
+    cooling: {kind: dx, capacity_kw: 10, class: A2, cop: {p50: 3.0, p10: 2.3}, design_out_c: 36}
+    ups: {kva: 10, kw: 9, ah: 9, cell_v: 192, strings: 1, chem: vrla, hold_min: 10}
+    tariff: {energy_usd_per_kwh: 0.28, demand_usd_per_kw_month: 12, ratchet: 0.0}
+    uplink: {kind: flat_step, steps_mbps: [100, 500, 1000], usd_per_month: [80, 150, 260]}
+hubs: [{id: fra, lat: 50.1, lon: 8.7, jurisdiction: DE, cap_kw: 5000}]
+feeders: [{id: F1, headroom_kva: 160, existing_load: feeder.csv}]
+correlation: {common: 0.6, regional: 0.2}
+decision: {min_p_npv_positive: 0.8, min_p_slo: 0.95, min_p_pue_below: {1.5: 0.9}, pilots_min: 3}
+"""
+"""The smallest plan that says something of everything: a site and a hub that name no hardware, and two files beside it."""
+
+
+def test_a_plan_with_files_beside_it_and_no_hardware_named_by_places(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "plan.yaml").write_text(SKETCH)
+    words = ("plan", str(tmp_path / "plan.yaml"), "--out", str(tmp_path / "out"), "--json")
+    assert typed(*words) == 2
+    assert "daily.csv: cannot be read; name a CSV file that exists" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "daily.csv").write_text("\n".join(str(abs(hour - 4)) for hour in range(24)))
+    (tmp_path / "feeder.csv").write_text("\n".join(str(50 + hour) for hour in range(24)))
+    assert typed(*words) == 0
+    result = json.loads(capsys.readouterr().out)
+    (placed,) = result["workloads"][0]["placed"]
+    assert (placed["at"], placed["verdict"]) == ("shop-01", "edge")
+    assert "round trip" in placed["why"]
+    assert result["fleet"]["feeders"][0]["existing_kva"][-1] == 73
+
+
 def test_the_summary_is_for_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     plan = example("factory", tmp_path, capsys)
     assert typed("plan", str(plan), "--out", str(tmp_path / "out"), "--samples", "300") == 0

@@ -91,6 +91,21 @@ def test_what_is_left_out_has_a_default():
         ("headroom_kva: 100}", "headroom_kva: 100}\nrollout: {waves: [0.5]}", "sum to 1"),
         ("p90: 200}}", "p90: 200}, burst: {factor: 30, share: 0.1}}", "more than its requests"),
         ("  - {id: f1, headroom_kva: 100}", "  - {id: f1, headroom_kva: 100}\n  - {id: f1, headroom_kva: 9}", "given twice"),
+        (
+            "{rate_per_s: {p50: 120, p90: 200}}",
+            "{rate_per_s: 1, shape: shoppe}",
+            "is no shape of a day; wants one of flat, office",
+        ),
+        ("{rate_per_s: {p50: 120, p90: 200}}", "{rate_per_s: 1, shape: 3}", "arrivals.shape: wants one of flat, office"),
+        ("{rate_per_s: {p50: 120, p90: 200}}", "{rate_per_s: 1, shape: [1, 2]}", "has 2 values, 2 of them numbers of at least 0"),
+        ("headroom_kva: 100}", "headroom_kva: 100, existing_kva: 7}", "existing_kva: wants 24 numbers of at least 0, or a .csv"),
+        ("headroom_kva: 100}", "headroom_kva: 100, existing_kva: x.txt}", "is no load of a day; wants 24 numbers"),
+        ("    model: {kind: vision, ref: resnet50}\n", "", "one of the two"),
+        (
+            "model: {kind: vision, ref: resnet50}",
+            "llm: {parms: 8e9, layers: 2, kv_heads: 8, head_dim: 128}",
+            "did you mean 'params'",
+        ),
         ("currency: USD", "currency: EUR", ""),
     ],
 )
@@ -113,3 +128,24 @@ def test_all_mistakes_are_told_at_once():
 
 def test_parts_of_another_shape_are_left_to_the_reader():
     assert list(mistakes_across({"sites": "none", "workloads": [1, {"id": "a", "sites": {"x": 1}}], "hubs": None})) == []
+
+
+def test_a_language_model_may_be_written_in_short():
+    short = read(
+        SMALL.replace("model: {kind: vision, ref: resnet50}", f"llm: {{params: 8.03e9, {SIZES}, bits: 4, concurrent: 8}}")
+    )
+    full = read(
+        SMALL.replace(
+            "{kind: vision, ref: resnet50}", f"{{kind: llm, own: {{params: 8.03e+9, {SIZES}}}, bits: 4, concurrent: 8}}"
+        )
+    )
+    assert short.workloads[0].wish == full.workloads[0].wish
+
+
+SIZES = "layers: 32, kv_heads: 8, head_dim: 128"
+
+
+def test_places_that_name_no_hardware_may_take_all_of_the_plans():
+    plan = read(SMALL.replace("    hardware: [orin]\n", "").replace(", hardware: orin}", "}"))
+    assert plan.hardware_at(plan.sites[0]) == plan.hardware_at(plan.hubs[0]) == ("orin",)
+    assert read(SMALL).hardware_at(read(SMALL).hubs[0]) == ("orin",)

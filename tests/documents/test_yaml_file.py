@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from nearhall.core.errors import InputError
 from nearhall.documents.up import Up, default_pilot
@@ -42,6 +45,30 @@ def test_a_mistake_is_named_with_its_place(change: tuple[str, str], expected: st
     text = GOOD.decode()
     assert change[0] in text
     assert expected in _refused(text.replace(*change, 1))
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("NO", "NO"),
+        ("8.03e9", 8.03e9),
+        ("12:30", "12:30"),
+        ("1_000", 1000),
+        ("true", True),
+        ("~", None),
+        ("2026-09-02", date(2026, 9, 2)),
+    ],
+)
+def test_plain_words_are_read_as_yaml_1_2_reads_them(written: str, meant: object):
+    class Anything(BaseModel):
+        a: Any
+
+    assert parse_document(f"a: {written}".encode(), Anything, name="x.yaml").a == meant
+
+
+def test_a_day_that_there_is_not_is_a_line():
+    with pytest.raises(InputError, match=r"x\.yaml:1: a: month must be in"):
+        parse_document(b"a: 2026-13-45", Up, name="x.yaml")
 
 
 def test_all_mistakes_come_at_once():

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cabinet_sample import UPS, flat, ledger, load_of, rack, server, site
-from nearhall.documents.plan import Ups
+from nearhall.documents.plan_place import Ups
 from nearhall.planner.power.battery import Habits, battery_of, carried_w, highest_w, new_s, recharge_of
 from nearhall.planner.power.check import Check
 from nearhall.planner.power.hold import ENDLESS_S, Hold, hold_of

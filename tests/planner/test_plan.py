@@ -190,3 +190,30 @@ def test_a_battery_that_may_be_cycled_shaves_the_feeder_and_its_wear_is_told():
     assert "of wear a day" in feeder["words"]
     still = result_document(made(small("site")), software="test")["fleet"]["feeders"][0]
     assert (still["shaved_kva"], still["wear_usd"]) == (None, 0.0)
+
+
+def test_a_hub_without_hardware_takes_for_each_workload_what_spends_least_energy_within_its_limit():
+    free = made(small("any", **{", hardware: big, egress": ", egress"}))
+    for placed in free.placed:
+        hub = next(option for option in placed.options if option.is_hub)
+        assert hub.service is not None
+        joules = {
+            name: float(np.median(service[0].busy_w / service[0].per_s))
+            for (workload, name), service in free.equipment.services.items()
+            if workload == placed.point.workload.id
+        }
+        assert hub.service.server == min(joules, key=lambda name: joules[name])
+
+
+def test_a_millisecond_that_is_worth_something_speaks_for_the_site_in_placement_and_return():
+    plain = made(small("any"))
+    dear = made(small("any", **{"slo: {p99_ms: 400}": "slo: {p99_ms: 400}\n    value_per_ms_usd_year: 500"}))
+    row = [p.point.id for p in dear.placed].index("parts@north")
+    here, there = (dear.problem.places.index(name) for name in ("north", "hub"))
+    p99 = {o.at: float(np.median(o.p99_ms)) for o in dear.placed[row].options if o.p99_ms is not None}
+    lead = [p.problem.usd[row, there] - p.problem.usd[row, here] for p in (plain, dear)]
+    assert lead[1] - lead[0] == pytest.approx(500 * (p99["hub"] - p99["north"]))
+    assert p99["hub"] > p99["north"] + 2
+    site = next(s for s in dear.sites if s.site.id == "north")
+    assert np.median(site.accounts.site.standing_value_usd) > 1000
+    assert not np.any(site.accounts.hub.standing_value_usd)

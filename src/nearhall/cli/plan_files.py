@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from nearhall.core.errors import InputError
-from nearhall.documents.plan import Plan, Site
+from nearhall.documents.plan import Plan
+from nearhall.documents.plan_place import Site
 from nearhall.documents.site import SiteDocument
 from nearhall.documents.whole_file import write_whole
 from nearhall.documents.yaml_file import dump_document
@@ -125,7 +126,7 @@ def _workloads(workloads: list[Any]) -> list[dict[str, Any]]:
     """One for each model: a site serves a model once."""
     told: dict[str, dict[str, Any]] = {}
     for workload in workloads:
-        model = workload.model.ref or workload.id
+        model = workload.wish.ref or workload.id
         told.setdefault(
             model,
             {

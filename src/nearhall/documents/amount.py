@@ -67,11 +67,15 @@ class InUnit:
         try:
             value = float(head)
         except ValueError:
-            return f"{text!r} is no number; write one in {self.unit}, or {{p50: .., p90: ..}}"
+            return f"{text!r} is no number; write one{self._in}, or {{p50: .., p90: ..}}"
         factor = _factor(unit, self.unit) if unit else None
         if factor is None:
-            return f"{text!r} is text; write a number in {self.unit}"
+            return f"{text!r} is text; write a number{self._in}"
         return f"{text!r} is in {unit}, the field in {self.unit}; write {value * factor:g}"
+
+    @property
+    def _in(self) -> str:
+        return "" if self.unit == "1" else f" in {self.unit}"
 
     def _mapping(self, given: Mapping[str, Any]) -> Quantity:
         form = form_of(given)

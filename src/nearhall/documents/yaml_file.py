@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -16,6 +17,23 @@ from nearhall.core.errors import InputError
 DOCUMENT_BYTES_MAX = 4 * 1024 * 1024
 """A site.yaml is a few kilobytes, a fleet's plan some hundred; beyond this it is another kind of file."""
 MISTAKES_SHOWN_MAX = 20
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain words as YAML 1.2 reads them: NO is Norway, 8e9 a number, 12:30 no count of seconds; dates stay dates."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # pyright: ignore[reportIncompatibleVariableOverride]
+
+
+for _tag, _form, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?(0|[1-9][0-9_]*)|0x[0-9a-fA-F]+", list("-+0123456789")),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.0123456789")),
+    ("timestamp", r"[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ][0-9:.]+ *(Z|[-+][0-9:]+)?)?", list("0123456789")),
+    ("merge", r"<<", ["<"]),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_form})$"), _first)  # pyright: ignore[reportUnknownMemberType]
 
 Document = TypeVar("Document", bound=BaseModel)
 Path_ = tuple[str | int, ...]
@@ -38,7 +56,7 @@ def parse_document(data: bytes, model: type[Document], *, name: str, across: Acr
         raise InputError(f"is {len(data)} bytes long", where=name, right=f"at most {DOCUMENT_BYTES_MAX} bytes")
     lines: dict[Path_, int] = {}
     try:
-        loader = yaml.SafeLoader(data.decode())
+        loader = _Loader(data.decode())
         node = loader.get_single_node()
         value = _value(loader, node, (), lines, name) if node is not None else None
     except UnicodeDecodeError as error:
@@ -74,7 +92,11 @@ def _value(loader: yaml.SafeLoader, node: yaml.Node, path: Path_, lines: dict[Pa
     if isinstance(node, yaml.SequenceNode):
         return [_value(loader, item, (*path, index), lines, name) for index, item in enumerate(node.value)]
     if not isinstance(node, yaml.MappingNode):
-        return loader.construct_object(node, deep=True)  # pyright: ignore[reportUnknownMemberType]
+        try:
+            return loader.construct_object(node, deep=True)  # pyright: ignore[reportUnknownMemberType]
+        except ValueError as error:
+            right = "write a day that there is, or put it in quotes"
+            raise InputError(f"{_dotted(path)}: {error}", where=f"{name}:{lines[path]}", right=right) from error
     found: dict[Any, Any] = {}
     loader.flatten_mapping(node)
     for key_node, value_node in node.value:

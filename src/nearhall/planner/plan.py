@@ -15,8 +15,9 @@ import numpy as np
 from nearhall.documents.catalogue_models import ModelCatalogue
 from nearhall.documents.defaults import Default
 from nearhall.documents.hardware import Catalogue
-from nearhall.documents.plan import Hub, Plan, Site
-from nearhall.planner.money.accounts import Accounts, Served, accounts_of, contract_of, served_by_hub
+from nearhall.documents.plan import Plan
+from nearhall.documents.plan_place import Hub, Site
+from nearhall.planner.money.accounts import Accounts, Served, accounts_of, contract_of, served_by_hub, waiting_usd_per_year
 from nearhall.planner.money.cashflow import annuity, npv_usd
 from nearhall.planner.money.uplink import Traffic, contract_usd_per_month
 from nearhall.planner.place import UNSERVED, Answer, Feeder, Problem, Why, place, why_not
@@ -229,8 +230,9 @@ def _problem(
             column = where[option.at]
             allowed[row, column] = option.allowed
             alike = option.point.site.count
+            usd[row, column] = alike * float(np.median(waiting_usd_per_year(option, ledger))) if option.allowed else 0.0
             if option.is_hub:
-                usd[row, column] = alike * (float(np.median(serving.requests_per_year * serving.hub_usd_per_request)) + line)
+                usd[row, column] += alike * (float(np.median(serving.requests_per_year * serving.hub_usd_per_request)) + line)
                 kw[row, column] = alike * float(np.median(serving.requests_per_year * serving.hub_j_per_request)) / J_A_KW_YEAR
                 continue
             site = sites[option.at]
@@ -240,7 +242,7 @@ def _problem(
             watts = float(np.quantile(option.service.busy_w, 0.9)) * worth
             price = float(np.median(ledger.take(f"sites.{site.id}.tariff.energy", site.tariff.energy_usd_per_kwh)))
             cost = float(np.median(equipment.servers[option.service.server].cost_usd))
-            usd[row, column] = alike * (worth * cost * spread + watts * 8.76 * price * 1.3)
+            usd[row, column] += alike * (worth * cost * spread + watts * 8.76 * price * 1.3)
             if option.at != option.point.site.id:
                 usd[row, column] += alike * line
             kw[row, column] = watts / 1e3

@@ -18,8 +18,8 @@ from nearhall.documents.hardware import load_catalogue
 from nearhall.documents.pilot_returns import read_pilots
 from nearhall.documents.plan import Plan
 from nearhall.documents.plan_across import mistakes_across
+from nearhall.documents.plan_beside import with_files
 from nearhall.documents.site_returns import SiteReturns
-from nearhall.documents.weather import with_weather
 from nearhall.documents.whole_file import write_whole
 from nearhall.documents.yaml_file import read_document
 
@@ -48,7 +48,7 @@ def decide(
     A pilot file counts only if it lasted a day, and its coverage, clocks and energy balance hold. On simulated meters the verdict
     is REHEARSED: HOLD.
     """
-    plan = with_weather(read_document(document, Plan, across=mistakes_across), document.parent)
+    plan = with_files(read_document(document, Plan, across=mistakes_across), document.parent)
     returns: list[SiteReturns] = [*read_pilots(pilot)] if pilot else []
     if prometheus is not None or csv is not None or mapping is not None:
         from nearhall.cli.other_returns import other_returns

@@ -20,7 +20,7 @@ from nearhall.documents.defaults import all_defaults
 from nearhall.documents.hardware import load_catalogue
 from nearhall.documents.plan import Plan
 from nearhall.documents.plan_across import mistakes_across
-from nearhall.documents.weather import with_weather
+from nearhall.documents.plan_beside import with_files
 from nearhall.documents.yaml_file import read_document
 
 WORST_GAP = 0.1
@@ -62,7 +62,7 @@ def plan(
         return
     if document is None:
         raise InputError("no plan is named", where="nearhall plan", right="nearhall plan --example > plan.yaml writes one")
-    read = with_weather(read_document(document, Plan, across=mistakes_across), document.parent)
+    read = with_files(read_document(document, Plan, across=mistakes_across), document.parent)
     changed: dict[str, Any] = {k: v for k, v in (("samples", samples), ("seed", seed)) if v is not None}
     read = read.model_copy(update=changed)
     result = _planned(read)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nearhall.documents.plan import Hub, Plan, Site, Uplink
+from nearhall.documents.plan import Plan
+from nearhall.documents.plan_place import Hub, Site, Uplink
 from nearhall.planner.money.cost import HubCosts, SiteCosts, gain_flows, hub_usd_per_request, operations_usd_per_year
 from nearhall.planner.money.egress import egress_usd, tiers_named
 from nearhall.planner.money.tariff import Ratchet, electricity
@@ -77,8 +78,9 @@ def served_by_hub(option: Option, hub: Option, place: Hub, equipment: Equipment,
     """What a request of the point takes at a hub."""
     point, at = option.point, f"hubs.{place.id}"
     workload = point.workload
-    server = equipment.servers[place.hardware]
-    service = equipment.services[workload.id, place.hardware][0]
+    service = hub.service
+    assert service is not None  # noqa: S101 (a hub's option names what would answer, whether it can or not)
+    server = equipment.servers[service.server]
     share = ledger.take(f"{at}.utilisation", place.utilisation, "hub.utilisation")
     if place.usd_per_server_hour is not None:
         hourly = ledger.take(f"{at}.usd_per_server_hour", place.usd_per_server_hour)
@@ -231,7 +233,24 @@ def _standing_value(served: Sequence[Served], ledger: Ledger, *, hub: bool) -> S
         for s in served
         if (said := s.point.workload.value_usd_per_year) is not None
     ]
-    return _sum(parts, ledger)
+    return _sum([*parts, *([] if hub else _sooner(served, ledger))], ledger)
+
+
+def _sooner(served: Sequence[Served], ledger: Ledger) -> list[Samples]:
+    """What answers that come sooner than the hub's are worth in a year; nothing where the hub has none to compare with."""
+    return [
+        waiting_usd_per_year(s.hub, ledger) - waiting_usd_per_year(s.option, ledger)
+        for s in served
+        if not s.at_hub and s.hub.allowed and s.point.workload.value_per_ms_usd_year is not None
+    ]
+
+
+def waiting_usd_per_year(option: Option, ledger: Ledger) -> Samples:
+    """What waiting for answers from a place costs one site in a year: its p99 at the price of a millisecond; 0 without one."""
+    workload = option.point.workload
+    if workload.value_per_ms_usd_year is None or option.p99_ms is None:
+        return np.zeros(ledger.draws.samples)
+    return ledger.take(f"workloads.{workload.id}.value_per_ms", workload.value_per_ms_usd_year) * option.p99_ms
 
 
 def _operations(site: Site, hardware_usd: Samples, ledger: Ledger) -> Samples:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nearhall.documents.plan import Site, Ups
+from nearhall.documents.plan_place import Site, Ups
 from nearhall.physics.battery import capacity_factor, hold_s, life_factor, rated_energy_j, recharge_w, table_hold_s
 from nearhall.physics.heat import distribution_loss_w
 from nearhall.planner.samples.draws import Samples
@@ -94,5 +94,5 @@ def _nominal_j(ups: Ups, habits: Habits) -> float:
     if ups.battery_kwh is not None:
         return ups.battery_kwh * 3.6e6
     if ups.ah is not None and ups.volts is not None:
-        return float(rated_energy_j(amp_hours=ups.ah, volts=ups.volts))
+        return float(rated_energy_j(amp_hours=ups.ah * ups.strings, volts=ups.volts))
     return max(minutes * 60.0 * kilowatts * 1e3 for minutes, kilowatts in ups.table) / habits.inverter

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nearhall.documents.plan import Site
+from nearhall.documents.plan_place import Site
 from nearhall.physics.electrical import UPS_PROPORTIONAL_LOSS, ups_loss_w
 from nearhall.physics.heat import (
     ALTITUDE_MAX_M,

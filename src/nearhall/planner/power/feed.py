@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nearhall.documents.plan import Site, Supply
+from nearhall.documents.plan_place import Site, Supply
 from nearhall.physics import breakers as law
 from nearhall.physics.electrical import UPS_PROPORTIONAL_LOSS
 from nearhall.planner.power.battery import Habits, carried_w, recharge_of

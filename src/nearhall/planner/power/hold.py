@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nearhall.documents.plan import Site, Ups
+from nearhall.documents.plan_place import Site, Ups
 from nearhall.physics.battery import site_hold_s, thermal_hold_s
 from nearhall.physics.heat import highest_inlet_c
 from nearhall.planner.power.battery import Battery, battery_of, carried_w, habits_of, highest_w, recharge_of

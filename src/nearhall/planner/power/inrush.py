@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nearhall.documents.plan import Site
+from nearhall.documents.plan_place import Site
 from nearhall.physics import breakers as law
 from nearhall.planner.power.check import Check
 from nearhall.planner.power.lines import Lines

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from nearhall.documents.plan import Site, Supply
+from nearhall.documents.plan_place import Site, Supply
 from nearhall.physics.breakers import delta_line_currents_a
 from nearhall.planner.samples.draws import Samples
 from nearhall.planner.serving.load import SiteLoad

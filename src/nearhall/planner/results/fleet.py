@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nearhall.documents.plan import Feeder
+from nearhall.documents.plan_place import Feeder
 from nearhall.planner.grid.feeder import feeder_day
 from nearhall.planner.grid.fleet import Likeness, LoadKind, coincidence_curve
 from nearhall.planner.grid.restart import Restart, pickup
@@ -115,7 +115,7 @@ def _feeder(feeder: Feeder, sites: list[SitePlan], ledger: Ledger) -> Json:
     day = feeder_day(
         headroom_kva=feeder.headroom_kva,
         fleet_kva=kva,
-        existing_kva=feeder.existing_kva,
+        existing_kva=feeder.existing_hours_kva,
         battery=_battery(feeder, sites, ledger),
     )
     return {

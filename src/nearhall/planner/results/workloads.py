@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nearhall.documents.plan import Workload
+from nearhall.documents.plan_work import Workload
 from nearhall.planner.plan import Placed, Planned
 from nearhall.planner.samples.draws import Samples
 from nearhall.planner.serving.options import Option
@@ -24,7 +24,7 @@ def workload_part(planned: Planned, workload: Workload) -> Json:
     mine = [placed for placed in planned.placed if placed.point.workload.id == workload.id]
     return {
         "id": workload.id,
-        "kind": workload.model.kind,
+        "kind": workload.wish.kind,
         "model": planned.equipment.models[workload.id].name,
         "slo": {"of": "ttft" if workload.slo.ttft_p99_ms is not None else "latency", "limit_ms": workload.slo.limit_ms},
         "residency": workload.data.residency,

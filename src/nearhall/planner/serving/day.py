@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from nearhall.documents.plan import Arrivals
+from nearhall.core.errors import InputError
+from nearhall.documents.plan_work import Arrivals
 
 Day = NDArray[np.float64]
 """Shape (24,), the busiest hour is 1."""
@@ -29,7 +30,9 @@ SHAPES: dict[str, tuple[float, ...]] = {
 
 
 def day_of(arrivals: Arrivals) -> Day:
-    """The day of these arrivals; 24 numbers of the user's own are scaled so that the busiest is 1."""
+    """The day of these arrivals; numbers of the user's own are scaled so that the busiest is 1."""
+    if arrivals.shape_file is not None:
+        raise InputError("is a file that nobody has read", where=arrivals.shape_file, right="documents.plan_beside.with_files")
     hours = np.asarray(SHAPES[arrivals.shape] if isinstance(arrivals.shape, str) else arrivals.shape, dtype=np.float64)
     top = float(hours.max())
     return hours / top if top > 0 else np.ones(24)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from nearhall.core.errors import InputError
 from nearhall.documents.catalogue_models import CatalogueModel, ModelCatalogue, Precision
 from nearhall.documents.hardware import Catalogue, System
-from nearhall.documents.plan import Plan, Workload
+from nearhall.documents.plan import Plan
+from nearhall.documents.plan_work import Workload
 from nearhall.planner.samples.ledger import Ledger
 from nearhall.planner.serving.fit import Memory, fit_memory
 from nearhall.planner.serving.server import Server, resolve_server
@@ -48,7 +49,7 @@ def _variants(
         fragmentation=ledger.take(f"hardware.{server.id}.fragmentation", None, "memory.fragmentation"),
         activations_gib=ledger.take(f"workloads.{workload.id}.activations_gib", None, "memory.activations_gib"),
     )
-    wish = workload.model
+    wish = workload.wish
     best = fit_memory(model, memory, bits=wish.bits, ctx=wish.ctx, concurrent=wish.concurrent)
     smaller = [other.bits for other in best.others if other.bits < best.bits and other.fits]
     widths = [best.bits, *([] if wish.bits is not None else smaller)]
@@ -64,7 +65,7 @@ def _named(catalogue: Catalogue, ref: str, where: str) -> System:
 
 
 def _model(workload: Workload, models: ModelCatalogue) -> CatalogueModel:
-    wish = workload.model
+    wish = workload.wish
     if wish.own is not None:
         own = wish.own
         widths = (16, 8, 4) if wish.kind == "llm" else (16, 8)

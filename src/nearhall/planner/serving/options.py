@@ -9,7 +9,9 @@ import numpy as np
 
 from nearhall.core.residency import Reach as Travel
 from nearhall.core.residency import Residency
-from nearhall.documents.plan import Hub, Plan, Site, Workload
+from nearhall.documents.plan import Plan
+from nearhall.documents.plan_place import Hub, Site
+from nearhall.documents.plan_work import Workload
 from nearhall.planner.samples.draws import Samples
 from nearhall.planner.samples.ledger import Ledger
 from nearhall.planner.serving.pool import Lane, Pool, pool_of, servers_needed, service_p99_ms
@@ -94,14 +96,14 @@ def points_of(plan: Plan, ledger: Ledger) -> tuple[Point, ...]:
 
 def options_of(point: Point, plan: Plan, services: Services, ledger: Ledger, *, p_min: float) -> tuple[Option, ...]:
     """Its own site first, then near sites, then hubs. `services` by (workload, hardware)."""
-    own = _at_site(point, point.site, services, ledger, p_min=p_min, seed=plan.seed)
+    own = _at_site(point, point.site, plan, services, ledger, p_min=p_min)
     others = [
-        _at_site(point, other, services, ledger, p_min=p_min, seed=plan.seed)
+        _at_site(point, other, plan, services, ledger, p_min=p_min)
         for other in plan.sites
         if other.id != point.site.id and other.count == 1 and point.site.count == 1
         if to_elsewhere(point.site, other, ledger).kilometres <= NEIGHBOURS_KM_MAX
     ]
-    return (own, *others, *(_at_hub(point, hub, services, ledger, p_min=p_min) for hub in plan.hubs))
+    return (own, *others, *(_at_hub(point, hub, plan, services, ledger, p_min=p_min) for hub in plan.hubs))
 
 
 def _residency(point: Point, place: Site | Hub) -> str:
@@ -115,7 +117,7 @@ def _residency(point: Point, place: Site | Hub) -> str:
     return ""
 
 
-def _at_site(point: Point, place: Site, services: Services, ledger: Ledger, *, p_min: float, seed: int) -> Option:
+def _at_site(point: Point, place: Site, plan: Plan, services: Services, ledger: Ledger, *, p_min: float) -> Option:
     """The hardware that takes the least power of those that keep the SLO there."""
     own = place.id == point.site.id
     reach = to_own_site(ledger) if own else to_elsewhere(point.site, place, ledger)
@@ -123,10 +125,10 @@ def _at_site(point: Point, place: Site, services: Services, ledger: Ledger, *, p
     network = reach.rtt_p99_ms + overhead + (0.0 if own else carried_ms(point.site, point.workload, ledger))
     forbidden = _residency(point, place)
     tried: list[Option] = []
-    for service in (service for name in place.hardware for service in services[point.workload.id, name]):
+    for service in (service for name in plan.hardware_at(place) for service in services[point.workload.id, name]):
         if any(option.allowed and option.service is not None and option.service.server == service.server for option in tried):
             continue  # a better variant does on this server
-        option = _tried(point, place.id, service, network, reach, p_min=p_min, seed=seed)
+        option = _tried(point, place.id, service, network, reach, p_min=p_min, seed=plan.seed)
         if forbidden:
             option = _refused(option, forbidden, "residency")
         tried.append(option)
@@ -170,12 +172,15 @@ def _tried(point: Point, at: str, service: Service, network: Samples, reach: Rea
     )
 
 
-def _at_hub(point: Point, hub: Hub, services: Services, ledger: Ledger, *, p_min: float) -> Option:
+def _at_hub(point: Point, hub: Hub, plan: Plan, services: Services, ledger: Ledger, *, p_min: float) -> Option:
     """A hub runs as many servers as it takes, at a load at which nobody waits; what counts is the way, and the service."""
-    service = services[point.workload.id, hub.hardware][0]
     reach = to_elsewhere(point.site, hub, ledger)
     overhead = ledger.take("gateway.overhead_ms", None, "gateway.overhead_ms")
     network = reach.rtt_p99_ms + 2.0 * overhead + carried_ms(point.site, point.workload, ledger)
+    service = min(
+        (services[point.workload.id, name][0] for name in plan.hardware_at(hub)),
+        key=lambda s: (_hub_p_slo(point, s, network) < p_min, _joules(s)),
+    )
     p99 = None if service.missing else network + service_p99_ms(service)
     found: list[tuple[str, str]] = []
     forbidden = _residency(point, hub)
@@ -183,7 +188,7 @@ def _at_hub(point: Point, hub: Hub, services: Services, ledger: Ledger, *, p_min
         found.append((forbidden, "residency"))
     if service.missing:
         found.append((service.missing, "memory" if service.missing.startswith("memory") else "unknown"))
-    p_slo = float(np.mean(p99 <= point.workload.slo.limit_ms)) if p99 is not None else 0.0
+    p_slo = _hub_p_slo(point, service, network)
     if p99 is not None and p_slo < p_min:
         found.append((_late(point, p99, p_min, f"{float(np.median(reach.rtt_ms)):.1f} ms of it is the round trip"), "latency"))
     needed = needed_mbps(point, ledger)
@@ -203,6 +208,17 @@ def _at_hub(point: Point, hub: Hub, services: Services, ledger: Ledger, *, p_min
         against=tuple(text for text, _ in found),
         kind_against=found[0][1] if found else "",
     )
+
+
+def _hub_p_slo(point: Point, service: Service, network: Samples) -> float:
+    """How likely a hub keeps the SLO with it; 0 where it does not run there."""
+    return 0.0 if service.missing else float(np.mean(network + service_p99_ms(service) <= point.workload.slo.limit_ms))
+
+
+def _joules(service: Service) -> float:
+    """Energy of a request at full load; without end where it does not run there."""
+    rate = float(np.median(service.per_s))
+    return float(np.median(service.busy_w)) / rate if not service.missing and np.isfinite(rate) and rate > 0 else float("inf")
 
 
 def needed_mbps(point: Point, ledger: Ledger) -> float:

@@ -9,7 +9,7 @@ from math import floor, log10
 
 import numpy as np
 
-from nearhall.documents.plan import Workload
+from nearhall.documents.plan_work import Workload
 from nearhall.planner.samples.draws import Samples
 from nearhall.planner.serving.queue_sim import Stream, Tail, simulate_tail
 from nearhall.planner.serving.service import Service

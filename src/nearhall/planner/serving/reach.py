@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nearhall.documents.plan import Hub, Site, Workload
+from nearhall.documents.plan_place import Hub, Site
+from nearhall.documents.plan_work import Workload
 from nearhall.physics.network import distance_rtt_ms, great_circle_km, serialisation_ms
 from nearhall.planner.samples.draws import Samples
 from nearhall.planner.samples.ledger import Ledger

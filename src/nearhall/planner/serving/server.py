@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from nearhall.core.evidence import Evidence, Kind
 from nearhall.core.quantity import Exact, LogNormal, Quantity, Spread, log_sigma
 from nearhall.documents.hardware import Fact, System
-from nearhall.documents.plan import Hardware
+from nearhall.documents.plan_place import Hardware
 from nearhall.physics.memory import GIB
 from nearhall.planner.samples.draws import Samples
 from nearhall.planner.samples.ledger import Ledger

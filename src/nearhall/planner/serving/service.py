@@ -14,7 +14,7 @@ from nearhall.core.evidence import Kind
 from nearhall.core.quantity import Z90, LogNormal, Quantity
 from nearhall.documents.catalogue_models import CatalogueModel
 from nearhall.documents.hardware import Catalogue
-from nearhall.documents.plan import ServiceOn, Workload
+from nearhall.documents.plan_work import ServiceOn, Workload
 from nearhall.physics.inference import decode_s_per_token, forward_s, prefill_s
 from nearhall.planner.samples.draws import Samples
 from nearhall.planner.samples.ledger import Ledger
@@ -197,7 +197,7 @@ def _by_roofline(workload: Workload, model: CatalogueModel, server: Server, fit:
 
 
 def _language(workload: Workload, model: CatalogueModel, server: Server, fit: MemoryFit, ledger: Ledger) -> Service:
-    system, wish, at = server.system, workload.model, f"workloads.{workload.id}.model"
+    system, wish, at = server.system, workload.wish, f"workloads.{workload.id}.model"
     if system.peak_tflops is None or system.bandwidth_gb_s is None:
         return _not_known(workload, server, fit, ledger, f"peak compute and bandwidth of {system.name} are not known")
     prompt, prompts_cv = _tokens(ledger.quantity(f"{at}.prompt_tokens", wish.prompt_tokens, "llm.prompt_tokens"))
