@@ -35,10 +35,13 @@ def test_what_is_written_reads_back_the_same(tmp_path: Path):
     [
         (("rtt_ms: 40.0", "rtt: 40.0"), "pilot.yaml:6: link.rtt is not known; did you mean 'rtt_ms'?"),
         (("mbps: 50.0", "mbps: -1"), "link.mbps: input should be greater than or equal to 0 (given: -1)"),
-        (("kind: video", "kind: vidoe"), "sites[0].workloads[0].kind"),
+        (("kind: video", "kind: vidoe"), "did you mean 'video'? (given: 'vidoe')"),
+        (("id: shop-01", "id: Shop 1"), "sites[0].id: wants lower case letters, digits and dashes, at most 31 (given: 'Shop 1')"),
+        (("mbps: 50.0", "mbps: 50M"), "link.mbps: wants a number without a unit (given: '50M')"),
+        (("sites:", "sites: 3\nold:"), "sites: wants a list; write [3] for one"),
         (("residency: site", "residency: home"), "residency 'home' is not one of: site, any, jurisdiction:XX"),
         (("seed: 1", "seed: 1\nseed: 2"), "seed is given twice"),
-        (("schema: nearhall/up/v1", "schema: nearhall/plan/v1"), "schema: input should be 'nearhall/up/v1'"),
+        (("schema: nearhall/up/v1", "schema: nearhall/plan/v1"), "schema: wants 'nearhall/up/v1' (given: 'nearhall/plan/v1')"),
         (("id: plant-02", "id: shop-01"), "two sites have the id 'shop-01'"),
     ],
 )

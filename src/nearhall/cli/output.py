@@ -31,12 +31,20 @@ def notes() -> Console:
     return Console(stderr=True, highlight=False)
 
 
-def emit(summary: RenderableType, data: Mapping[str, Any], *, as_json: bool) -> None:
-    """Prints the summary, or with `--json` one JSON object on standard output."""
+def wide_console() -> Console:
+    """For tables that a program reads: as wide as a row takes, so that each stays one line."""
+    return Console(highlight=False, width=WIDE)
+
+
+WIDE = 1000
+
+
+def emit(summary: RenderableType, data: Mapping[str, Any], *, as_json: bool, screen: Console | None = None) -> None:
+    """Prints the summary on `screen`, or standard output; with `--json` one JSON object on standard output."""
     if as_json:
         sys.stdout.write(json.dumps(data, ensure_ascii=False) + "\n")
     else:
-        console().print(summary)
+        (screen or console()).print(summary)
 
 
 @contextmanager

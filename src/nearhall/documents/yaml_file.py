@@ -173,10 +173,41 @@ def _mistake(detail: Any, model: type[BaseModel], lines: Mapping[Path_, int], na
         return f"{where}: {_dotted(path)} is not known; {right}"
     if detail["type"] == "missing":
         return f"{where}: {_dotted(path)} is missing; add it"
-    message = str(detail["msg"]).removeprefix("Value error, ")
     given = detail.get("input")
     shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
+    message = _said(detail, given)
     return f"{where}: {_dotted(path) or 'the document'}: {message[0].lower()}{message[1:]}{shown}"
+
+
+PATTERNS: dict[str, str] = {
+    "^[a-z0-9][a-z0-9-]{0,30}$": "lower case letters, digits and dashes, at most 31",
+    "^[A-Za-z0-9][A-Za-z0-9-]{0,30}$": "letters, digits and dashes, at most 31",
+    "^[A-Z]{2}(-[A-Z0-9]{1,3})?$": "a country's two capital letters, or with its region, such as DE or US-CA",
+}
+"""What names are made of, in words, by the expression that they must match."""
+
+
+def _said(detail: Any, given: Any) -> str:
+    """What is wrong and what would be right, in plain words for the mistakes that people make most."""
+    about: Mapping[str, Any] = detail.get("ctx", {})
+    match detail["type"]:
+        case "string_pattern_mismatch":
+            return f"wants {PATTERNS.get(about['pattern'], about['pattern'])}"
+        case "too_short":
+            return f"holds {about['actual_length']}; wants at least {about['min_length']}"
+        case "too_long":
+            return f"holds {about['actual_length']}; wants at most {about['max_length']}"
+        case "list_type":
+            one = f"; write [{given}] for one" if isinstance(given, str | int | float) else ""
+            return f"wants a list{one}"
+        case "float_parsing" | "int_parsing" | "int_from_float":
+            return f"wants a {'whole ' if detail['type'].startswith('int') else ''}number without a unit"
+        case "literal_error" | "enum":
+            known = re.findall(r"'([^']+)'", str(about["expected"]))
+            near = difflib.get_close_matches(str(given), known, n=1) if len(known) > 1 else []
+            return f"wants {about['expected']}" + (f"; did you mean {near[0]!r}?" if near else "")
+        case _:
+            return str(detail["msg"]).removeprefix("Value error, ")
 
 
 def _line(lines: Mapping[Path_, int], path: Path_) -> int | None:
