@@ -14,7 +14,7 @@ from nearhall.documents.defaults import all_defaults
 from nearhall.documents.hardware import load_catalogue
 from nearhall.planner.plan import Planned, make_plan
 from nearhall.planner.results.plan import result_document
-from planner.planned import EXAMPLES, SAMPLES, example, made, small
+from planner.planned import EXAMPLES, SAMPLES, SMALL, example, made, read, small
 
 
 def where(planned: Planned) -> dict[str, tuple[str | None, str]]:
@@ -217,3 +217,15 @@ def test_a_millisecond_that_is_worth_something_speaks_for_the_site_in_placement_
     site = next(s for s in dear.sites if s.site.id == "north")
     assert np.median(site.accounts.site.standing_value_usd) > 1000
     assert not np.any(site.accounts.hub.standing_value_usd)
+
+
+def test_of_hubs_that_cost_the_same_the_nearer_answers():
+    far = "  - {id: hub, lat: 50.1, lon: 8.7, jurisdiction: DE, cap_kw: 500, hardware: big, egress: aws}\n"
+    assert far in SMALL
+    two = far.replace("id: hub, lat: 50.1, lon: 8.7", "id: away, lat: 43.3, lon: 5.4") + far
+    for hubs in (two, "".join(reversed(two.splitlines(keepends=True)))):
+        text = SMALL.replace("RESIDENCY", "any").replace(far, hubs).replace("p99_ms: 10}", "p99_ms: 900}")
+        planned = made(read(text.replace("usd_per_gb: 0.05", "usd_per_gb: 0").replace("cost_usd: 2000", "cost_usd: 200000")))
+        at_hub = [placed.at for placed in planned.placed if placed.at in {"hub", "away"}]
+        assert at_hub, "something is answered by a hub"
+        assert set(at_hub) == {"hub"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -32,11 +33,15 @@ from nearhall.planner.samples.ledger import Ledger
 from nearhall.planner.serving.equipment import Equipment, equip
 from nearhall.planner.serving.load import Rack, SiteLoad, site_load
 from nearhall.planner.serving.options import Option, Point, options_of, points_of
-from nearhall.planner.serving.pool import Lane, Pool, pool_of, servers_needed
+from nearhall.planner.serving.prices import Prices
+from nearhall.planner.serving.sharing import pools_of, together
 
 Tell = Callable[[str], None]
 """Told in words what is being done."""
 J_A_KW_YEAR = 1e3 * 8760 * 3600
+KWH_A_W_YEAR = 8.76
+OVERHEAD = 1.3
+"""Cooling and losses on top of a server's energy while servers are compared. Assumed; the money uses the site's own year."""
 EITHER_SHARE, EITHER_USD = 0.1, 12.0
 """Where the other place costs so little more a year, as a share or in dollars, either will do."""
 
@@ -144,12 +149,12 @@ def make_plan(
     say = tell or _nobody
     ledger = Ledger(Draws(seed=plan.seed, samples=plan.samples), defaults, overrides or {})
     equipment = equip(plan, catalogue, models, ledger)
-    p_min = plan.decision.min_p_slo
+    p_min, prices = plan.decision.min_p_slo, partial(_prices, plan, ledger)
     options: list[tuple[Option, ...]] = []
     points = points_of(plan, ledger)
     for number, point in enumerate(points, 1):
         say(f"options of {point.id} ({number} of {len(points)})")
-        options.append(options_of(point, plan, equipment.services, ledger, p_min=p_min))
+        options.append(options_of(point, plan, equipment, ledger, p_min=p_min, prices=prices))
     say(f"placing {len(points)} workloads")
     hubs = {hub.id: hub for hub in plan.hubs}
     served = [_against_hub(found, hubs, equipment, ledger) for found in options]
@@ -159,8 +164,8 @@ def make_plan(
         known = f"the best so far is within {gap:.1%} of the least possible" if best >= bound and gap < 1.0 else "searching"
         say(f"placing {len(points)} workloads: {known}")
 
-    answer = place(problem, progress=closer, cancelled=cancelled)
-    placed = tuple(_placed(problem, answer, index, found) for index, found in enumerate(options))
+    answer = _nearest_of_equals(problem, place(problem, progress=closer, cancelled=cancelled), options)
+    placed = _sharing([_placed(problem, answer, index, found) for index, found in enumerate(options)], plan, equipment, prices)
     racks = racks_of(plan, placed, equipment)
     sites = size_sites(plan, placed, served, racks=racks, ledger=ledger, tell=say)
     flows = np.sum([s.accounts.flows * s.site.count for s in sites], axis=0)
@@ -242,7 +247,7 @@ def _problem(
             watts = float(np.quantile(option.service.busy_w, 0.9)) * worth
             price = float(np.median(ledger.take(f"sites.{site.id}.tariff.energy", site.tariff.energy_usd_per_kwh)))
             cost = float(np.median(equipment.servers[option.service.server].cost_usd))
-            usd[row, column] += alike * (worth * cost * spread + watts * 8.76 * price * 1.3)
+            usd[row, column] += alike * (worth * cost * spread + watts * KWH_A_W_YEAR * price * OVERHEAD)
             if option.at != option.point.site.id:
                 usd[row, column] += alike * line
             kw[row, column] = watts / 1e3
@@ -388,24 +393,49 @@ def _sized(
 
 
 def _racks(plan: Plan, guests: Sequence[Placed], equipment: Equipment) -> list[Rack]:
-    """Pools by kind of server; language models have servers of their own."""
-    groups: dict[tuple[str, str], list[Lane]] = {}
-    for placed in guests:
-        option = placed.option
-        if option is None or option.service is None:
-            continue
-        own = placed.point.id if option.service.until_first else ""
-        lane = Lane(
-            workload=placed.point.workload,
-            service=option.service,
-            rate_per_s=placed.point.rate_per_s,
-            network_p99_ms=option.network_p99_ms,
-        )
-        groups.setdefault((option.service.server, own), []).append(lane)
-    return [Rack(server=equipment.servers[name], pool=_pool(lanes, plan)) for (name, _), lanes in sorted(groups.items())]
+    """Pools by kind of server."""
+    pools = pools_of([p.option for p in guests if p.option is not None], p_min=plan.decision.min_p_slo, seed=plan.seed)
+    return [Rack(server=equipment.servers[name], pool=pool) for name, found in sorted(pools.items()) for pool in found]
 
 
-def _pool(lanes: Sequence[Lane], plan: Plan) -> Pool:
-    """As few servers as keep every SLO together; never fewer than the lanes would take one by one, halved."""
-    found = servers_needed(lanes, p_min=plan.decision.min_p_slo, seed=plan.seed)
-    return found if found is not None else pool_of(lanes, max(1, len(lanes)), seed=plan.seed)
+EQUAL_USD = 1.0
+"""Hubs that cost a site less than this more or less in a year are equal; then the nearer one answers."""
+
+
+def _nearest_of_equals(problem: Problem, answer: Answer, options: Sequence[Sequence[Option]]) -> Answer:
+    """The same, with each point that a hub answers at the nearest of those that cost as much and have room."""
+    where, found = {name: column for column, name in enumerate(problem.places)}, answer
+    for row, offered in enumerate(options):
+        hubs = {where[option.at]: float(np.median(option.reach.rtt_ms)) for option in offered if option.is_hub and option.allowed}
+        here = int(found.at[row])
+        for column in sorted(hubs, key=lambda c: hubs[c]) if here in hubs else ():
+            more = float(problem.usd[row, column] - problem.usd[row, here])
+            if column == here or hubs[column] >= hubs[here]:
+                break
+            if more < EQUAL_USD * offered[0].point.site.count and why_not(problem, found, row, column).kind == "cost":
+                at = found.at.copy()
+                at[row] = column
+                found = replace(found, at=at, objective_usd=found.objective_usd + more)
+                break
+    return found
+
+
+def _sharing(placed: Sequence[Placed], plan: Plan, equipment: Equipment, prices: Callable[[Site], Prices]) -> tuple[Placed, ...]:
+    """The same, with the servers at each site that cost least for all that was placed there together."""
+    found = list(placed)
+    for site in plan.sites:
+        here = [index for index, p in enumerate(placed) if p.at == site.id and p.option is not None]
+        chosen = [option for index in here if (option := placed[index].option) is not None]
+        better = together(chosen, equipment.servers, prices(site), p_min=plan.decision.min_p_slo, seed=plan.seed)
+        for index, option in zip(here, better, strict=True):
+            options = tuple(option if other.at == option.at else other for other in placed[index].options)
+            found[index] = replace(placed[index], options=options)
+    return tuple(found)
+
+
+def _prices(plan: Plan, ledger: Ledger, site: Site) -> Prices:
+    price = float(np.median(ledger.take(f"sites.{site.id}.tariff.energy", site.tariff.energy_usd_per_kwh)))
+    return Prices(
+        usd_per_year_of_usd=annuity(plan.horizon_years, rate=plan.discount_rate),
+        usd_per_w_year=price * KWH_A_W_YEAR * OVERHEAD,
+    )
