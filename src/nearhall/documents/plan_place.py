@@ -241,7 +241,7 @@ class Feeder(Strict):
     headroom_kva: float = Field(gt=0)
     """What the sites may take beside what is on it already."""
     sites_each: int = Field(default=1, ge=1, le=10_000)
-    """How many sites of a kind (`count`) hang on one such feeder."""
+    """How many sites of each kind that names it hang on one such feeder: with two kinds so many of the one and of the other."""
     existing_kva: Existing | None = Field(default=None, validation_alias=AliasChoices("existing_kva", "existing_load"))
     """What is on it already, by hour of the day."""
 

@@ -10,7 +10,7 @@ import numpy as np
 from nearhall.documents.plan import Plan
 from nearhall.documents.plan_place import Hub, Site, Uplink
 from nearhall.planner.money.cost import HubCosts, SiteCosts, gain_flows, hub_usd_per_request, operations_usd_per_year
-from nearhall.planner.money.egress import egress_usd, tiers_named
+from nearhall.planner.money.egress import mean_usd_per_gb, tiers_named
 from nearhall.planner.money.tariff import Ratchet, electricity
 from nearhall.planner.money.uplink import (
     Contract,
@@ -74,6 +74,16 @@ class Accounts:
     demand_usd: Samples
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Egress:
+    """US dollars a gigabyte by provider, each of shape (samples,)."""
+
+    planned: Mapping[str, Samples]
+    """For what the plan leaves with the hubs."""
+    hub_alone: Mapping[str, Samples]
+    """Were all left with them that may be."""
+
+
 def served_by_hub(option: Option, hub: Option, place: Hub, equipment: Equipment, ledger: Ledger) -> Served:
     """What a request of the point takes at a hub."""
     point, at = option.point, f"hubs.{place.id}"
@@ -113,6 +123,7 @@ def accounts_of(
     load: SiteLoad | None,
     year: Year | None,
     hubs: Mapping[str, Hub],
+    egress: Egress,
     ledger: Ledger,
 ) -> Accounts:
     """The site as planned against the hub alone; without `load` nothing is built and everything stays with the hub.
@@ -128,7 +139,7 @@ def accounts_of(
     everything = HubCosts(
         requests_usd=_sum([s.requests_per_year * s.hub_usd_per_request for s in possible], ledger),
         uplink_usd=all_line,
-        egress_usd=_egress(possible, hubs, plan, ledger),
+        egress_usd=_egress(possible, hubs, egress.hub_alone, ledger),
         value_usd=_value(possible, ledger, hub=True),
         standing_value_usd=_standing_value(possible, ledger, hub=True),
     )
@@ -154,9 +165,10 @@ def accounts_of(
         uplink_usd=left_line,
         operations_usd=operations,
         hub_usd=_sum([s.requests_per_year * s.hub_usd_per_request for s in away], ledger),
-        egress_usd=_egress(away, hubs, plan, ledger),
+        egress_usd=_egress(away, hubs, egress.planned, ledger),
         value_usd=_value(served, ledger, hub=False),
         standing_value_usd=_standing_value(served, ledger, hub=False),
+        hardware_life_years=ledger.fixed("hardware.life_years", "hardware.life_years"),
     )
     return Accounts(
         site=costs,
@@ -204,15 +216,25 @@ def _line_usd(contract: Contract, served: Sequence[Served], ledger: Ledger) -> S
     return contract_usd_per_month(contract, traffic) * MONTHS + nothing
 
 
-def _egress(served: Sequence[Served], hubs: Mapping[str, Hub], plan: Plan, ledger: Ledger) -> Samples:
-    """A year's; tiers are an account's, so the price of a gigabyte is that of the whole fleet's volume."""
-    total = np.zeros(ledger.draws.samples)
-    count = sum(site.count for site in plan.sites)
+def fleet_egress(served: Sequence[Served], hubs: Mapping[str, Hub]) -> Egress:
+    """What a gigabyte that leaves each provider's cloud costs, by the whole fleet's bytes; `served` of every kind of site."""
+    return Egress(
+        planned=_usd_per_gb([s for s in served if s.at_hub], hubs),
+        hub_alone=_usd_per_gb([s for s in served if s.hub.allowed], hubs),
+    )
+
+
+def _usd_per_gb(served: Sequence[Served], hubs: Mapping[str, Hub]) -> dict[str, Samples]:
+    volumes: dict[str, Samples] = {}
     for s in served:
-        tiers = tiers_named(hubs[s.hub.at].egress)
-        fleet = np.maximum(s.answers_gb_per_month * count, 1e-9)
-        total = total + egress_usd(fleet, tiers) / fleet * s.answers_gb_per_month * MONTHS
-    return total
+        provider = hubs[s.hub.at].egress
+        volumes[provider] = volumes.get(provider, 0.0) + s.answers_gb_per_month * s.point.site.count
+    return {provider: mean_usd_per_gb(volume, tiers_named(provider)) for provider, volume in volumes.items()}
+
+
+def _egress(served: Sequence[Served], hubs: Mapping[str, Hub], usd_per_gb: Mapping[str, Samples], ledger: Ledger) -> Samples:
+    """A year's: of each provider's one bill the part of these bytes."""
+    return _sum([s.answers_gb_per_month * MONTHS * usd_per_gb[hubs[s.hub.at].egress] for s in served], ledger)
 
 
 def _value(served: Sequence[Served], ledger: Ledger, *, hub: bool) -> Samples:
