@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from cabinet_sample import SAMPLES, SUPPLY, UPS, flat, load_of, rack, server, site
 from nearhall.planner.power.check import Check
-from nearhall.planner.power.feed import Feed, feed_of
+from nearhall.planner.power.feed import COMPRESSOR_START, Feed, feed_of
 from nearhall.planner.power.lines import balance, lines_of
 from nearhall.planner.serving.load import SiteLoad
 from nearhall.planner.serving.server import Server
+from planner.planned import made, small
 
 NOTHING = flat(0.0)
 NEC = {"phases": 3, "volts": 208, "code": "NEC", "breaker_a": 30}
@@ -26,7 +27,8 @@ ONE_PHASE = {"phases": 1, "volts": 230, "code": "IEC", "breaker_a": 16}
 
 def feed(load: SiteLoad, *, supply: Mapping[str, object] | None = None, cooling_w: float = 0.0, **changed: object) -> Feed:
     at = site(supply=supply or SUPPLY, **changed)
-    return feed_of(at, load, ups_side_w=load.burst_w, cooling_w=flat(cooling_w))
+    start = at.supply.compressor_start or COMPRESSOR_START
+    return feed_of(at, load, ups_side_w=load.burst_w, cooling_w=flat(cooling_w), compressor_start=start)
 
 
 def brick(watts: float) -> Server:
@@ -340,6 +342,7 @@ def test_cable_transformer_and_leakage_are_computed_or_named():
     }
     known = {**SUPPLY, "run_m": 30.0, "mm2": 2.5, "transformer_kva": 630.0, "impedance_percent": 6.0}
     full = feed(load, supply=known)
+    assert check(feed(load, supply={**known, "cables": 2}), "voltage drop").value == check(full, "voltage drop").value / 2
     assert check(full, "voltage drop").value == pytest.approx(13.0 * 0.0225 * 30 / 2.5 / 231 * 100 * 1.15, rel=0.01)
     assert (check(full, "short circuit").state, check(full, "short circuit").value) == (
         "not_checked",
@@ -390,7 +393,9 @@ def test_a_single_phase_transformer_gives_three_times_what_a_line_of_three_gives
         ({"mm2": 2.5}, brick(45.0), "ok", "carry 17 A"),
         ({"mm2": 2.5, "breaker_a": 20}, brick(45.0), "fails", "20 A want 4 mm2"),
         ({"mm2": 500.0, "breaker_a": 630}, server(100.0), "not_checked", "beyond the table"),
-        ({"mm2": 120.0, "breaker_a": 630}, server(100.0), "fails", "more than 300 mm2, or several cables"),
+        ({"mm2": 120.0, "breaker_a": 630}, server(100.0), "fails", "630 A want more than 300 mm2 by"),
+        ({"mm2": 120.0, "breaker_a": 630, "cables": 4}, server(100.0), "ok", "4 x 120 mm2 carry 824 A"),
+        ({"mm2": 50.0, "breaker_a": 630, "cables": 4}, server(100.0), "fails", "630 A want 4 x 95 mm2 by"),
         ({}, server(100.0), "not_checked", "mm2 of the cable is not given; 16 A want 2.5 mm2 by IEC 60364-5-52"),
     ],
     ids=[
@@ -402,7 +407,9 @@ def test_a_single_phase_transformer_gives_three_times_what_a_line_of_three_gives
         "too thin for bricks",
         "large",
         "630 A",
-        "?",
+        "four",
+        "four thin",
+        "none",
     ],
 )
 def test_a_breaker_is_held_against_what_its_cable_carries(supply: dict[str, object], kind: Server, state: str, words: str):
@@ -492,3 +499,37 @@ def test_more_load_never_needs_less_breaker(
         return found.needed_a or math.inf, found.nameplate_breaker_a or math.inf
 
     assert all(np.array(needed(watts * more)) >= np.array(needed(watts)))
+
+
+@given(
+    watts=st.floats(20.0, 2000.0),
+    more=st.floats(1.0, 3.0),
+    supply=st.sampled_from(
+        [
+            "phases: 3, volts: 400, code: IEC",
+            "phases: 3, volts: 208, code: NEC",
+            "phases: 3, volts: 208, code: NEC, plugged: line_to_neutral",
+            "phases: 1, volts: 230, code: IEC",
+        ]
+    ),
+    supplies=st.sampled_from([0.25, 1, 3]),
+)
+@settings(max_examples=6, deadline=None)
+def test_servers_that_draw_more_never_need_less_breaker_through_a_whole_plan(
+    watts: float, more: float, supply: str, supplies: float
+):
+    """Of as many servers: one more may take a line of its own, and the busiest line then carries less."""
+
+    def design(each: float) -> tuple[float, ...]:
+        changes = {
+            "phases: 3, volts: 400, code: IEC": supply,
+            "cost_usd: 2000}": f"cost_usd: 2000, supplies: {supplies:g}, idle_w: {each / 2}, busy_w: {each}}}",
+            "out_kb: 1}": "out_kb: 1, residency: site}",
+            "it_budget_kw: 0.2": "it_budget_kw: 40",
+        }
+        planned = made(small("site", **changes))
+        assert all(site.built for site in planned.sites)
+        return tuple(site.feed.design_a for site in planned.sites)
+
+    for less, greater in zip(design(watts), design(watts * more), strict=True):
+        assert greater >= less * (1 - 1e-9)

@@ -55,11 +55,14 @@ class Supply(Strict):
     curve: Literal["B", "C", "D"] = "C"
     feeder: FeederName | None = None
     ambient_factor: float = Field(default=1.0, gt=0, le=1.3)
+    """IEC, of breaker and cable alike, as `grouping_factor` is: what a warm place leaves of their amperes."""
     grouping_factor: float = Field(default=1.0, gt=0, le=1)
     run_m: float | None = Field(default=None, gt=0)
     """Length of the cable from the board; with `mm2` the voltage drop is computed."""
     mm2: float | None = Field(default=None, gt=0)
     """Copper of each conductor of that cable; with it the breaker is held against what the cable carries."""
+    cables: int = Field(default=1, ge=1, le=24)
+    """So many of it in parallel."""
     transformer_kva: float | None = Field(default=None, gt=0)
     transformer_phases: Literal[1, 3] | None = None
     """Without it as many as `phases`."""

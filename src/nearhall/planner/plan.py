@@ -365,7 +365,8 @@ def _sized(
         ups_side_w=load.burst_w + ups + distribution,
         cooling_w=cooling_w,
         habits=habits_of(site, ledger),
-        compressor_start=ledger.fixed(f"sites.{site.id}.supply.compressor_start", "cooling.start_multiple"),
+        compressor_start=site.supply.compressor_start
+        or ledger.fixed(f"sites.{site.id}.supply.compressor_start", "cooling.start_multiple"),
     )
     busy_ups, busy_distribution = plant.losses_w(load.busiest_w)
     served = tuple(replace(s, option=p.option or s.option) for p, s in mine)

@@ -45,38 +45,41 @@ def carries_factor(supply: Supply, share: float) -> float:
 
 def _carrying_check(supply: Supply, rating_a: float | None, share: float) -> Check:
     """I(b) <= I(n) <= I(z), of which the breaker's own check is the first half."""
-    source, factor = f"{law.AMPACITY_FROM[supply.code]}, assumed", carries_factor(supply, share)
-    wanted = law.section_mm2(amps=rating_a / factor, code=supply.code) if rating_a is not None else None
-    section = (
-        f"{wanted:g} mm2" if wanted is not None else f"more than {law.AMPACITY_A[supply.code][-1][0]:g} mm2, or several cables"
-    )
-    wants = f"{rating_a:g} A want {section} by {source}" if rating_a is not None else ""
-    if supply.mm2 is None or rating_a is None:
-        words = "mm2 of the cable is not given" if supply.mm2 is None else "no breaker to hold the cable against"
-        return Check(name="cable", state="not_checked", words="; ".join(part for part in (words, wants) if part))
+    if rating_a is None:
+        return Check(name="cable", state="not_checked", words="no breaker to hold the cable against")
+    source, factor = f"{law.AMPACITY_FROM[supply.code]}, assumed", carries_factor(supply, share) * supply.cables
+    wanted, largest = law.section_mm2(amps=rating_a / factor, code=supply.code), law.AMPACITY_A[supply.code][-1][0]
+    wants = f"more than {_laid(supply, largest)}" if wanted is None else _laid(supply, wanted)
+    wants = f"{rating_a:g} A want {wants} by {source}"
+    if supply.mm2 is None:
+        return Check(name="cable", state="not_checked", words=f"mm2 of the cable is not given; {wants}")
     value = factor * law.ampacity_a(mm2=supply.mm2, code=supply.code)
+    carry = f"{_laid(supply, supply.mm2)} carry {value:.0f} A"
     if rating_a <= value * (1 + 1e-9):
-        state, words = "ok", f"{supply.mm2:g} mm2 carry {value:.0f} A >= the breaker's {rating_a:g} A ({source})"
-    elif supply.mm2 > law.AMPACITY_A[supply.code][-1][0]:
-        state, words = "not_checked", f"{supply.mm2:g} mm2 are beyond the table ({source})"
+        state, words = "ok", f"{carry} >= the breaker's {rating_a:g} A ({source})"
+    elif supply.mm2 > largest:
+        state, words = "not_checked", f"{_laid(supply, supply.mm2)} are beyond the table; {wants}"
     else:
-        state = "fails"
-        words = f"{supply.mm2:g} mm2 carry {value:.0f} A < {rating_a:g} A: the breaker does not protect them; {wants or source}"
+        state, words = "fails", f"{carry} < {rating_a:g} A: the breaker does not protect them; {wants}"
     return Check(name="cable", state=state, words=words, value=rating_a, limit=value, unit="A")
+
+
+def _laid(supply: Supply, mm2: float) -> str:
+    return f"{supply.cables} x {mm2:g} mm2" if supply.cables > 1 else f"{mm2:g} mm2"
 
 
 def _drop_check(supply: Supply, lines: Lines, neutral: Samples) -> Check:
     """To the neutral, line and neutral both drop; the neutral of a balanced feed carries nothing."""
     if supply.run_m is None or supply.mm2 is None:
         return Check(name="voltage drop", state="not_checked", words="run_m and mm2 of the cable are not given")
-    cable = {"length_m": supply.run_m, "mm2": supply.mm2}
+    cable = {"length_m": supply.run_m, "mm2": supply.mm2 * supply.cables}
     if supply.to_neutral:
         both = float(np.quantile(lines.worst_a + neutral, 0.99)) / 2.0
         value = float(law.voltage_drop_percent(current_a=both, volts=supply.volts / 3.0**0.5, phases=1, **cable))
     else:
         value = float(law.voltage_drop_percent(current_a=lines.p99_a, volts=supply.volts, phases=supply.phases, **cable))
     limit = DROP_PERCENT_MAX[supply.code]
-    words = f"{value:.1f} % over {supply.run_m:g} m of {supply.mm2:g} mm2"
+    words = f"{value:.1f} % over {supply.run_m:g} m of {_laid(supply, supply.mm2)}"
     words += f"; {limit:g} % are recommended, not demanded (NEC 210.19(A), note)" if supply.code == "NEC" else ""
     return Check(name="voltage drop", state="ok" if value <= limit else "fails", words=words, value=value, limit=limit, unit="%")
 

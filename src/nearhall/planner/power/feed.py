@@ -27,7 +27,7 @@ OWN_POWER_FACTOR = 0.9
 LARGE = 2.0
 """A breaker of so many times the next standard rating is larger than it has to be, and is told."""
 COMPRESSOR_START = 6.0
-"""Current of a compressor's start over its running current, where nobody passes the ledger's."""
+"""Where nobody passes one."""
 ALTITUDE_MAX_M = 2000.0
 """IEC 60898-1 and 60947-2 hold to here."""
 
@@ -71,7 +71,10 @@ def feed_of(
     habits: Habits | None = None,
     compressor_start: float = COMPRESSOR_START,
 ) -> Feed:
-    """`ups_side_w`: peak of IT with its losses; `cooling_w`: compressor and fans at the design temperature."""
+    """`ups_side_w`: peak of IT with its losses; `cooling_w`: compressor and fans at the design temperature.
+
+    `compressor_start`: the current of a compressor's start over its running current, by the plan or else by the ledger.
+    """
     supply = site.supply
     it_va, cooling_va = _into_va(site, load, ups_side_w, cooling_w)
     recharge_va = _recharge_w(site, load, cooling_w, habits or Habits()) / UPS_INPUT_POWER_FACTOR
@@ -84,9 +87,7 @@ def feed_of(
     nameplate_a = float(np.median(named.worst_a))
     needed = needed_for(supply, p99)
     rating, usable = supply.breaker_a or needed, _usable_a(supply, needed)
-    compressor = compressor_check(
-        site, load, lines, cooling_va=cooling_va, rating_a=rating, multiple=supply.compressor_start or compressor_start
-    )
+    compressor = compressor_check(site, load, lines, cooling_va=cooling_va, rating_a=rating, multiple=compressor_start)
     checks = [
         _breaker_check(supply, lines, design, needed),
         *_altitude_checks(site),

@@ -45,7 +45,7 @@ def neutral_checks(
     if supply.phases == 1:
         return []
     if not supply.to_neutral:
-        words = "supplies stand between lines: the neutral carries nothing"
+        words = "supplies stand between lines: the neutral carries nothing; where they do not, write plugged: line_to_neutral"
         return [Check(name="neutral", state="ok", words=words, value=0.0, unit="A")]
     value = float(np.quantile(neutral, 0.99))
     if usable_a is None:
