@@ -196,6 +196,12 @@ def test_on_bypass_the_supplies_meet_the_feed_themselves():
     assert (behind.state, behind.limit) == ("fails", pytest.approx(14.4, abs=0.05))
     ample = check(feed(load, ups={**UPS, "kva": 40, "kw": 36}), "neutral behind the UPS")
     assert (ample.state, ample.value) == ("ok", behind.value)
+    assert (check(found, "neutral on bypass").state, check(found, "neutral on bypass").limit) == ("fails", 16.0)
+    unknown = feed(
+        load_of(rack(brick(45_000.0), 200)), ups={**UPS, "kva": 40_000, "kw": 36_000}, supply={**SUPPLY, "breaker_a": None}
+    )
+    assert unknown.needed_a is None
+    assert "neutral on bypass" not in {c.name for c in unknown.checks}
     fine = feed(load_of(rack(server(1000.0), 6)), ups=UPS)
     assert check(fine, "UPS bypass").state == "ok"
     assert "neutral behind the UPS" not in {c.name for c in fine.checks}

@@ -94,7 +94,7 @@ def feed_of(
         *inrush_checks(site, load, lines, cooling_va=cooling_va, rating_a=rating),
         *([compressor] if compressor is not None else []),
         *_bypass_checks(site, load, ups_side_w=ups_side_w, cooling_w=cooling_w, usable_a=usable),
-        *behind_ups_checks(site, load),
+        *behind_ups_checks(site, load, usable_a=usable),
         *neutral_checks(site, load, neutral, usable_a=usable, needed_a=needed_for(supply, float(np.quantile(neutral, 0.99)))),
         *cable_checks(supply, load, lines, neutral=neutral, share=triplen_share(site, load), rating_a=rating),
         Check(name="selectivity", state="not_checked", words="needs the curves of all breakers in series"),

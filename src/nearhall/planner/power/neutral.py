@@ -62,16 +62,22 @@ def neutral_checks(
     return [Check(name="neutral", state="ok" if fits else "fails", words=words, value=value, limit=usable_a, unit="A")]
 
 
-def behind_ups_checks(site: Site, load: SiteLoad) -> list[Check]:
-    """A UPS on three lines feeds bricks whose triplen harmonics meet in its neutral, built for its own rating."""
+def behind_ups_checks(site: Site, load: SiteLoad, *, usable_a: float | None) -> list[Check]:
+    """A UPS on three lines feeds bricks whose triplen harmonics meet in its neutral, and on bypass in the feed's (`usable_a`)."""
     ups, supply, share = site.ups, site.supply, _of_supplies(load)
     if ups is None or not supply.to_neutral or on_one_line(supply, ups.kva * 1e3) or share <= 1.0 / 3.0:
         return []
     line_a = float(np.quantile(load.burst_va, 0.99)) / (3.0**0.5 * supply.volts)
-    value, limit = 3.0 * share * line_a, ups.kva * 1e3 / (3.0**0.5 * supply.volts)
-    fits = value <= limit
-    words = f"the neutral behind the UPS carries {3.0 * share:.1f} times a line's current, triplen harmonics of bricks: "
-    words += f"{value:.1f} A {'<=' if fits else '>'} {limit:.1f} A of the UPS's lines"
-    return [
-        Check(name="neutral behind the UPS", state="ok" if fits else "fails", words=words, value=value, limit=limit, unit="A")
-    ]
+    value, limits = (
+        3.0 * share * line_a,
+        {"neutral behind the UPS": (ups.kva * 1e3 / (3.0**0.5 * supply.volts), "the UPS's lines")},
+    )
+    if usable_a is not None:
+        limits["neutral on bypass"] = (usable_a, "one of the lines' size")
+    found: list[Check] = []
+    for name, (limit, of) in limits.items():
+        fits = value <= limit * (1 + 1e-9)
+        words = f"{3.0 * share:.1f} times a line's current, triplen harmonics of bricks: "
+        words += f"{value:.1f} A (P99) {'<=' if fits else '>'} {limit:.1f} A of {of}"
+        found.append(Check(name=name, state="ok" if fits else "fails", words=words, value=value, limit=limit, unit="A"))
+    return found
