@@ -82,7 +82,7 @@ def stacked(planned: Planned) -> dict[str, Any]:
         "bursts": [float(np.average([lane.workload.arrivals.burst.factor for lane in r.pool.lanes],
                                     weights=[lane.middle.work for lane in r.pool.lanes])) for r in first.load.racks],
         "factors": [np.array([s.load.racks[r].server.power_factor for s in sites]) for r in range(len(lanes))],
-        "within": np.array([ledger.sampled("power.within_run")] * SITES),
+        "within": [np.array([ledger.sampled(f"hardware.{r.server.id}.within_run")] * SITES) for r in first.load.racks],
         "excursion": np.array([s.load.excursion for s in sites]),
         "celsius": of("sites.{}.ups.temperature_c"), "ageing": of("sites.{}.ups.ageing"), "thermal": of("sites.{}.thermal"),
         "inlet": [inlet_of(s.site) for s in sites],
@@ -137,11 +137,12 @@ def electrical_by_hand(given: dict[str, Any], it: Any, heat: Any) -> dict[str, A
     """The UPS stands on one line of three, the cooling on another; the battery carries the servers alone."""
     site, ups, minutes = given["site"], given["site"].ups, 60.0
     burst, burst_va = given["own"].copy(), given["own"] / 0.9
-    for load, factor, servers, idle, busy, power_factor in zip(
-        given["load"], given["bursts"], given["servers"], given["idle"], given["busy"], given["factors"], strict=True
-    ):
+    for load, factor, servers, idle, busy, power_factor, within in zip(
+        given["load"], given["bursts"], given["servers"], given["idle"], given["busy"], given["factors"], given["within"],
+        strict=True,
+    ):  # fmt: skip
         held = np.clip(load * factor, 0.0, 1.0) ** given["exponent"]
-        peak = servers * (idle + (np.maximum(busy, idle) - idle) * held) * given["within"]
+        peak = servers * (idle + (np.maximum(busy, idle) - idle) * held) * within
         burst, burst_va = burst + peak, burst_va + peak / power_factor
     burst, burst_va = np.maximum(burst * given["scale"], it), burst_va * given["scale"]
     lost = 0.01 * site.it_budget_kw * 1e3

@@ -9,6 +9,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from nearhall.core.evidence import Evidence, Kind
+from nearhall.core.quantity import Exact, Quantity
 from nearhall.physics.power import server_power_w
 from nearhall.planner.samples.draws import Samples
 from nearhall.planner.samples.ledger import Ledger
@@ -84,14 +86,13 @@ def site_load(site: str, racks: Sequence[Rack], ledger: Ledger) -> SiteLoad:
     """The sum over the racks of a site."""
     own_w = ledger.take(f"sites.{site}.own_power_w", None, "site.own_power_w")
     exponent = ledger.take("power.exponent", None, "power.exponent")
-    within = ledger.take("power.within_run", None, "power.within_run")
     scale = ledger.take(f"sites.{site}.it_scale", None, "site.it_scale")
     draws = [_Draw(rack, exponent) for rack in racks]
     busiest, burst, nameplate = own_w.copy(), own_w.copy(), own_w.copy()
     burst_va = own_w / 0.9
     for rack, drawn in zip(racks, draws, strict=True):
         busiest += drawn.at(1.0)
-        peak = drawn.at(_burst(rack.pool)) * within
+        peak = drawn.at(_burst(rack.pool)) * _within(rack.server, ledger)
         burst += peak
         burst_va += peak / rack.server.power_factor
         nameplate += rack.servers * rack.server.nameplate_w
@@ -105,6 +106,18 @@ def site_load(site: str, racks: Sequence[Rack], ledger: Ledger) -> SiteLoad:
         nameplate_w=nameplate,
         own_w=own_w,
     )
+
+
+def _within(server: Server, ledger: Ledger) -> Samples:
+    """Highest 1 % of seconds over the mean under steady load: as the system's own runs had it at most, else as any may have."""
+    system = server.system
+    runs = [row.p99_w / row.mean_w for row in system.benchmarks]
+    runs += [system.p99_w / system.busy_w] if system.p99_w is not None else []
+    own = None
+    if runs:
+        source = Evidence(kind=Kind(system.kind), source=f"highest of its runs' p99 over mean: {system.name}", date=system.date)
+        own = Quantity(p50=max(*runs, 1.0), unit="1", evidence=source, spread=Exact())
+    return ledger.take(f"hardware.{server.id}.within_run", own, "power.within_run")
 
 
 class _Draw:
