@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from nearhall.documents.plan_place import Feeder
+from nearhall.physics.battery import CHARGE_EFFICIENCY
 from nearhall.planner.grid.feeder import feeder_day
 from nearhall.planner.grid.fleet import Likeness, LoadKind, coincidence_curve
 from nearhall.planner.grid.restart import Restart, pickup
 from nearhall.planner.grid.shaving import Battery
 from nearhall.planner.plan import Planned, SitePlan
-from nearhall.planner.power.battery import habits_of
+from nearhall.planner.power.battery import drained_wh, habits_of, usable_j
 from nearhall.planner.power.cooling import facility_w
 from nearhall.planner.samples.ledger import Ledger
 
@@ -48,9 +49,9 @@ def fleet_part(planned: Planned) -> Json | None:
 
 
 def _by_hour_w(site: SitePlan) -> np.ndarray:
-    """Facility power by hour of a mean day at the design temperature, medians; shape (24,)."""
+    """Facility power by hour of a mean day at the hottest, medians; shape (24,)."""
     overhead = np.ones(len(site.plant.cop))
-    hot = site.site.cooling.design_out_c
+    hot = site.plant.outdoor.hottest_c
     return np.array([float(np.median(facility_w(site.plant, hour, hot, overhead))) for hour in site.load.by_hour_w])
 
 
@@ -68,7 +69,7 @@ def _restart(planned: Planned, built: list[SitePlan]) -> Json:
     share = float(np.median(ledger.take("boot.power_share", None, "boot.power_share")))
     outage_min = ledger.fixed("fleet.outage", "outage.minutes")
     spread_min = ledger.fixed("fleet.outage", "outage.spread_minutes")
-    kinds = [_restarting(site, boot_s, share, outage_min) for site in built]
+    kinds = [_restarting(site, boot_s, share, outage_min, ledger) for site in built]
     at_once, spread = pickup(kinds), pickup(kinds, spread_min=spread_min)
     words = (
         f"after {outage_min:g} minutes without mains the fleet draws {at_once.peak_w / 1e3:,.1f} kW, {at_once.ratio:.1f} times "
@@ -84,12 +85,14 @@ def _restart(planned: Planned, built: list[SitePlan]) -> Json:
     }
 
 
-def _restarting(site: SitePlan, boot_s: float, share: float, outage_min: float) -> Restart:
+def _restarting(site: SitePlan, boot_s: float, share: float, outage_min: float, ledger: Ledger) -> Restart:
     normal = float(np.median(site.peak_parts_w["feed"]))
-    busy = sum(float(np.median(rack.server.busy_w)) * rack.servers for rack in site.load.racks)
+    busy = sum(float(np.median(rack.busy_w)) * rack.servers for rack in site.load.racks)
     rest = normal - float(np.median(site.load.burst_w))
     recharge = float(np.median(site.hold.recharge_w)) if site.hold is not None else 0.0
-    used_wh = site.hold.carried_w * min(site.hold.required_s, outage_min * 60) / 3600.0 if site.hold is not None else 0.0
+    used_wh = 0.0
+    if site.hold is not None and site.site.ups is not None:
+        used_wh = drained_wh(site.site.ups, site.hold.carried_w, minutes=outage_min, habits=habits_of(site.site, ledger))
     return Restart(
         count=site.site.count,
         normal_w=normal,
@@ -98,7 +101,7 @@ def _restarting(site: SitePlan, boot_s: float, share: float, outage_min: float) 
         busy_w=busy + rest,
         backlog_s=0.0,
         recharge_w=recharge,
-        recharge_wh=used_wh / 0.85,
+        recharge_wh=used_wh / CHARGE_EFFICIENCY,
     )
 
 
@@ -133,16 +136,16 @@ def _feeder(feeder: Feeder, sites: list[SitePlan], ledger: Ledger) -> Json:
 
 
 def _battery(feeder: Feeder, sites: list[SitePlan], ledger: Ledger) -> Battery | None:
-    """What cyclable batteries have beyond the hold that is required."""
+    """What cyclable batteries have at the end of their life beyond the hold that is required, the inverter's loss in it."""
     kwh, kw, worn = 0.0, 0.0, 0.0
     for site in sites:
         ups = site.site.ups
-        if ups is None or not ups.cyclable or ups.battery_kwh is None:
+        if ups is None or site.hold is None or not ups.cyclable:
             continue
-        carried = site.hold.carried_w if site.hold is not None else float(np.median(site.load.busiest_w))
-        held = carried * ups.hold_min / 60.0 / 1e3
+        habits = habits_of(site.site, ledger)
         count = min(feeder.sites_each, site.site.count)
-        spare = max(ups.battery_kwh * habits_of(site.site, ledger).depth - held, 0.0) * count
+        left = usable_j(ups, habits) / 3.6e6 * habits.end_of_life
+        spare = max(left - site.hold.needed_kwh * habits.depth, 0.0) * count
         wear = ledger.take(f"sites.{site.site.id}.ups.wear_usd_per_kwh", ups.wear_usd_per_kwh, "ups.wear_usd_per_kwh")
         kwh, worn = kwh + spare, worn + spare * float(np.median(wear))
         kw += ups.kw * count

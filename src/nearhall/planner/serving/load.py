@@ -31,6 +31,14 @@ class Rack:
         """How many stand there."""
         return self.pool.servers
 
+    @property
+    def busy_w(self) -> Samples:
+        """Of one busy server: the mean of its lanes' models, weighted by the work they bring; never below idle."""
+        if not self.pool.lanes:
+            return self.server.busy_w
+        busy = np.average([lane.service.busy_w for lane in self.pool.lanes], axis=0, weights=_work(self.pool))
+        return np.maximum(busy, self.server.idle_w)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SiteLoad:
@@ -74,7 +82,12 @@ class SiteLoad:
     @cached_property
     def server_va(self) -> tuple[float, ...]:
         """By rack: median volt-amperes of one busy server."""
-        return tuple(float(np.median(rack.server.busy_w / rack.server.power_factor)) for rack in self.racks)
+        return tuple(float(np.median(rack.busy_w / rack.server.power_factor)) for rack in self.racks)
+
+    @property
+    def installed_w(self) -> Samples:
+        """What stands there would draw with every server busy: by how much hardware there is, not by how much it has to do."""
+        return self.own_w + np.sum([rack.servers * rack.busy_w for rack in self.racks], axis=0)
 
     @property
     def servers(self) -> int:
@@ -121,12 +134,10 @@ def _within(server: Server, ledger: Ledger) -> Samples:
 
 
 class _Draw:
-    """What the servers of a rack draw; a pool's own busy power is the mean of its lanes', weighted by the work they bring."""
+    """What the servers of a rack draw."""
 
     def __init__(self, rack: Rack, exponent: Samples) -> None:
-        busy = np.average([lane.service.busy_w for lane in rack.pool.lanes], axis=0, weights=_work(rack.pool))
-        self._idle_w = rack.server.idle_w
-        self._busy_w = np.maximum(busy, self._idle_w)
+        self._idle_w, self._busy_w = rack.server.idle_w, rack.busy_w
         self._load, self._exponent, self._servers = rack.pool.load, exponent, rack.servers
 
     def at(self, share: float) -> Samples:
