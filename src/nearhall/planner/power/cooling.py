@@ -25,6 +25,7 @@ from nearhall.physics.heat import (
     cop,
     distribution_loss_w,
     highest_inlet_c,
+    room_heat_w,
 )
 from nearhall.physics.pue import categories
 from nearhall.planner.power.air import flow_m3_s
@@ -88,7 +89,7 @@ class Plant:
     def heat_w(self, it_w: Samples, losses_w: Samples, *, fans_run: bool = True) -> Samples:
         """What has to be moved out: IT, losses, fans in the air they cool, and what comes from elsewhere."""
         fans = self.fans_inside * self.fan_w if fans_run else 0.0
-        return it_w + losses_w + (fans + self.other_w)
+        return np.asarray(room_heat_w(it_w=it_w, ups_loss_w=losses_w, envelope_w=fans + self.other_w))
 
     def compressor_w(self, heat_w: Samples, outdoor_c: float) -> Samples:
         """Compressor, or nothing while outdoor air does it; where there is none the heat goes to the room."""

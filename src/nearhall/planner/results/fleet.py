@@ -137,7 +137,7 @@ def _feeder(feeder: Feeder, sites: list[SitePlan], ledger: Ledger) -> Json:
 
 def _battery(feeder: Feeder, sites: list[SitePlan], ledger: Ledger) -> Battery | None:
     """What cyclable batteries have at the end of their life beyond the hold that is required, the inverter's loss in it."""
-    kwh, kw, worn = 0.0, 0.0, 0.0
+    kwh, kw, charge_kw, worn = 0.0, 0.0, 0.0, 0.0
     for site in sites:
         ups = site.site.ups
         if ups is None or site.hold is None or not ups.cyclable:
@@ -149,6 +149,7 @@ def _battery(feeder: Feeder, sites: list[SitePlan], ledger: Ledger) -> Battery |
         wear = ledger.take(f"sites.{site.site.id}.ups.wear_usd_per_kwh", ups.wear_usd_per_kwh, "ups.wear_usd_per_kwh")
         kwh, worn = kwh + spare, worn + spare * float(np.median(wear))
         kw += ups.kw * count
+        charge_kw += float(np.median(site.hold.recharge_w)) / 1e3 * CHARGE_EFFICIENCY * count
     if kwh <= 0:
         return None
-    return Battery(usable_kwh=kwh, charge_kw=kw / 4, discharge_kw=kw, wear_usd_per_kwh=worn / kwh, cyclable=True)
+    return Battery(usable_kwh=kwh, charge_kw=charge_kw, discharge_kw=kw, wear_usd_per_kwh=worn / kwh, cyclable=True)
