@@ -261,7 +261,27 @@ def test_the_proposal_is_told_and_lead_needs_more_of_it():
     lead, lithium = (hold(4.0, hold_min=10, chem=chem) for chem in ("vrla", "li-ion"))
     assert lead.needed_kwh > 2 * lithium.needed_kwh
     assert lithium.needed_kwh == pytest.approx(4.16 / 6 / 0.93 / 0.9, rel=0.05)
-    assert f"{lithium.needed_new_kwh:.2g} kWh new" in check(lithium, "hold").words
+    told = check(lithium, "battery")
+    assert f"{lithium.needed_new_kwh:.2g} kWh new" in told.words
+    assert "the maker's table tells" in told.words
+
+
+@pytest.mark.parametrize(
+    ("said", "state", "words"),
+    [
+        ({"battery_kwh": 0.5, "chem": "li-ion"}, "fails", "0.5 kWh stand there"),
+        ({"battery_kwh": 2.0, "chem": "li-ion"}, "ok", "2 kWh stand there"),
+        ({"battery_kwh": 9.0, "chem": "li-ion"}, "ok", "much more than has to"),
+        ({"ah": 10.0, "volts": 192.0}, "not_checked", "too little for lead within so short a time"),
+        ({"ah": 30.0, "volts": 192.0}, "ok", "5.8 kWh stand there"),
+    ],
+    ids=["short", "enough", "large", "lead in a hurry", "ample lead"],
+)
+def test_the_battery_that_stands_there_against_the_smallest_that_does(said: dict[str, object], state: str, words: str):
+    """4.2 kW for ten minutes, whatever the heat does; amp-hours alone would have 1.9 kWh of lead do."""
+    found = check(hold(4.0, table=[], hold_min=10, **said), "battery")
+    assert found.state == state
+    assert words in found.words
 
 
 @given(kilowatts=st.floats(0.5, 8.0), more=st.floats(1.0, 2.0), required=st.floats(1.0, 30.0), longer=st.floats(1.0, 3.0))

@@ -242,6 +242,7 @@ def _site(name: str, count: int, lat: float, lon: float, *, it_w: float, large: 
             "battery_min": spread(14, 1.4),
             "battery_new_min": spread(18, 1.4),
             "needed_kwh": {"end_of_life": 0.3, "new": 0.38},
+            "needed_words": "0.38 kWh new, 0.3 kWh at the end of its life (nominal), hold 10 min of 0.26 kW",
             "thermal_min": spread(9 if large else 40, 1.3),
             "hold_min": spread(9 if large else 14, 1.3),
             "p_hold": 0.38 if large else 0.89,

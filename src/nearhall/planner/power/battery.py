@@ -152,6 +152,12 @@ def needed_kwh(site: Site, ups: Ups, load_w: Samples, hold_min: float, ledger: L
     return worn, worn / habits.end_of_life
 
 
+def nominal_kwh(ups: Ups) -> float | None:
+    """What is printed on the battery; None where only its table is known."""
+    given_j = _given_j(ups)
+    return None if given_j is None else given_j / 3.6e6
+
+
 def highest_w(ups: Ups) -> float | None:
     """The highest load of the maker's table; None without one."""
     return max(kilowatts for _, kilowatts in ups.table) * 1e3 if ups.table else None

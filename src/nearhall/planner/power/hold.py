@@ -17,6 +17,7 @@ from nearhall.planner.power.battery import (
     habits_of,
     highest_w,
     needed_kwh,
+    nominal_kwh,
     recharge_of,
 )
 from nearhall.planner.power.check import Check
@@ -32,6 +33,8 @@ P_HOLD_MIN = 0.9
 """A hold that is kept less surely than this fails."""
 LARGE = 2.0
 """What is so many times the next usual size is larger than it has to be, and is told."""
+MUCH = 3.0
+"""A battery of so many times the smallest that does is larger than it has to be, and is told."""
 USUAL_KVA = (0.35, 0.5, 0.75, 1, 1.5, 2, 3, 5, 6, 8, 10, 15, 20, 30, 40, 60, 80, 100, 120, 160, 200, 250, 300, 400, 500)
 """Sizes that UPS come in. Assumed."""
 RATED_TO_M, PER_100_M = 1000.0, 0.01
@@ -108,10 +111,10 @@ def hold_of(
     needed, needed_new = needed_kwh(site, ups, carried, ups.hold_min, ledger, surely=P_HOLD_MIN)
     p_hold = float(np.mean(held >= ups.hold_min * 60.0))
     kelvin_per_min = float(np.median(60.0 * heat_w / mass_j_per_k))
-    words = f"the smallest that does: {needed:.2g} kWh at the end of its life, {needed_new:.2g} kWh new (nominal)"
     checks = [
         _size_check(site, ups, kw, kva),
-        _hold_check(site, battery, thermal_s, p_hold=p_hold, kelvin_per_min=kelvin_per_min, smallest=words),
+        _hold_check(site, battery, thermal_s, p_hold=p_hold, kelvin_per_min=kelvin_per_min),
+        _energy_check(ups, battery, needed, needed_new, carried),
         _power_check(ups, peak_w / battery.health),
     ]
     if site.cooling.compressor_on_ups and site.cooling.kind != "fans":
@@ -175,9 +178,7 @@ def _size_check(site: Site, ups: Ups, kw: float, kva: float) -> Check:
     return Check(name="UPS", state="ok" if fits else "fails", words=words, value=kva, limit=ups.kva * share, unit="kVA")
 
 
-def _hold_check(
-    site: Site, battery: Battery, thermal_s: Samples, *, p_hold: float, kelvin_per_min: float, smallest: str
-) -> Check:
+def _hold_check(site: Site, battery: Battery, thermal_s: Samples, *, p_hold: float, kelvin_per_min: float) -> Check:
     ups = site.ups
     assert ups is not None  # noqa: S101 (there is no hold without one)
     held, new, cool = (float(np.median(part)) / 60.0 for part in (battery.seconds, battery.new_s, thermal_s))
@@ -185,7 +186,7 @@ def _hold_check(
     binds = "battery" if held <= cool else "heat"
     words = (
         f"holds {ups.hold_min:g} min in {_cases(p_hold)} of the cases: battery {held:.1f} min at the end of its life "
-        f"({new:.1f} new), cool for {as_long} (medians); {binds} binds; on the UPS: {_on_ups(site, kelvin_per_min)}; {smallest}"
+        f"({new:.1f} new), cool for {as_long} (medians); {binds} binds; on the UPS: {_on_ups(site, kelvin_per_min)}"
     )
     if ups.chem == "vrla":
         words += f"; warmth leaves the battery {float(np.mean(battery.life_share)):.0%} of its stated life"
@@ -195,6 +196,26 @@ def _hold_check(
         words += "; amp-hours times volts is an upper bound: ask for the maker's constant-power table"
         state = "not_checked" if state == "ok" else state
     return Check(name="hold", state=state, words=words, value=p_hold, limit=P_HOLD_MIN)
+
+
+def _energy_check(ups: Ups, battery: Battery, needed: float, needed_new: float, carried: Samples) -> Check:
+    """The smallest battery that does, whatever the heat does, beside the one that stands there."""
+    words = (
+        f"{needed_new:.2g} kWh new, {needed:.2g} kWh at the end of its life (nominal), hold {ups.hold_min:g} min of "
+        f"{float(np.median(carried)) / 1e3:.2f} kW"
+    )
+    given = nominal_kwh(ups)
+    words += f"; {given:.2g} kWh stand there" if given is not None else "; the maker's table tells of the one that stands there"
+    enough = float(np.mean(battery.seconds >= ups.hold_min * 60.0)) >= P_HOLD_MIN
+    state = "ok" if enough else "fails"
+    if enough and battery.upper_bound and given is not None and given < needed_new:
+        words, state = (
+            f"{words}: too little for lead within so short a time, unless the maker's table says otherwise",
+            "not_checked",
+        )
+    elif enough and given is not None and needed_new * MUCH <= given:
+        words += ", much more than has to"
+    return Check(name="battery", state=state, words=words, value=needed_new, limit=given, unit="kWh")
 
 
 def _on_ups(site: Site, kelvin_per_min: float) -> str:

@@ -140,6 +140,7 @@ def _hold(hold: Hold | None) -> Json | None:
         "hold_min": _minutes(hold.hold_s),
         "p_hold": hold.p_hold,
         "needed_kwh": {"end_of_life": hold.needed_kwh, "new": hold.needed_new_kwh},
+        "needed_words": next(check.words for check in hold.checks if check.name == "battery"),
         "upper_bound": hold.upper_bound,
         "words": next(check.words for check in hold.checks if check.name == "hold"),
     }
