@@ -56,6 +56,7 @@ def by_ledger(planned: Planned) -> dict[str, Any]:
         "hold": np.array([site.hold.p_hold for site in sites if site.hold is not None]),
         "kw": np.array([site.hold.kw_needed for site in sites if site.hold is not None]),
         "kva": np.array([site.hold.kva_needed for site in sites if site.hold is not None]),
+        "needed": np.array([site.hold.needed_kwh for site in sites if site.hold is not None]),
     }
 
 
@@ -82,9 +83,9 @@ def stacked(planned: Planned) -> dict[str, Any]:
         "bursts": [float(np.average([lane.workload.arrivals.burst.factor for lane in r.pool.lanes],
                                     weights=[lane.middle.work for lane in r.pool.lanes])) for r in first.load.racks],
         "factors": [np.array([s.load.racks[r].server.power_factor for s in sites]) for r in range(len(lanes))],
-        "within": np.array([ledger.sampled("power.within_run")] * SITES),
+        "within": [np.array([ledger.sampled(f"hardware.{r.server.id}.within_run")] * SITES) for r in first.load.racks],
         "excursion": np.array([s.load.excursion for s in sites]),
-        "celsius": of("sites.{}.ups.temperature_c"), "ageing": of("sites.{}.ups.ageing"), "thermal": of("sites.{}.thermal"),
+        "celsius": of("sites.{}.ups.temperature_c"), "thermal": of("sites.{}.cooling.thermal_kj_per_k"),
         "inlet": [inlet_of(s.site) for s in sites],
         "highest": [float(highest_inlet_c(ashrae=s.site.cooling.ashrae, altitude_m=s.site.altitude_m)) for s in sites],
         "cop": np.array([s.plant.cop for s in sites]), "fan": np.array([s.plant.fan_w for s in sites]),
@@ -109,16 +110,16 @@ def by_hand(given: dict[str, Any]) -> dict[str, Any]:
     it = it * given["scale"]  # the arrivals are flat, so every hour is alike
     rating, budget = site.ups.kw * 1e3, site.it_budget_kw * 1e3
     losses = 0.04 * rating + 0.05 * it + 0.01 * budget + 0.02 * it
-    heat = it + losses
+    heat = it + losses + 0.6 * given["fan"]
     kwh, peaks, begin = np.zeros_like(it), [], 0
     for length in DAYS:
         these = temperatures[begin : begin + length]
         begin += length
         for hour in range(0, 24, 3):
-            gain = np.maximum(1.0 + 0.02 * (site.cooling.design_out_c - these[:, hour : hour + 3].ravel()), 1e-3)
+            gain = np.clip(1.0 + 0.02 * (site.cooling.design_out_c - these[:, hour : hour + 3].ravel()), 1e-3, 1.5)
             compressor = heat / np.maximum(given["cop"] / np.mean(1.0 / gain), 1.0)
             kwh += (it + (losses + compressor + given["fan"]) * given["overhead"]) * (3 * length / 1e3)
-        hottest = 1.0 + 0.02 * (site.cooling.design_out_c - these.max())
+        hottest = min(1.0 + 0.02 * (site.cooling.design_out_c - these.max()), 1.5)
         compressor = heat / np.maximum(given["cop"] * hottest, 1.0)
         peaks.append((it + (losses + compressor + given["fan"]) * given["overhead"]) / 1e3)
     peak = np.stack(peaks, axis=-1)
@@ -130,40 +131,46 @@ def by_hand(given: dict[str, Any]) -> dict[str, Any]:
     again = int(np.ceil(given["years"] / 5.0)) - 1
     for k in range(again):
         npv = npv - given["hardware"] * factors[5 * (k + 1) - 1]
-    return {"npv": npv, "kwh": kwh} | electrical_by_hand(given, it, heat)
+    return {"npv": npv, "kwh": kwh} | electrical_by_hand(given, it, it + losses)
 
 
 def electrical_by_hand(given: dict[str, Any], it: Any, heat: Any) -> dict[str, Any]:
     """The UPS stands on one line of three, the cooling on another; the battery carries the servers alone."""
     site, ups, minutes = given["site"], given["site"].ups, 60.0
     burst, burst_va = given["own"].copy(), given["own"] / 0.9
-    for load, factor, servers, idle, busy, power_factor in zip(
-        given["load"], given["bursts"], given["servers"], given["idle"], given["busy"], given["factors"], strict=True
-    ):
+    for load, factor, servers, idle, busy, power_factor, within in zip(
+        given["load"], given["bursts"], given["servers"], given["idle"], given["busy"], given["factors"], given["within"],
+        strict=True,
+    ):  # fmt: skip
         held = np.clip(load * factor, 0.0, 1.0) ** given["exponent"]
-        peak = servers * (idle + (np.maximum(busy, idle) - idle) * held) * given["within"]
+        peak = servers * (idle + (np.maximum(busy, idle) - idle) * held) * within
         burst, burst_va = burst + peak, burst_va + peak / power_factor
     burst, burst_va = np.maximum(burst * given["scale"], it), burst_va * given["scale"]
     lost = 0.01 * site.it_budget_kw * 1e3
     hot = burst + 0.04 * ups.kw * 1e3 + 0.05 * burst + lost + 0.02 * burst
-    cooling = hot / np.maximum(given["cop"], 1.0) + given["fan"]
+    hottest = 1.0 + 0.02 * min(site.cooling.design_out_c - given["year"].max(), 0.0)
+    cooling = (hot + 0.6 * given["fan"]) / np.maximum(given["cop"] * hottest, 1.0) + given["fan"]
     carried, peak = it * 1.02 + lost, burst * 1.02 + lost
     nominal = max(60.0 * m * kw * 1e3 for m, kw in ups.table) / 0.93
-    recharge = np.minimum(carried * ups.hold_min * minutes / 0.93, nominal) / (4.0 * 3600.0 * 0.85)
+    recharge = nominal / (4.0 * 3600.0 * 0.85)
     line = np.maximum((hot + recharge) / 0.99, cooling / 0.9) / (site.supply.volts / 3.0**0.5)
     rows = sorted((np.log(kw * 1e3), np.log(m * 60.0)) for m, kw in ups.table)
     powers, times = [p for p, _ in rows], [t for _, t in rows]
-    health = given["ageing"] * np.maximum(1.0 - 0.008 * np.maximum(25.0 - given["celsius"], 0.0), 0.0)
+    warm = np.maximum(1.0 - 0.008 * np.maximum(25.0 - given["celsius"], 0.0), 0.0)
+    health = 0.8 * warm
     at = np.log(carried / health)
-    low, high = (times[1] - times[0]) / (powers[1] - powers[0]), (times[-1] - times[-2]) / (powers[-1] - powers[-2])
+    low = max((times[1] - times[0]) / (powers[1] - powers[0]), -1.0)
+    high = min((times[-1] - times[-2]) / (powers[-1] - powers[-2]), -1.3)
     beyond = low * np.minimum(at - powers[0], 0.0) + high * np.maximum(at - powers[-1], 0.0)
     battery = np.exp(np.interp(at, powers, times) + beyond)
     room = np.array(given["highest"])[:, None] - np.array(given["inlet"])[:, None]
-    thermal = given["thermal"] * 1e3 * site.it_budget_kw * room / heat - site.cooling.restart_delay_s
+    thermal = given["thermal"] * 1e3 * room / heat - site.cooling.restart_delay_s
     kw = np.quantile(peak, 0.99, axis=1) / 1e3
     kva = np.quantile(burst_va * given["excursion"] + peak - burst, 0.99, axis=1) / 1e3
     hold = np.mean(np.minimum(battery, np.maximum(thermal, 0.0)) >= ups.hold_min * minutes, axis=1)
-    return {"line_a": np.quantile(line, 0.99, axis=1), "hold": hold, "kw": kw, "kva": np.maximum(kva, kw)}
+    share = min(0.8, (ups.hold_min / 1200.0) ** (1.0 - 1.0 / 1.3))
+    needed = np.quantile(carried * ups.hold_min * minutes / (warm * 0.93 * share), 0.9, axis=1) / 3.6e6
+    return {"line_a": np.quantile(line, 0.99, axis=1), "hold": hold, "kw": kw, "kva": np.maximum(kva, kw), "needed": needed}
 
 
 def main() -> int:
@@ -177,7 +184,7 @@ def main() -> int:
     ours, theirs = by_ledger(planned), by_hand(given)
     np.testing.assert_allclose(ours["kwh"], theirs["kwh"], rtol=1e-9)
     np.testing.assert_allclose(ours["npv"], theirs["npv"], rtol=1e-6, atol=1.0)
-    for name in ("line_a", "hold", "kw", "kva"):
+    for name in ("line_a", "hold", "kw", "kva", "needed"):
         np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-9, err_msg=name)
     took: dict[str, list[float]] = {"ours": [], "by hand": []}
     for _ in range(chosen.rounds):

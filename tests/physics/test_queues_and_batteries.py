@@ -63,7 +63,30 @@ def test_the_makers_table_is_met_at_its_rows_and_falls_between():
     loads = np.array([500.0, 2300.0, 5000.0])
     several = battery.table_hold_s(load_w=loads, **table)
     assert several[1] == pytest.approx(600.0)
-    assert battery.table_hold_s(load_w=1150.0, minutes=[10.0], watts=[2300.0]) == pytest.approx(600 * 2**1.3)
+
+
+@pytest.mark.parametrize("chem", ["vrla", "li-ion"])
+def test_beyond_the_makers_table_is_the_safe_side(chem: str):
+    """Below its lowest power no more energy than in its last row; above its highest lead falls off faster."""
+    row = {"minutes": [10.0], "watts": [2300.0], "chem": chem}
+    assert battery.table_hold_s(load_w=1150.0, **row) == pytest.approx(600 * 2)
+    assert battery.table_hold_s(load_w=4600.0, **row) == pytest.approx(600 / 2 ** battery.EXPONENT[chem])
+    rows = {"minutes": [5.0, 10.0, 30.0], "watts": [3400.0, 2300.0, 1050.0], "chem": chem}
+    assert battery.table_hold_s(load_w=105.0, **rows) * 105.0 == pytest.approx(1050 * 1800)
+    losing = {"minutes": [5.0, 8.0], "watts": [2000.0, 1000.0], "chem": chem}
+    assert battery.table_hold_s(load_w=500.0, **losing) == pytest.approx(60 * 12.8), "less at less power stays less"
+
+
+@given(load_w=st.floats(1.0, 1e5), minutes=st.floats(1.0, 600.0), watts=st.floats(10.0, 1e5))
+def test_one_row_of_a_lithium_battery_is_all_its_energy(load_w: float, minutes: float, watts: float):
+    held = battery.table_hold_s(load_w=load_w, minutes=[minutes], watts=[watts], chem="li-ion")
+    assert held * load_w == pytest.approx(minutes * 60 * watts)
+
+
+def test_lead_gives_less_within_minutes_and_lithium_does_not_mind():
+    assert battery.rate_share(seconds=600.0, chem="vrla") == pytest.approx(0.33, abs=0.005)
+    assert battery.rate_share(seconds=72_000.0, chem="vrla") == battery.rate_share(seconds=1e6, chem="vrla") == 1.0
+    assert battery.rate_share(seconds=600.0, chem="li-ion") == 1.0
 
 
 def test_half_the_load_runs_two_and_a_half_times_as_long():
@@ -111,11 +134,13 @@ def test_the_nearer_the_equipment_the_higher_the_pue(it: float, pdu: float, ups:
     assert one <= two + 1e-9 <= three + 2e-9
 
 
-@given(st.floats(100, 5000), st.floats(1.0, 3.0))
-def test_a_longer_hold_never_needs_a_smaller_battery(load_w: float, longer: float):
+@given(st.floats(100, 5000), st.floats(1.0, 3.0), st.sampled_from(sorted(battery.EXPONENT)))
+def test_a_longer_hold_never_needs_a_smaller_battery(load_w: float, longer: float, chem: str):
     def needed_j(seconds: float) -> float:
-        return seconds * load_w / battery.capacity_factor(ageing=0.8, celsius=20.0, chem="vrla")
+        health = battery.capacity_factor(ageing=0.8, celsius=20.0, chem=chem)
+        share = battery.rate_share(seconds=seconds, chem=chem)
+        return battery.needed_j(load_w=load_w, seconds=seconds, health=health, efficiency=0.9 * share)
 
-    assert needed_j(600.0 * longer) >= needed_j(600.0)
-    table = {"minutes": [5.0, 10.0, 30.0], "watts": [3400.0, 2300.0, 1050.0]}
+    assert needed_j(600.0 * longer) >= needed_j(600.0) * (1 - 1e-12)
+    table = {"minutes": [5.0, 10.0, 30.0], "watts": [3400.0, 2300.0, 1050.0], "chem": chem}
     assert battery.table_hold_s(load_w=load_w * longer, **table) <= battery.table_hold_s(load_w=load_w, **table) + 1e-9

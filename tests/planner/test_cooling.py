@@ -9,7 +9,18 @@ from hypothesis import strategies as st
 
 from cabinet_sample import SAMPLES, UPS, flat, ledger, load_of, rack, server, site
 from nearhall.physics.heat import cop
-from nearhall.planner.power.cooling import Plant, air_of, cooling_checks, facility_w, inlet_of, plant_of, run_year, year_c
+from nearhall.planner.power.cooling import (
+    Plant,
+    air_of,
+    cooling_checks,
+    facility_w,
+    inlet_of,
+    plant_of,
+    pue_by_category,
+    pue_by_hour,
+    run_year,
+    year_c,
+)
 
 ONE = flat(1.0)
 KINDS = ("dx", "free", "liquid", "fans")
@@ -30,11 +41,12 @@ def by_hours(of: Plant, it_w: np.ndarray, year: np.ndarray) -> float:
 
 
 def test_the_waterfall_of_one_hour():
-    """White paper 25 for a UPS of 9 kW and 5 kW: 0.61 kW; distribution of 8 kW 0.18 kW; 5.79 kW of heat over a COP of 3; fans."""
+    """White paper 25 for a UPS of 9 kW and 5 kW: 0.61 kW; distribution of 8 kW 0.18 kW; 5.79 kW of heat and
+    that of the fans inside over a COP of 3; the fans."""
     fixed = plant()
     found = facility_w(fixed, flat(5000.0), 35.0, ONE)
     losses = 0.04 * 9000 + 0.05 * 5000 + 0.01 * 8000 + 0.02 * 5000
-    np.testing.assert_allclose(found, 5000 + losses + (5000 + losses) / 3.0 + fixed.fan_w)
+    np.testing.assert_allclose(found, 5000 + losses + (5000 + losses + 0.6 * fixed.fan_w) / 3.0 + fixed.fan_w)
     without = plant_of(site(cooling={"kind": "fans", "capacity_kw": 10.0}), ledger())
     np.testing.assert_allclose(facility_w(without, flat(5000.0), 35.0, ONE), 5000 + 180 + without.fan_w)
 
@@ -42,7 +54,7 @@ def test_the_waterfall_of_one_hour():
 def test_cooling_that_hangs_on_the_ups_pays_for_it():
     off, on = plant(), plant(on_ups=True)
     more = facility_w(on, flat(5000.0), 35.0, ONE) - facility_w(off, flat(5000.0), 35.0, ONE)
-    cooling = (5000 + 790) / 3.0 + off.fan_w
+    cooling = (5000 + 790 + 0.6 * off.fan_w) / 3.0 + off.fan_w
     np.testing.assert_allclose(more, 0.05 * cooling, rtol=1e-9)
 
 
@@ -75,10 +87,12 @@ def test_what_a_pilot_showed_of_the_overhead_scales_it():
 
 def test_hours_in_which_outdoor_air_does_it():
     weather = year_c(site()) + 12.0
-    hours = {kind: run_year(plant(kind), its_load(5.0), weather, ONE).free_hours for kind in KINDS}
+    share = {"liquid_share": 1.0}
+    hours = {kind: run_year(plant(kind, **share), its_load(5.0), weather, ONE).free_hours for kind in KINDS}
     assert hours["dx"] == 0
     assert hours["free"] == int(np.sum(weather <= 21.0))
     assert hours["free"] < hours["liquid"] < hours["fans"] == 8760
+    assert run_year(plant("liquid"), its_load(5.0), weather, ONE).free_hours == hours["free"], "some heat is the air's"
 
 
 @given(
@@ -143,16 +157,45 @@ def test_only_fans_let_the_outdoors_in(kind: str, inlet: float):
         ({"kind": "dx"}, 0.0, 8.0, ("ok", "ok"), "heat 8.00 kW (P99) <= 10 kW"),
         ({"kind": "dx"}, 0.0, 10.1, ("fails", "ok"), "> 10 kW"),
         ({"kind": "dx", "design_out_c": 45.0}, 0.0, 9.5, ("fails", "ok"), "9.2 kW at 45 C outside (10 kW rated)"),
-        ({"kind": "fans", "design_out_c": 45.0}, 0.0, 9.5, ("ok", "fails"), "class A2 allows 10 to 35 C"),
+        (
+            {"kind": "fans", "design_out_c": 45.0, "recirculates": True},
+            0.0,
+            9.5,
+            ("ok", "fails", "ok"),
+            "class A2 allows 10 to 35 C",
+        ),
         ({"kind": "dx", "supply_c": 30.0}, 0.0, 8.0, ("ok", "ok"), "recommended 18 to 27 C"),
-        ({"kind": "dx", "supply_c": 34.0}, 2000.0, 8.0, ("ok", "fails"), "at 2000 m"),
+        ({"kind": "dx", "supply_c": 34.0}, 2000.0, 8.0, ("ok", "fails", "not_checked"), "at 2000 m"),
         ({"kind": "dx", "supply_c": 8.0}, 0.0, 8.0, ("ok", "fails"), "inlet 8 C"),
-        ({"kind": "dx"}, 3500.0, 8.0, ("ok", "not_checked"), "ask the maker"),
+        ({"kind": "dx"}, 3500.0, 8.0, ("ok", "not_checked", "not_checked"), "ask the maker"),
+        ({"kind": "dx", "design_out_c": 20.0}, 0.0, 8.0, ("ok", "ok"), "the year rises to 25.0 C, 5.0 K above the design"),
+        (
+            {"kind": "fans"},
+            0.0,
+            8.0,
+            ("ok", "ok", "fails"),
+            "the year falls to -5 C outside, class A2 allows 10 C: the servers' warm",
+        ),
+        ({"kind": "free", "recirculates": True}, 0.0, 8.0, ("ok", "ok", "ok"), "warm air is mixed in"),
+        ({"kind": "dx"}, 1500.0, 8.0, ("ok", "ok", "not_checked"), "1500 m: thin air takes less heat from the condenser"),
     ],
-    ids=["fits", "too hot", "hot day", "outdoor air", "warm", "warm and high", "too cold", "beyond the classes"],
+    ids=[
+        "fits",
+        "too hot",
+        "hot day",
+        "outdoor air",
+        "warm",
+        "warm and high",
+        "too cold",
+        "beyond the classes",
+        "cool design",
+        "winter",
+        "mixed",
+        "high",
+    ],
 )
 def test_what_is_held_against_capacity_and_class(
-    cooling: dict[str, object], altitude: float, heat_kw: float, states: tuple[str, str], words: str
+    cooling: dict[str, object], altitude: float, heat_kw: float, states: tuple[str, ...], words: str
 ):
     at = site(cooling={"capacity_kw": 10.0, **cooling}, altitude_m=altitude)
     checks = cooling_checks(at, air_of(at, heat_kw * 1e3), flat(heat_kw * 1e3))
@@ -167,3 +210,48 @@ def test_the_harmonic_mean_is_that_of_the_cop():
     each = [3000.0 / cop(nominal=3.0, outdoor_c=celsius) for celsius in (20.0, 40.0)]
     np.testing.assert_allclose(mean, np.mean(each))
     assert len(mean) == SAMPLES
+
+
+def test_in_the_cold_a_compressor_gains_no_more():
+    at_10, at_minus_20 = (plant(nominal=3.0).compressor_w(flat(4500.0), celsius) for celsius in (10.0, -20.0))
+    np.testing.assert_allclose(at_10, 1000.0)
+    np.testing.assert_array_equal(at_10, at_minus_20)
+
+
+def test_liquid_takes_its_share_and_the_rest_is_the_airs():
+    """Water 10 K warmer than air: between 21 and 31 degrees outside only the air's share needs the compressor."""
+    of = plant("liquid", liquid_share=0.7, cop=3.0, design_out_c=27.0)
+    np.testing.assert_allclose([of.compressor_w(flat(3000.0), c)[0] for c in (20.0, 27.0)], [0.0, 300.0])
+    np.testing.assert_allclose(
+        of.compressor_w(flat(3000.0), 32.0), 3000.0 / cop(nominal=3.0, outdoor_c=32.0, nominal_outdoor_c=27.0)
+    )
+    at = site(cooling={"kind": "liquid", "capacity_kw": 10.0})
+    assert air_of(at, 8000.0, liquid_share=0.7).flow_m3_h == pytest.approx(0.3 * air_of(at, 8000.0).flow_m3_h)
+
+
+def test_walls_sun_and_people_are_moved_out_too():
+    bare, sunny = plant(), plant(other_heat_w=300.0)
+    more = facility_w(sunny, flat(5000.0), 35.0, ONE) - facility_w(bare, flat(5000.0), 35.0, ONE)
+    np.testing.assert_allclose(more, 100.0)
+
+
+def test_pue_by_hour_is_the_years_taken_apart():
+    """IT of a mean hour weighs each; afternoons are warmer than nights."""
+    of, load = plant(), its_load(5.0, spread=0.2)
+    found = pue_by_hour(of, load, ONE)
+    year = run_year(of, load, of.weather_c, ONE)
+    assert len(found) == 24
+    assert np.mean(found) == pytest.approx(float(year.facility_kwh.sum() / year.it_kwh.sum()), rel=1e-6)
+    assert found[15] > found[3] > 1.0
+
+
+@given(kilowatts=st.floats(0.2, 8.0), kind=st.sampled_from(KINDS))
+@settings(max_examples=15, deadline=None)
+def test_the_nearer_the_servers_the_meter_the_higher_the_pue(kilowatts: float, kind: str):
+    of, load = plant(kind), its_load(kilowatts)
+    year = run_year(of, load, of.weather_c, ONE)
+    found = pue_by_category(of, year)
+    assert 1.0 <= found[1] < found[2] < found[3]
+    assert found[3] == pytest.approx(float(year.facility_kwh.sum() / year.it_kwh.sum()))
+    bare = plant_of(site(cooling={"kind": kind, "capacity_kw": 10.0}), ledger())
+    assert set(pue_by_category(bare, year)) == {2, 3}

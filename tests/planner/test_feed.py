@@ -158,7 +158,7 @@ def test_supplies_of_a_large_server_stand_on_all_lines_and_each_counts():
 
 def test_a_small_ups_stands_on_one_line_and_the_cooling_on_another():
     """3 kVA at 230 V are 13 A of one line, not 4.3 A of each."""
-    small, cool = {**UPS, "kva": 3.0, "kw": 2.7}, {"kind": "dx", "capacity_kw": 4.0}
+    small, cool = {**UPS, "kva": 3.0, "kw": 2.7, "charger_kw": 0.05}, {"kind": "dx", "capacity_kw": 4.0}
     found = feed(load_of(rack(server(300.0), 8)), ups=small, cooling=cool, cooling_w=900.0)
     lines = sorted((float(np.median(line)) for line in found.lines_a), reverse=True)
     assert lines[0] == pytest.approx(2400 / 0.99 / 231, rel=0.05)
@@ -179,7 +179,7 @@ def test_cooling_that_hangs_on_the_ups_comes_through_it():
 
 def test_a_battery_that_recharges_is_on_the_breaker_and_not_in_the_peak():
     load = load_of(rack(server(300.0), 8))
-    short, long = (feed(load, ups={**UPS, "hold_min": minutes}) for minutes in (1, 60))
+    short, long = (feed(load, ups={**UPS, "charger_kw": kilowatts}) for kilowatts in (0.1, 1.0))
     np.testing.assert_array_equal(short.va, long.va)
     assert p99(long.worst_a) > 1.05 * p99(short.worst_a)
 

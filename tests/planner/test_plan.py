@@ -192,6 +192,55 @@ def test_a_battery_that_may_be_cycled_shaves_the_feeder_and_its_wear_is_told():
     assert (still["shaved_kva"], still["wear_usd"]) == (None, 0.0)
 
 
+def test_a_battery_given_by_amp_hours_shaves_too_and_keeps_what_the_hold_needs():
+    """42 Ah at 48 V are 2 kWh. A required hold that takes them all leaves nothing to shave."""
+    ups, load = "hold_min: 5, battery_kwh: 0.1, chem: li-ion", [1.0] * 12 + [9.0] * 12
+
+    def feeder(said: str) -> dict[str, Any]:
+        plan = small("site", **{ups: said})
+        plan = plan.model_copy(update={"feeders": [plan.feeders[0].model_copy(update={"existing_kva": load})]})
+        return result_document(made(plan), software="test")["fleet"]["feeders"][0]
+
+    by_kwh, by_ah = (
+        feeder(f"hold_min: 5, {energy}, chem: li-ion, cyclable: true, wear_usd_per_kwh: 0.01")
+        for energy in ("battery_kwh: 2.016", "ah: 42, volts: 48")
+    )
+    assert by_ah["shaved_kva"] == pytest.approx(by_kwh["shaved_kva"])
+    kept = feeder("hold_min: 1440, ah: 42, volts: 48, chem: li-ion, cyclable: true, wear_usd_per_kwh: 0.01")
+    assert kept["shaved_kva"] is None
+
+
+def test_a_restart_recharges_what_the_outage_took_and_not_what_the_hold_asked_for():
+    """Thirty minutes without mains, whatever hold is required."""
+    ups = "hold_min: 5, battery_kwh: 0.1"
+
+    def energy_kwh(said: str) -> float:
+        restart = result_document(made(small("site", **{ups: said})), software="test")["fleet"]["restart"]
+        return float(np.sum(restart["kw"])) / 60.0
+
+    short, long, large = (
+        energy_kwh(s) for s in ("hold_min: 1, battery_kwh: 0.1", "hold_min: 60, battery_kwh: 0.1", "hold_min: 5, battery_kwh: 1")
+    )
+    assert short == pytest.approx(long)
+    assert large > short
+
+
+def test_the_charger_warms_the_cabinet_and_the_feed_pays_no_heat_twice():
+    north = next(site for site in made(small("site")).sites if site.site.id == "north")
+    assert north.hold is not None
+    losses = north.peak_parts_w["UPS loss"] + north.peak_parts_w["distribution"]
+    np.testing.assert_allclose(north.heat_w, north.plant.heat_w(north.load.burst_w, losses) + north.hold.recharge_heat_w)
+    parts = [watts for name, watts in north.peak_parts_w.items() if name != "feed"]
+    np.testing.assert_allclose(north.peak_parts_w["feed"], np.sum(parts, axis=0))
+
+
+def test_pue_of_the_day_and_of_its_categories_are_in_the_result():
+    pue = result_document(made(small("site")), software="test")["sites"][0]["pue"]
+    assert len(pue["by_hour"]) == 24
+    assert pue["by_category"]["1"] <= pue["by_category"]["2"] <= pue["by_category"]["3"]
+    assert pue["by_category"]["3"] == pytest.approx(pue["of_sums"])
+
+
 def test_a_hub_without_hardware_takes_for_each_workload_what_spends_least_energy_within_its_limit():
     free = made(small("any", **{", hardware: big, egress": ", egress"}))
     for placed in free.placed:

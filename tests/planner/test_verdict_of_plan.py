@@ -151,4 +151,4 @@ def test_each_part_of_the_result_names_what_it_rests_on():
     assert "/sites/0" in evidence
     assert evidence["/sites/0"]["source"] != evidence[""]["source"] != evidence["/memory"]["source"]
     assert "tariff" not in evidence["/sites/0"]["source"]
-    assert np.all([entry["kind"] in {"assumed", "vendor", "measured"} for entry in evidence.values()])
+    assert np.all([entry["kind"] in {"assumed", "vendor", "standard", "measured"} for entry in evidence.values()])

@@ -240,6 +240,9 @@ def _site(name: str, count: int, lat: float, lon: float, *, it_w: float, large: 
         "hold": {
             "required_min": 10,
             "battery_min": spread(14, 1.4),
+            "battery_new_min": spread(18, 1.4),
+            "needed_kwh": {"end_of_life": 0.3, "new": 0.38},
+            "needed_words": "0.38 kWh new, 0.3 kWh at the end of its life (nominal), hold 10 min of 0.26 kW",
             "thermal_min": spread(9 if large else 40, 1.3),
             "hold_min": spread(9 if large else 14, 1.3),
             "p_hold": 0.38 if large else 0.89,
@@ -255,6 +258,8 @@ def _site(name: str, count: int, lat: float, lon: float, *, it_w: float, large: 
         "pue": {
             "annual": {"p10": 1.31, "p50": 1.46, "p90": 1.64},
             "interim": False,
+            "by_hour": [1.4 + 0.006 * min(hour, 30 - hour) for hour in range(24)],
+            "by_category": {"1": 1.41, "2": 1.44, "3": 1.46},
             "by_month": [1.38, 1.38, 1.4, 1.44, 1.48, 1.53, 1.57, 1.56, 1.5, 1.45, 1.4, 1.38],
         },
         "checks": _checks(large),

@@ -99,9 +99,39 @@ class Cooling(Strict):
     design_out_c: float = Field(default=35.0, ge=-40, le=60)
     supply_c: float = Field(default=24.0, ge=5, le=45)
     """Air into the servers."""
-    on_ups: bool = False
-    """Compressor and fans go on without mains."""
+    ups_carries: bool | list[Literal["fans", "compressor"]] = Field(default=False, alias="on_ups")
+    """What goes on without mains: all of it (true), nothing (false), or a list: [fans], [fans, compressor]."""
     restart_delay_s: float = Field(default=180.0, ge=0, le=3600)
+    """What a compressor that stopped takes from power to cold air."""
+    thermal_kj_per_k: Annotated[Quantity, InUnit("kj_per_k", above=0)] | None = None
+    """Heat that the cabinet takes up per kelvin, measured at the site: switch the cooling off and read the inlet."""
+    other_heat_w: Annotated[Quantity, InUnit("W", least=0)] | None = None
+    """What comes in through walls, from the sun, light and people, at the hottest."""
+    liquid_share: Annotated[Quantity, InUnit("1", above=0, most=1)] | None = None
+    """kind liquid: of the heat, what the liquid takes; the rest warms the air."""
+    recirculates: bool = False
+    """kinds free and fans: cold outdoor air is mixed with the servers' own warmth until it is warm enough."""
+
+    @model_validator(mode="after")
+    def _a_compressor_needs_its_fans(self) -> Cooling:
+        if self.compressor_on_ups and not self.fans_on_ups:
+            raise ValueError("on_ups: a compressor cools nothing without its fans: write [fans, compressor]")
+        return self
+
+    @property
+    def fans_on_ups(self) -> bool:
+        """Whether air moves without mains."""
+        return self.ups_carries if isinstance(self.ups_carries, bool) else "fans" in self.ups_carries
+
+    @property
+    def compressor_on_ups(self) -> bool:
+        """Whether a compressor runs without mains."""
+        return self.ups_carries if isinstance(self.ups_carries, bool) else "compressor" in self.ups_carries
+
+    @property
+    def on_ups(self) -> bool:
+        """Whether all of the cooling goes on without mains."""
+        return self.fans_on_ups and (self.kind == "fans" or self.compressor_on_ups)
 
 
 class Ups(Strict):
@@ -122,6 +152,8 @@ class Ups(Strict):
     """Of one string of cells."""
     strings: int = Field(default=1, ge=1, le=1000)
     """How many such strings, each of `ah`."""
+    charger_kw: float | None = Field(default=None, gt=0)
+    """What the charger adds to the UPS's input at most; without it what fills an empty battery within the usual hours."""
     table: list[tuple[float, float]] = Field(default=[])
     """The maker's constant-power table: [minutes, kW], new and at 25 degrees."""
     source: str | None = None

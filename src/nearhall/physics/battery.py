@@ -15,6 +15,12 @@ LIFE_HALVES_PER_K = 10.0
 """A lead battery's life halves for each so many kelvin above 25 degrees (Arrhenius rule of thumb, as makers quote it)."""
 VRLA_EXPONENT = 1.3
 """Of t2 / t1 = (P1 / P2)^k, where no table gives it: half the load runs 2.5 times as long. Published tables give 1.3 to 1.7."""
+EXPONENT: dict[str, float] = {"vrla": VRLA_EXPONENT, "li-ion": 1.0}
+"""By chemistry: a lithium battery gives about the same energy at any power that it may give."""
+NOMINAL_S = 20 * 3600.0
+"""Over which a lead battery's nominal energy is drawn (C20, IEC 60896-21 and makers' sheets of small blocks)."""
+CHARGE_EFFICIENCY = 0.85
+"""Energy that a charged battery holds over what the charger took for it; assumed, of charger and battery together."""
 
 
 def hold_s(*, usable_j: Value, load_w: Value) -> Value:
@@ -27,19 +33,21 @@ def rated_energy_j(*, amp_hours: Value, volts: Value, depth: Value = 1.0, effici
     return amp_hours * volts * depth * efficiency * 3600.0
 
 
-def table_hold_s(*, load_w: Value, minutes: Sequence[float], watts: Sequence[float]) -> Value:
-    """Seconds at constant power after the maker's table, straight on logarithmic axes; beyond its ends with the end's slope.
+def table_hold_s(*, load_w: Value, minutes: Sequence[float], watts: Sequence[float], chem: str = "vrla") -> Value:
+    """Seconds at constant power after the maker's table, straight on logarithmic axes.
 
-    Rows in any order, each with a power of its own: the more watts, the fewer minutes. One row is extended with lead batteries'
-    usual exponent. Where a share c of the capacity is left, ask for `load_w / c`: each cell does so much more of the work.
+    Rows in any order, each with a power of its own: the more watts, the fewer minutes. Beyond the table the safe side: below its
+    lowest power the battery gives no more energy than there, above its highest the time falls at least as steeply as between the
+    last two rows and as the chemistry's exponent has it. Where a share c of the capacity is left, ask for `load_w / c`: each cell
+    does so much more of the work.
     """
-    if len(minutes) == 1:
-        return minutes[0] * 60.0 * exp(VRLA_EXPONENT * (ln(watts[0]) - log(load_w)))
     rows = sorted(zip(watts, minutes, strict=True))
     powers = [ln(watt) for watt, _ in rows]
     times = [ln(minute * 60.0) for _, minute in rows]
-    low = (times[1] - times[0]) / (powers[1] - powers[0])
-    high = (times[-1] - times[-2]) / (powers[-1] - powers[-2])
+    low, high = -1.0, -EXPONENT[chem]
+    if len(rows) > 1:
+        low = max(low, (times[1] - times[0]) / (powers[1] - powers[0]))
+        high = min(high, (times[-1] - times[-2]) / (powers[-1] - powers[-2]))
     at = log(load_w)
     inside = interp(at, powers, times)
     below, above = minimum(at - powers[0], 0.0), maximum(at - powers[-1], 0.0)
@@ -62,7 +70,20 @@ def life_factor(*, celsius: Value) -> Value:
     return minimum(exp(-ln(2.0) * (celsius - REFERENCE_C) / LIFE_HALVES_PER_K), 1.0)
 
 
-def recharge_w(*, used_j: Value, hours: Value, efficiency: Value = 0.85) -> Value:
+def rate_share(*, seconds: Value, chem: str) -> Value:
+    """Share of the nominal energy (that of 20 hours) which a battery gives within so short a time: 1 for lithium.
+
+    With t2 / t1 = (P1 / P2)^k the energy P t goes with t^(1 - 1/k): lead gives about a third within ten minutes.
+    """
+    return minimum((seconds / NOMINAL_S) ** (1.0 - 1.0 / EXPONENT[chem]), 1.0)
+
+
+def needed_j(*, load_w: Value, seconds: Value, health: Value = 1.0, efficiency: Value = 1.0) -> Value:
+    """Energy that a new battery must be able to give so that what is left of it, `health`, carries a load for so long."""
+    return load_w * seconds / (health * efficiency)
+
+
+def recharge_w(*, used_j: Value, hours: Value, efficiency: Value = CHARGE_EFFICIENCY) -> Value:
     """What recharging adds to the UPS's input, at constant power over so many hours."""
     return used_j / (hours * 3600.0 * efficiency)
 

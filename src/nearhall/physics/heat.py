@@ -71,14 +71,25 @@ def airflow_cfm(*, heat_kw: Value, rise_f: Value) -> Value:
     return 3412.0 * heat_kw / (1.085 * rise_f)
 
 
+COP_GAIN_MOST = 1.5
+"""COP in the cold over the nominal one: small units keep their condensing pressure up, so that it ends somewhere. Assumed."""
+
+
 def cop(
-    *, nominal: Value, outdoor_c: Value, nominal_outdoor_c: float = 35.0, per_kelvin: float = 0.02, least: float = 1.0
+    *,
+    nominal: Value,
+    outdoor_c: Value,
+    nominal_outdoor_c: float = 35.0,
+    per_kelvin: float = 0.02,
+    least: float = 1.0,
+    gain_most: float = COP_GAIN_MOST,
 ) -> Value:
     """Watts of heat moved per watt of compressor: the nominal figure, 2 % better for each kelvin that it is cooler outside.
 
     A linear fit near the rating point; the slope is assumed, within the 1.5 to 3 % per kelvin of small direct-expansion units.
+    In the cold it is never better than `gain_most` times the nominal figure.
     """
-    return maximum(nominal * (1.0 + per_kelvin * (nominal_outdoor_c - outdoor_c)), least)
+    return maximum(nominal * minimum(1.0 + per_kelvin * (nominal_outdoor_c - outdoor_c), gain_most), least)
 
 
 def cooling_power_w(*, heat_w: Value, cop: Value, fan_w: Value) -> Value:

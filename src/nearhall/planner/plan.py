@@ -26,7 +26,7 @@ from nearhall.planner.place import UNSERVED, Answer, Problem, Why, feeder_kva, p
 from nearhall.planner.placement.solver import Cancelled
 from nearhall.planner.power.battery import habits_of
 from nearhall.planner.power.check import Check
-from nearhall.planner.power.cooling import Air, Plant, Year, air_of, cooling_checks, plant_of, run_year, year_c
+from nearhall.planner.power.cooling import Air, Plant, Year, air_of, cooling_checks, plant_of, run_year
 from nearhall.planner.power.feed import Feed, feed_of
 from nearhall.planner.power.hold import Hold, hold_of
 from nearhall.planner.problem import problem_of
@@ -77,15 +77,18 @@ class SitePlan:
     served: tuple[Served, ...]
     load: SiteLoad
     plant: Plant
+    overhead: Samples
+    """Cooling and losses over what the plan reckons: 1, or what a pilot has shown."""
     year: Year
     feed: Feed
     hold: Hold | None
     air: Air
     cooling_w: Samples
-    """Compressor and fans at the design temperature and the peak."""
+    """Compressor and fans at the hottest and the peak."""
     heat_w: Samples
+    """What has to be moved out at the peak while the battery recharges."""
     peak_parts_w: Mapping[str, Samples]
-    """From IT to the feed, at the peak and the design temperature: IT, UPS loss, distribution, compressor, fans, feed."""
+    """From IT to the feed, at the peak and the hottest: IT, UPS loss, distribution, compressor, fans, feed."""
     accounts: Accounts
     npv_usd: Samples
     """Of one such site, against the hub."""
@@ -114,7 +117,7 @@ class SitePlan:
         return (
             *self.feed.checks,
             *(self.hold.checks if self.hold is not None else ()),
-            *cooling_checks(self.site, self.air, self.heat_w),
+            *cooling_checks(self.site, self.air, self.heat_w, self.plant.outdoor),
         )
 
 
@@ -336,31 +339,40 @@ def _sized(
     load = site_load(site.id, racks, ledger)
     plant = plant_of(site, ledger)
     overhead = ledger.take(f"sites.{site.id}.overhead_scale", None, "site.overhead_scale")
-    year = run_year(plant, load, year_c(site), overhead)
+    year = run_year(plant, load, plant.weather_c, overhead)
     ups, distribution = plant.losses_w(load.burst_w)
-    heat = load.burst_w + (ups + distribution)
-    compressor = plant.compressor_w(heat, site.cooling.design_out_c)
+    ups_side_w = load.burst_w + ups + distribution
+    heat, hottest_c = plant.heat_w(load.burst_w, ups + distribution), plant.outdoor.hottest_c
+    compressor = plant.compressor_w(heat, hottest_c)
     cooling_w = compressor + plant.fan_w
     feed = feed_of(
         site,
         load,
-        ups_side_w=load.burst_w + ups + distribution,
+        ups_side_w=ups_side_w,
         cooling_w=cooling_w,
         habits=habits_of(site, ledger),
         compressor_start=site.supply.compressor_start
         or ledger.fixed(f"sites.{site.id}.supply.compressor_start", "cooling.start_multiple"),
     )
-    busy_ups, busy_distribution = plant.losses_w(load.busiest_w)
+    busy_heat = plant.heat_w(load.busiest_w, np.add(*plant.losses_w(load.busiest_w)), fans_run=site.cooling.fans_on_ups)
+    hold = hold_of(site, load, cooling_w=cooling_w, fan_w=plant.fan_w, heat_w=busy_heat, hottest_c=hottest_c, ledger=ledger)
+    heat = heat + (hold.recharge_heat_w if hold is not None else 0.0)
     accounts = accounts_of(plan, site, served, load=load, year=year, hubs=hubs, egress=egress, ledger=ledger)
     return SitePlan(
         site=site,
         served=tuple(served),
         load=load,
         plant=plant,
+        overhead=overhead,
         year=year,
         feed=feed,
-        hold=hold_of(site, load, cooling_w=cooling_w, heat_w=load.busiest_w + busy_ups + busy_distribution, ledger=ledger),
-        air=air_of(site, float(np.quantile(heat, 0.99))),
+        hold=hold,
+        air=air_of(
+            site,
+            float(np.quantile(heat, 0.99)),
+            hottest_c=hottest_c,
+            liquid_share=float(np.quantile(plant.liquid_share, 0.1)),
+        ),
         cooling_w=cooling_w,
         heat_w=heat,
         peak_parts_w={
@@ -369,7 +381,7 @@ def _sized(
             "distribution": distribution,
             "compressor": compressor,
             "fans": plant.fan_w,
-            "feed": heat + cooling_w,
+            "feed": ups_side_w + cooling_w,
         },
         accounts=accounts,
         npv_usd=npv_usd(accounts.flows, rate=plan.discount_rate),

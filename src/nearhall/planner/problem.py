@@ -101,7 +101,7 @@ class _Cabinet:
         return self._power_usd(self.own_w, self.own_w)
 
     def kva(self, it_w: Samples, it_va: Samples) -> Samples:
-        """What draws so much takes of the feeder, at the design temperature, beside the site's own."""
+        """What draws so much takes of the feeder, at the highest outdoor temperature, beside the site's own."""
         own_va = self.own_w / OWN_POWER_FACTOR
         return self._kva(it_w + self.own_w, it_va + own_va) - self.own_kva()
 
@@ -126,7 +126,7 @@ class _Cabinet:
     def _kva(self, it_w: Samples, it_va: Samples) -> Samples:
         it_w, it_va = it_w * self.scale, it_va * self.scale
         behind = it_w + np.add(*self.plant.losses_w(it_w))
-        cooling = self.plant.compressor_w(behind, self.site.cooling.design_out_c) + self.plant.fan_w
+        cooling = self.plant.compressor_w(behind, self.plant.outdoor.hottest_c) + self.plant.fan_w
         if self.site.ups is None:
             return (it_va * behind / it_w + cooling / COOLING_POWER_FACTOR) / 1e3
         if self.site.cooling.on_ups:

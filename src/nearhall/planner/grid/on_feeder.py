@@ -1,7 +1,7 @@
 """What the sites on one feeder draw together, over all draws: their days, how they stray from them, their bursts, their restart.
 
-Everything is in volt-amperes as the feeder sees them, at the design temperature: with the supplies' own power factor, the losses,
-the fans and what a site draws for itself.
+Everything is in volt-amperes as the feeder sees them, at the highest outdoor temperature: with the supplies' own power factor,
+the losses, the fans and what a site draws for itself.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from typing import Protocol
 import numpy as np
 
 from nearhall.documents.plan_place import Feeder, Site
+from nearhall.physics.battery import CHARGE_EFFICIENCY
 from nearhall.planner.grid.feeder import HOURS, FeederDay, feeder_day, shown_kva
 from nearhall.planner.grid.fleet import Floats, Likeness, LoadKind, quarters_over_mean
 from nearhall.planner.grid.restart import Restart, backlog_s, pickup
 from nearhall.planner.grid.shaving import Battery
-from nearhall.planner.power.battery import habits_of
+from nearhall.planner.power.battery import drained_wh, habits_of, usable_j
 from nearhall.planner.power.cooling import Plant, facility_w
 from nearhall.planner.power.feed import Feed
 from nearhall.planner.power.hold import Hold
@@ -30,8 +31,6 @@ RUNS = 30
 """Weeks that are drawn of the sites' deviations from their day."""
 HIGH = 0.99
 """What is held against a feeder's headroom."""
-CHARGER_EFFICIENCY = 0.85
-"""From the mains into the battery and out of it again. Assumed."""
 
 
 class Sized(Protocol):
@@ -100,7 +99,7 @@ class FeederRestart:
 
 
 def kind_of(sized: Sized, ledger: Ledger, *, count: int) -> LoadKind:
-    """Such sites at the design temperature, medians: what they draw without any request, and what the day adds."""
+    """Such sites at the highest outdoor temperature, medians: what they draw without any request, and what the day adds."""
     scale = _scale(sized, ledger)
     it_idle_w = (sized.load.own_w + sum(rack.servers * rack.server.idle_w for rack in sized.load.racks)) * scale
     hours = np.median(by_hour_w(sized), axis=1)
@@ -180,7 +179,9 @@ def restarting(sized: Sized, outage: Outage, *, count: int, ledger: Ledger, quan
     hold, load, outage_s = sized.hold, sized.load, outage.minutes * 60.0
     held_s = float(np.quantile(hold.hold_s, 1.0 - quantile)) if hold is not None else 0.0
     down_s = max(outage_s - held_s, 0.0)
-    used_wh = hold.carried_w * min(hold.required_s, outage_s) / 3600.0 if hold is not None else 0.0
+    used_wh = 0.0
+    if hold is not None and sized.site.ups is not None:
+        used_wh = drained_wh(sized.site.ups, hold.carried_w, minutes=outage.minutes, habits=habits_of(sized.site, ledger))
     scale, servers = _scale(sized, ledger), [rack.servers for rack in load.racks]
     busy_share = float(np.median(np.average([rack.pool.load for rack in load.racks], axis=0, weights=servers)))
     return Restart(
@@ -191,7 +192,7 @@ def restarting(sized: Sized, outage: Outage, *, count: int, ledger: Ledger, quan
         busy_w=at(_at_feed_w(sized, np.maximum((load.own_w + _busy_w(sized)) * scale, load.burst_w))),
         backlog_s=backlog_s(outage_s=down_s, load=min(busy_share, BUSY_MAX), kept_share=outage.kept_share),
         recharge_w=at(hold.recharge_w) if hold is not None else 0.0,
-        recharge_wh=used_wh / CHARGER_EFFICIENCY,
+        recharge_wh=used_wh / CHARGE_EFFICIENCY,
     )
 
 
@@ -222,7 +223,7 @@ def _count(feeder: Feeder, site: Site) -> int:
 
 def _at_feed_w(sized: Sized, it_w: Samples) -> Samples:
     plant = sized.plant
-    return facility_w(plant, it_w, plant.site.cooling.design_out_c, np.ones(len(plant.cop)))
+    return facility_w(plant, it_w, plant.outdoor.hottest_c, np.ones(len(plant.cop)))
 
 
 def _va_per_w(sized: Sized) -> Samples:
@@ -232,7 +233,7 @@ def _va_per_w(sized: Sized) -> Samples:
 
 def _busy_w(sized: Sized) -> Samples:
     """All servers at full load."""
-    return np.sum([rack.servers * rack.server.busy_w for rack in sized.load.racks], axis=0)
+    return np.sum([rack.servers * rack.busy_w for rack in sized.load.racks], axis=0)
 
 
 def _scale(sized: Sized, ledger: Ledger) -> Samples:
@@ -255,19 +256,19 @@ def _in_kva(sized: Sized, watts: Restart) -> Restart:
 
 
 def _battery(feeder: Feeder, sites: Sequence[Sized], ledger: Ledger) -> Battery | None:
-    """What cyclable batteries have beyond the hold that is required."""
-    kwh, kw, worn = 0.0, 0.0, 0.0
+    """What cyclable batteries have at the end of their life beyond the hold that is required, the inverter's loss in it."""
+    kwh, kw, charge_kw, worn = 0.0, 0.0, 0.0, 0.0
     for sized in sites:
-        ups = sized.site.ups
-        if ups is None or not ups.cyclable or ups.battery_kwh is None:
+        ups, hold = sized.site.ups, sized.hold
+        if ups is None or hold is None or not ups.cyclable:
             continue
-        carried = sized.hold.carried_w if sized.hold is not None else float(np.median(sized.load.busiest_w))
-        held = carried * ups.hold_min / 60.0 / 1e3
-        count = _count(feeder, sized.site)
-        spare = max(ups.battery_kwh * habits_of(sized.site, ledger).depth - held, 0.0) * count
+        habits, count = habits_of(sized.site, ledger), _count(feeder, sized.site)
+        left = usable_j(ups, habits) / 3.6e6 * habits.end_of_life
+        spare = max(left - hold.needed_kwh * habits.depth, 0.0) * count
         wear = ledger.take(f"sites.{sized.site.id}.ups.wear_usd_per_kwh", ups.wear_usd_per_kwh, "ups.wear_usd_per_kwh")
         kwh, worn = kwh + spare, worn + spare * float(np.median(wear))
         kw += ups.kw * count
+        charge_kw += float(np.median(hold.recharge_w)) / 1e3 * CHARGE_EFFICIENCY * count
     if kwh <= 0:
         return None
-    return Battery(usable_kwh=kwh, charge_kw=kw / 4, discharge_kw=kw, wear_usd_per_kwh=worn / kwh, cyclable=True)
+    return Battery(usable_kwh=kwh, charge_kw=charge_kw, discharge_kw=kw, wear_usd_per_kwh=worn / kwh, cyclable=True)

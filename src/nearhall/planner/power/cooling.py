@@ -1,7 +1,8 @@
 """Cooling over a year: what the heat takes to be moved out at each temperature, and what that makes of PUE, energy and peaks.
 
 Of the kinds of cooling `dx` has a compressor that runs all year; `free` takes outdoor air while it is cool enough, a compressor
-beyond; `liquid` does the same with water, which may be warmer than air; `fans` take the air of room or street, as warm as it is.
+beyond; `liquid` does the same with water, which may be warmer than air, for the share of the heat that it takes; `fans` take the
+air of room or street, as warm as it is.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from nearhall.physics.electrical import UPS_PROPORTIONAL_LOSS, ups_loss_w
 from nearhall.physics.heat import (
     ALTITUDE_MAX_M,
     ASHRAE,
+    DISTRIBUTION_FIXED,
+    DISTRIBUTION_PROPORTIONAL,
     RECOMMENDED_C,
     cooling_capacity_w,
     cop,
@@ -24,6 +27,7 @@ from nearhall.physics.heat import (
     highest_inlet_c,
     room_heat_w,
 )
+from nearhall.physics.pue import categories
 from nearhall.planner.power.air import flow_m3_s
 from nearhall.planner.power.check import Check
 from nearhall.planner.samples.draws import Samples
@@ -40,8 +44,20 @@ WARM_WATER_K = 10.0
 """Water to cold plates may be so much warmer than air into servers. Assumed."""
 AIR_RISE_K = 12.0
 """Of the air through the servers, where nobody says. Assumed."""
+RATED_TO_M = 1000.0
+"""Makers state a unit's capacity for sites below it. Assumed."""
 HALF_A_YEAR_H = 182 * 24
 DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outdoor:
+    """Between what temperatures a site's cooling has to work, degrees C."""
+
+    hottest_c: float
+    """The design temperature, or the year's highest hour where that is more."""
+    coldest_c: float
+    """The year's coldest hour."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +65,19 @@ class Plant:
     """The losses and the cooling of a site, resolved."""
 
     site: Site
+    outdoor: Outdoor
+    weather_c: NDArray[np.float64]
+    """8,760 hourly temperatures."""
     cop: Samples
+    gain_most: float
+    """COP in the cold over `cop`, at most."""
     fan_w: Samples
+    fans_inside: float
+    """Share of the fans whose heat has to be moved too."""
+    other_w: Samples | float
+    """Heat of walls, sun, light and people."""
+    liquid_share: Samples | float
+    """Of the heat; 0 without liquid cooling."""
     ups_rating_w: float
     rating_w: float
 
@@ -59,27 +86,37 @@ class Plant:
         ups = np.asarray(ups_loss_w(rating_w=self.ups_rating_w, load_w=it_w)) if self.ups_rating_w else np.zeros_like(it_w)
         return ups, np.asarray(distribution_loss_w(rating_w=self.rating_w, load_w=it_w))
 
+    def heat_w(self, it_w: Samples, losses_w: Samples, *, fans_run: bool = True) -> Samples:
+        """What has to be moved out: IT, losses, fans in the air they cool, and what comes from elsewhere."""
+        fans = self.fans_inside * self.fan_w if fans_run else 0.0
+        return np.asarray(room_heat_w(it_w=it_w, ups_loss_w=losses_w, envelope_w=fans + self.other_w))
+
     def compressor_w(self, heat_w: Samples, outdoor_c: float) -> Samples:
         """Compressor, or nothing while outdoor air does it; where there is none the heat goes to the room."""
-        if outdoor_c <= free_below_c(self.site):
-            return np.zeros_like(heat_w)
-        nominal_c = self.site.cooling.design_out_c
-        return np.asarray(heat_w / cop(nominal=self.cop, outdoor_c=outdoor_c, nominal_outdoor_c=nominal_c))
+        return heat_w * self.compressor_per_heat(np.array([outdoor_c]))
 
     def mean_compressor_w(self, heat_w: Samples, outdoor_c: NDArray[np.float64]) -> Samples:
         """Mean over hours of one heat, `outdoor_c` of shape (hours,)."""
         return heat_w * self.compressor_per_heat(outdoor_c)
 
     def compressor_per_heat(self, outdoor_c: NDArray[np.float64]) -> Samples | float:
-        """Compressor over heat, mean over hours: nothing while outdoor air cools, else by each hour's COP.
+        """Compressor over heat, mean over hours; air and liquid each by their own temperature."""
+        if self.site.cooling.kind != "liquid":
+            return self._per_heat(outdoor_c, free_below_c(self.site))
+        air_c = self.site.cooling.supply_c - APPROACH_K
+        by_air, by_liquid = (self._per_heat(outdoor_c, below_c) for below_c in (air_c, air_c + WARM_WATER_K))
+        return self.liquid_share * by_liquid + (1.0 - self.liquid_share) * by_air
+
+    def _per_heat(self, outdoor_c: NDArray[np.float64], free_below: float) -> Samples | float:
+        """Nothing while outdoor air cools, else by each hour's COP.
 
         Electricity goes with 1 / COP, so that the others are as good as one hour at the temperature of their harmonic mean.
         """
-        hot = outdoor_c[outdoor_c > free_below_c(self.site)]
+        hot = outdoor_c[outdoor_c > free_below]
         if len(hot) == 0:
             return 0.0
         nominal_c = self.site.cooling.design_out_c
-        gain = np.asarray(cop(nominal=1.0, outdoor_c=hot, nominal_outdoor_c=nominal_c, least=1e-3))
+        gain = np.asarray(cop(nominal=1.0, outdoor_c=hot, nominal_outdoor_c=nominal_c, least=1e-3, gain_most=self.gain_most))
         alike = float(1.0 / np.mean(1.0 / gain))
         share = len(hot) / len(outdoor_c)
         return share / np.maximum(self.cop * alike, 1.0)
@@ -105,26 +142,45 @@ class Year:
 
 
 def free_below_c(site: Site) -> float:
-    """Outdoor air alone cools up to this temperature; without a compressor always, with nothing but a compressor never."""
+    """No compressor runs up to this temperature; without one always, with nothing but a compressor never.
+
+    What liquid does not take needs air as cool as any.
+    """
     cooling = site.cooling
     if cooling.kind == "fans":
         return float("inf")
     if cooling.kind == "dx":
         return float("-inf")
-    return cooling.supply_c - APPROACH_K + (WARM_WATER_K if cooling.kind == "liquid" else 0.0)
+    liquid_alone = cooling.kind == "liquid" and cooling.liquid_share is not None and cooling.liquid_share.p50 >= 1.0
+    return cooling.supply_c - APPROACH_K + (WARM_WATER_K if liquid_alone else 0.0)
 
 
 def plant_of(site: Site, ledger: Ledger) -> Plant:
     """Cooling and losses with their samples."""
-    fan_share = ledger.take(f"sites.{site.id}.cooling.fan_share", None, "cooling.fan_share")
-    capacity_w = ledger.take(f"sites.{site.id}.cooling.capacity_kw", site.cooling.capacity_kw) * 1e3
+    at, said = f"sites.{site.id}.cooling", site.cooling
+    fan_share = ledger.take(f"{at}.fan_share", None, "cooling.fan_share")
+    capacity_w = ledger.take(f"{at}.capacity_kw", said.capacity_kw) * 1e3
+    weather = year_c(site)
+    liquid = said.kind == "liquid"
     return Plant(
         site=site,
-        cop=ledger.take(f"sites.{site.id}.cooling.cop", site.cooling.cop, "cooling.cop"),
+        outdoor=outdoor_of(site, weather),
+        weather_c=weather,
+        cop=ledger.take(f"{at}.cop", said.cop, "cooling.cop"),
+        gain_most=ledger.fixed(f"{at}.cop_gain_most", "cooling.cop_gain_most"),
         fan_w=fan_share * capacity_w,
+        fans_inside=ledger.fixed(f"{at}.fans_inside", "cooling.fans_inside"),
+        other_w=ledger.take(f"{at}.other_heat_w", said.other_heat_w) if said.other_heat_w is not None else 0.0,
+        liquid_share=ledger.take(f"{at}.liquid_share", said.liquid_share, "cooling.liquid_share") if liquid else 0.0,
         ups_rating_w=site.ups.kw * 1e3 if site.ups is not None else 0.0,
         rating_w=site.it_budget_kw * 1e3,
     )
+
+
+def outdoor_of(site: Site, weather_c: NDArray[np.float64] | None = None) -> Outdoor:
+    """The design temperature against the year of the weather; whichever is hotter sizes."""
+    year = year_c(site) if weather_c is None else weather_c
+    return Outdoor(hottest_c=max(site.cooling.design_out_c, float(year.max())), coldest_c=float(year.min()))
 
 
 def year_c(site: Site) -> NDArray[np.float64]:
@@ -179,6 +235,35 @@ def run_year(plant: Plant, load: SiteLoad, temperatures_c: NDArray[np.float64], 
     )
 
 
+def pue_by_hour(plant: Plant, load: SiteLoad, overhead: Samples) -> tuple[float, ...]:
+    """Of each hour of the day over all days of the year, local time: ratios of sums over all draws."""
+    by_hour_c = plant.weather_c.reshape(365, 24).T
+    nothing, found = np.zeros(len(plant.cop)), list[float]()
+    for it_w, celsius in zip(load.by_hour_w, by_hour_c, strict=True):
+        heat, losses = _heat_w(plant, it_w)
+        beyond = _beyond_it_w(plant, losses, nothing) + _through(plant) * plant.mean_compressor_w(heat, celsius)
+        found.append(1.0 + float((beyond * overhead).sum() / it_w.sum()))
+    return tuple(found)
+
+
+def pue_by_category(plant: Plant, year: Year) -> dict[int, float]:
+    """By where the IT energy would be metered: 1 behind the UPS, 2 behind the distribution, 3 at the servers; ratios of sums.
+
+    What cooling takes from the UPS is no IT. Of distribution the fixed losses lie in the board, the others in the cables behind
+    it (assumed). Without a UPS there is no category 1.
+    """
+    it_kwh, hours = float(year.it_kwh.sum()), 8.76 * len(plant.cop)
+    cables = DISTRIBUTION_PROPORTIONAL * it_kwh
+    board = DISTRIBUTION_FIXED * plant.rating_w * hours
+    one, two, three = categories(
+        facility_kwh=float(year.facility_kwh.sum()),
+        ups_out_kwh=it_kwh + cables + board,
+        pdu_out_kwh=it_kwh + cables,
+        it_kwh=it_kwh,
+    )
+    return {1: one, 2: two, 3: three} if plant.ups_rating_w else {2: two, 3: three}
+
+
 def facility_w(plant: Plant, it_w: Samples, outdoor_c: float, overhead: Samples) -> Samples:
     """What the feed delivers for an IT power at an outdoor temperature."""
     heat, losses = _heat_w(plant, it_w)
@@ -186,19 +271,25 @@ def facility_w(plant: Plant, it_w: Samples, outdoor_c: float, overhead: Samples)
 
 
 def _heat_w(plant: Plant, it_w: Samples) -> tuple[Samples, Samples]:
-    """(heat to be moved out, the losses in it); a cabinet has no floor to light, and what its walls let through is left out."""
+    """(heat to be moved out, the losses in it)."""
     ups, distribution = plant.losses_w(it_w)
-    return np.asarray(room_heat_w(it_w=it_w, ups_loss_w=ups, distribution_w=distribution)), ups + distribution
+    losses = ups + distribution
+    return plant.heat_w(it_w, losses), losses
 
 
 def _beyond_it_w(plant: Plant, losses_w: Samples, compressor_w: Samples) -> Samples:
     """Losses and cooling; cooling that hangs on the UPS pays for passing through it."""
-    return losses_w + (compressor_w + plant.fan_w) * _through(plant)
+    fans = plant.fan_w * _passing(plant, plant.site.cooling.fans_on_ups)
+    return losses_w + compressor_w * _through(plant) + fans
 
 
 def _through(plant: Plant) -> float:
-    """What a watt of cooling takes at the feed."""
-    return 1.0 + (UPS_PROPORTIONAL_LOSS if plant.ups_rating_w and plant.site.cooling.on_ups else 0.0)
+    """What a watt of compressor takes at the feed."""
+    return _passing(plant, plant.site.cooling.compressor_on_ups)
+
+
+def _passing(plant: Plant, on_ups: bool) -> float:
+    return 1.0 + (UPS_PROPORTIONAL_LOSS if plant.ups_rating_w and on_ups else 0.0)
 
 
 def _bins(load: SiteLoad) -> Iterator[tuple[NDArray[np.int64], Samples]]:
@@ -220,33 +311,62 @@ class Air:
     highest_inlet_c: float
 
 
-def inlet_of(site: Site) -> float:
+def inlet_of(site: Site, hottest_c: float | None = None) -> float:
     """The warmest air into the servers, degrees C: what the cooling supplies, or without a compressor what it is outside."""
     cooling = site.cooling
-    return max(cooling.supply_c, cooling.design_out_c) if cooling.kind == "fans" else cooling.supply_c
+    if cooling.kind != "fans":
+        return cooling.supply_c
+    return max(cooling.supply_c, outdoor_of(site).hottest_c if hottest_c is None else hottest_c)
 
 
-def air_of(site: Site, heat_w: float) -> Air:
-    """Air for a heat at the site's altitude and supply temperature, against its ASHRAE class."""
-    inlet = inlet_of(site)
-    flow = flow_m3_s(heat_w=heat_w, rise_k=AIR_RISE_K, inlet_c=inlet, altitude_m=site.altitude_m)
+def air_of(site: Site, heat_w: float, *, hottest_c: float | None = None, liquid_share: float = 0.0) -> Air:
+    """Air for what of a heat liquid does not take, at the site's altitude and supply temperature, against its ASHRAE class."""
+    inlet = inlet_of(site, hottest_c)
+    in_air_w = heat_w * (1.0 - liquid_share)
+    flow = flow_m3_s(heat_w=in_air_w, rise_k=AIR_RISE_K, inlet_c=inlet, altitude_m=site.altitude_m)
     highest = float(highest_inlet_c(ashrae=site.cooling.ashrae, altitude_m=site.altitude_m))
     return Air(flow_m3_h=flow * 3600.0, rise_k=AIR_RISE_K, inlet_c=inlet, highest_inlet_c=highest)
 
 
-def cooling_checks(site: Site, air: Air, heat_w: Samples) -> tuple[Check, ...]:
-    """Does the unit move the heat on the hottest day, and may the air be as warm as it is?"""
-    return _capacity_check(site, heat_w), _inlet_check(site, air)
+def cooling_checks(site: Site, air: Air, heat_w: Samples, outdoor: Outdoor | None = None) -> tuple[Check, ...]:
+    """Does the unit move the heat on the hottest day, and may the air be as warm and as cold as it is?"""
+    found = outdoor or outdoor_of(site)
+    checks = [_capacity_check(site, heat_w, found), _inlet_check(site, air)]
+    if site.cooling.kind in {"fans", "free"}:
+        checks.append(_cold_check(site, found.coldest_c))
+    if site.cooling.kind != "fans" and site.altitude_m > RATED_TO_M:
+        words = (
+            f"{site.altitude_m:g} m: thin air takes less heat from the condenser than at {RATED_TO_M:g} m; ask the maker for its "
+            "capacity there"
+        )
+        checks.append(
+            Check(name="cooling at altitude", state="not_checked", words=words, value=site.altitude_m, limit=RATED_TO_M, unit="m")
+        )
+    return tuple(checks)
 
 
-def _capacity_check(site: Site, heat_w: Samples) -> Check:
-    cooling, rated = site.cooling, site.cooling.capacity_kw.p50
+def _capacity_check(site: Site, heat_w: Samples, outdoor: Outdoor) -> Check:
+    cooling, rated, hottest = site.cooling, site.cooling.capacity_kw.p50, outdoor.hottest_c
     heat = float(np.quantile(heat_w, 0.99)) / 1e3
-    moved = float(cooling_capacity_w(rated_w=rated, outdoor_c=cooling.design_out_c)) if cooling.kind != "fans" else rated
-    less = f" at {cooling.design_out_c:g} C outside ({rated:g} kW rated)" if moved < rated else ""
+    moved = float(cooling_capacity_w(rated_w=rated, outdoor_c=hottest)) if cooling.kind != "fans" else rated
+    less = f" at {hottest:.3g} C outside ({rated:g} kW rated)" if moved < rated else ""
     words = f"heat {heat:.2f} kW (P99) {'<=' if heat <= moved else '>'} {moved:.3g} kW{less}"
+    if hottest > cooling.design_out_c:
+        words += f"; the year rises to {hottest:.1f} C, {hottest - cooling.design_out_c:.1f} K above the design temperature"
     words += "; a third of it would do" if heat * MUCH <= moved else ""
     return Check(name="cooling", state="ok" if heat <= moved else "fails", words=words, value=heat, limit=moved, unit="kW")
+
+
+def _cold_check(site: Site, coldest_c: float) -> Check:
+    """Air from outside may be too cold for the servers' class, whatever the compressor could do."""
+    lowest, name = ASHRAE[site.cooling.ashrae][0], site.cooling.ashrae
+    words, state = f"the year falls to {coldest_c:.0f} C outside, class {name} allows {lowest:.0f} C", "ok"
+    if coldest_c < lowest and site.cooling.recirculates:
+        words += ": warm air is mixed in"
+    elif coldest_c < lowest:
+        words += ": the servers' warm air has to be mixed in (then write recirculates)"
+        state = "fails"
+    return Check(name="cold air", state=state, words=words, value=coldest_c, limit=lowest, unit="C")
 
 
 def _inlet_check(site: Site, air: Air) -> Check:

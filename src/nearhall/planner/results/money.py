@@ -114,12 +114,16 @@ def _site_money(planned: Planned, site: SitePlan) -> Json:
 
 
 def must_be_worth(planned: Planned, site: SitePlan) -> np.ndarray:
-    """What a year of the answers that only this site can give has to be worth for it to pay, USD, shape (samples,)."""
+    """What a year of the answers that only this site can give has to be worth for it to pay, USD, shape (samples,).
+
+    As the plan's `value_usd_per_year` counts it: those within the SLO earn it, so that late ones raise what it has to be.
+    """
     plan = planned.plan
     years = float(discount_factors(plan.horizon_years, rate=plan.discount_rate)[1:].sum())
     here, there = site.accounts.site, site.accounts.hub
     known = np.asarray(here.value_usd + here.standing_value_usd - there.value_usd - there.standing_value_usd, dtype=np.float64)
-    return known - site.npv_usd / years
+    kept = [s.option.p_slo for s in site.served if not s.at_hub and not s.hub.allowed]
+    return (known - site.npv_usd / years) / max(float(np.mean(kept)) if kept else 1.0, 1e-3)
 
 
 def _mean(value: Amount) -> float:

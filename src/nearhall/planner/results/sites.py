@@ -8,10 +8,13 @@ import numpy as np
 
 from nearhall.planner.plan import Planned, SitePlan
 from nearhall.planner.power.check import Check
+from nearhall.planner.power.cooling import pue_by_category, pue_by_hour
 from nearhall.planner.power.hold import ENDLESS_S, Hold
 from nearhall.planner.samples.draws import Samples
 
 Json = dict[str, Any]
+COOLING = {"cooling", "inlet", "cold air", "cooling at altitude"}
+"""Checks of it."""
 
 
 def site_part(planned: Planned, site: SitePlan) -> Json:
@@ -77,11 +80,15 @@ def _sizing(site: SitePlan) -> Json:
             "highest_inlet_c": air.highest_inlet_c,
             "class": site.site.cooling.ashrae,
             "free_hours": site.year.free_hours,
-            "words": "; ".join(check.words for check in site.checks if check.name in {"cooling", "inlet"}),
+            "hottest_c": site.plant.outdoor.hottest_c,
+            "coldest_c": site.plant.outdoor.coldest_c,
+            "words": "; ".join(check.words for check in site.checks if check.name in COOLING),
         },
         "pue": {
             "annual": _low(site.year.pue),
             "by_month": list(site.year.pue_by_month),
+            "by_hour": list(pue_by_hour(site.plant, site.load, site.overhead)),
+            "by_category": {str(n): value for n, value in pue_by_category(site.plant, site.year).items()},
             "of_sums": _of_sums(site),
             "interim": False,
             "category": 3,
@@ -128,9 +135,12 @@ def _hold(hold: Hold | None) -> Json | None:
     return {
         "required_min": hold.required_s / 60.0,
         "battery_min": _minutes(hold.battery_s),
+        "battery_new_min": _minutes(hold.new_s),
         "thermal_min": _minutes(hold.thermal_s),
         "hold_min": _minutes(hold.hold_s),
         "p_hold": hold.p_hold,
+        "needed_kwh": {"end_of_life": hold.needed_kwh, "new": hold.needed_new_kwh},
+        "needed_words": next(check.words for check in hold.checks if check.name == "battery"),
         "upper_bound": hold.upper_bound,
         "words": next(check.words for check in hold.checks if check.name == "hold"),
     }

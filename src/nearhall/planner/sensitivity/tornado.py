@@ -141,11 +141,11 @@ def _bar(name: str, values: Samples, outcome: Samples, *, left: Samples, columns
     between, within = _sums_of_squares(groups)
     noise = within * free / (len(left) - GROUPS)
     total = float(np.sum((outcome - outcome.mean()) ** 2))
-    beyond = 2.0 * float(np.asarray(ndtr(-NOISE_Z)))
-    least = float(fdtri(GROUPS - 1, len(left) - GROUPS, 1.0 - beyond))  # pyright: ignore[reportUnknownArgumentType]
+    least = float(np.asarray(fdtri(GROUPS - 1, len(left) - GROUPS, 1.0 - 2.0 * float(np.asarray(ndtr(-NOISE_Z))))))
     own = np.empty(len(left))
     own[order] = np.concatenate([np.full(len(group), group.mean()) for group in groups])
-    at = [float(np.mean(outcome - own + end.mean() > 0.0)) for end in (low, high)]
+    ends = (float(low.mean()), float(high.mean()))
+    at = [float(np.count_nonzero(outcome - own > -end)) / len(outcome) for end in ends]
     return Bar(
         name=name,
         low=float(low.mean()),

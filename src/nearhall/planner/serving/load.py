@@ -9,6 +9,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from nearhall.core.evidence import Evidence, Kind
+from nearhall.core.quantity import Exact, Quantity
 from nearhall.physics.power import server_power_w
 from nearhall.planner.samples.draws import Samples
 from nearhall.planner.samples.ledger import Ledger
@@ -28,6 +30,14 @@ class Rack:
     def servers(self) -> int:
         """How many stand there."""
         return self.pool.servers
+
+    @property
+    def busy_w(self) -> Samples:
+        """Of one busy server: the mean of its lanes' models, weighted by the work they bring; never below idle."""
+        if not self.pool.lanes:
+            return self.server.busy_w
+        busy = np.average([lane.service.busy_w for lane in self.pool.lanes], axis=0, weights=_work(self.pool))
+        return np.maximum(busy, self.server.idle_w)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +82,12 @@ class SiteLoad:
     @cached_property
     def server_va(self) -> tuple[float, ...]:
         """By rack: median volt-amperes of one busy server."""
-        return tuple(float(np.median(rack.server.busy_w / rack.server.power_factor)) for rack in self.racks)
+        return tuple(float(np.median(rack.busy_w / rack.server.power_factor)) for rack in self.racks)
+
+    @property
+    def installed_w(self) -> Samples:
+        """What stands there would draw with every server busy: by how much hardware there is, not by how much it has to do."""
+        return self.own_w + np.sum([rack.servers * rack.busy_w for rack in self.racks], axis=0)
 
     @property
     def servers(self) -> int:
@@ -84,14 +99,13 @@ def site_load(site: str, racks: Sequence[Rack], ledger: Ledger) -> SiteLoad:
     """The sum over the racks of a site."""
     own_w = ledger.take(f"sites.{site}.own_power_w", None, "site.own_power_w")
     exponent = ledger.take("power.exponent", None, "power.exponent")
-    within = ledger.take("power.within_run", None, "power.within_run")
     scale = ledger.take(f"sites.{site}.it_scale", None, "site.it_scale")
     draws = [_Draw(rack, exponent) for rack in racks]
     busiest, burst, nameplate = own_w.copy(), own_w.copy(), own_w.copy()
     burst_va = own_w / 0.9
     for rack, drawn in zip(racks, draws, strict=True):
         busiest += drawn.at(1.0)
-        peak = drawn.at(_burst(rack.pool)) * within
+        peak = drawn.at(_burst(rack.pool)) * _within(rack.server, ledger)
         burst += peak
         burst_va += peak / rack.server.power_factor
         nameplate += rack.servers * rack.server.nameplate_w
@@ -107,13 +121,23 @@ def site_load(site: str, racks: Sequence[Rack], ledger: Ledger) -> SiteLoad:
     )
 
 
+def _within(server: Server, ledger: Ledger) -> Samples:
+    """Highest 1 % of seconds over the mean under steady load: as the system's own runs had it at most, else as any may have."""
+    system = server.system
+    runs = [row.p99_w / row.mean_w for row in system.benchmarks]
+    runs += [system.p99_w / system.busy_w] if system.p99_w is not None else []
+    own = None
+    if runs:
+        source = Evidence(kind=Kind(system.kind), source=f"highest of its runs' p99 over mean: {system.name}", date=system.date)
+        own = Quantity(p50=max(*runs, 1.0), unit="1", evidence=source, spread=Exact())
+    return ledger.take(f"hardware.{server.id}.within_run", own, "power.within_run")
+
+
 class _Draw:
-    """What the servers of a rack draw; a pool's own busy power is the mean of its lanes', weighted by the work they bring."""
+    """What the servers of a rack draw."""
 
     def __init__(self, rack: Rack, exponent: Samples) -> None:
-        busy = np.average([lane.service.busy_w for lane in rack.pool.lanes], axis=0, weights=_work(rack.pool))
-        self._idle_w = rack.server.idle_w
-        self._busy_w = np.maximum(busy, self._idle_w)
+        self._idle_w, self._busy_w = rack.server.idle_w, rack.busy_w
         self._load, self._exponent, self._servers = rack.pool.load, exponent, rack.servers
 
     def at(self, share: float) -> Samples:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from nearhall.core.evidence import Evidence, Kind
 from nearhall.core.quantity import Exact, LogNormal, Quantity, Spread, log_sigma
-from nearhall.documents.hardware import Fact, System
+from nearhall.documents.hardware import Benchmark, Fact, System
 from nearhall.documents.plan_place import Hardware
 from nearhall.physics.memory import GIB
 from nearhall.planner.samples.draws import Samples
@@ -38,6 +40,12 @@ class Server:
     """Of one supply."""
     speed: Samples
     """Its speed over the catalogue's figures, about 1."""
+    busy_w_said: bool = False
+    """Whether `busy_w` is the plan's own, which then counts for every model; else it is that of the system's hungriest run."""
+
+    def drawn_w(self, mean_w: float) -> Samples:
+        """Watts under a load that drew `mean_w` in a run on such a system; the plan's own figure where there is one."""
+        return self.busy_w if self.busy_w_said else mean_w * (self.busy_w / float(np.median(self.busy_w)))
 
     @property
     def supply(self) -> str:
@@ -56,7 +64,8 @@ def resolve_server(hardware: Hardware, system: System, ledger: Ledger) -> Server
         return Quantity(p50=value, unit=unit, evidence=evidence, spread=spread or Exact())
 
     like = LogNormal(READ_SIGMA)
-    busy_w = ledger.take(f"{at}.busy_w", hardware.busy_w or read(system.busy_w, "W", like))
+    hungriest, run = max([(system.busy_w, source), *((row.mean_w, _run(row, source)) for row in system.benchmarks)], key=_watts)
+    busy_w = ledger.take(f"{at}.busy_w", hardware.busy_w or read(hungriest, "W", like, run))
     over = ledger.take(f"{at}.nameplate_over_busy", None, "nameplate_over_busy")
     if hardware.nameplate_w is not None:
         nameplate_w = ledger.take(f"{at}.nameplate_w", hardware.nameplate_w)
@@ -90,7 +99,16 @@ def resolve_server(hardware: Hardware, system: System, ledger: Ledger) -> Server
             f"{at}.leakage_ma", hardware.leakage_ma or read(system.leakage_ma, "mA"), f"leakage.{system.supply}"
         ),
         speed=ledger.take(f"{at}.speed", read(1.0, "1", like)),
+        busy_w_said=hardware.busy_w is not None,
     )
+
+
+def _watts(found: tuple[float, Evidence]) -> float:
+    return found[0]
+
+
+def _run(row: Benchmark, source: Evidence) -> Evidence:
+    return Evidence(kind=source.kind, source=f"MLPerf Inference Power {row.run}", date=source.date)
 
 
 def _evidence(fact: Fact) -> Evidence:

@@ -13,7 +13,7 @@ import numpy as np
 from nearhall.core.evidence import Kind
 from nearhall.core.quantity import Z90, LogNormal, Quantity
 from nearhall.documents.catalogue_models import CatalogueModel
-from nearhall.documents.hardware import Catalogue
+from nearhall.documents.hardware import Benchmark, Catalogue
 from nearhall.documents.plan_work import ServiceOn, Workload
 from nearhall.physics.inference import decode_s_per_token, forward_s, prefill_s
 from nearhall.planner.samples.draws import Samples
@@ -147,8 +147,17 @@ def _by_benchmark(
         base_s = overlap * max(server.system.accelerators, 1) / (base_rate or 1.0)
     if base_rate is None:
         base_rate = 1.0 / base_s
-    drawn = (rate or alone).mean_w if (rate or alone) is not None else None  # type: ignore[union-attr]
-    busy_w = server.busy_w if drawn is None else drawn * (server.busy_w / np.median(server.busy_w))
+    how = f"{server.system.source.split(',')[0]}, {model.mlperf} on {server.system.name}"
+    if rate is not None and rate.scenario == "offline":
+        at = f"workloads.{workload.id}"
+        base_s, base_rate = batched(
+            alone_s=base_s,
+            per_s=base_rate,
+            accelerators=max(server.system.accelerators, 1),
+            longest_s=workload.slo.limit_ms / 1e3 * ledger.fixed(at, "service.batch_of_slo"),
+            share=ledger.fixed(at, "service.offline_share"),
+        )
+        how += "; an Offline run: batches as long as the SLO lets them"
     return _plain(
         workload,
         server,
@@ -156,11 +165,25 @@ def _by_benchmark(
         ledger,
         latency_s=base_s / server.speed,
         per_s=base_rate * server.speed,
-        busy_w=np.maximum(busy_w, server.idle_w),
-        how=f"{server.system.source.split(',')[0]}, {model.mlperf} on {server.system.name}",
+        busy_w=np.maximum(server.drawn_w((rate or alone or rows[0]).mean_w), server.idle_w),
+        how=how,
         kind=Kind(server.system.kind),
         has_run=True,
     )
+
+
+def batched(*, alone_s: float, per_s: float, accelerators: int, longest_s: float, share: float) -> tuple[float, float]:
+    """(seconds of a batch, requests a second) where only single requests and full batches (`per_s`) were measured.
+
+    A batch of b takes a fixed time and b times one that grows with it, t = f + b / r; r is an accelerator's rate at full
+    batches and f what a single request takes beyond 1 / r. So a shorter batch costs rate: (1 - f / t) of it is left. The batch
+    takes as long as gives `share` of the rate, at most `longest_s`, at least a single request's time.
+    """
+    fixed_s = alone_s - accelerators / per_s
+    if fixed_s <= 0:
+        return alone_s, per_s
+    batch_s = max(alone_s, min(longest_s, fixed_s / (1.0 - share)))
+    return batch_s, (1.0 - fixed_s / batch_s) * per_s
 
 
 _OVERLAP = 4.0
@@ -196,44 +219,87 @@ def _by_roofline(workload: Workload, model: CatalogueModel, server: Server, fit:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Talk:
+    """What a language model's roofline is made of, on one server."""
+
+    model: CatalogueModel
+    fit: MemoryFit
+    prompt: float
+    answer: float
+    roof: dict[str, Samples]
+    """Peaks of one copy's accelerators, and the shares of them that are reached."""
+
+    def first_s(self, batch: int, at_once: int) -> tuple[Samples, Samples]:
+        """(a prompt, a token of each of `batch` conversations on one copy); the cache in memory is that of `at_once`."""
+        active = self.model.active_params or self.model.params
+        prefill = prefill_s(params=active, tokens=self.prompt, weights_bytes=self.fit.weights_bytes, **self.roof)
+        token = decode_s_per_token(
+            params=active,
+            weights_bytes=self.fit.weights_bytes * min(1.0, batch * active / self.model.params),
+            kv_bytes=self.fit.kv_bytes * batch / at_once,
+            batch=batch,
+            **self.roof,
+        )
+        return np.asarray(prefill), np.asarray(token)
+
+
 def _language(workload: Workload, model: CatalogueModel, server: Server, fit: MemoryFit, ledger: Ledger) -> Service:
     system, wish, at = server.system, workload.wish, f"workloads.{workload.id}.model"
     if system.peak_tflops is None or system.bandwidth_gb_s is None:
         return _not_known(workload, server, fit, ledger, f"peak compute and bandwidth of {system.name} are not known")
     prompt, prompts_cv = _tokens(ledger.quantity(f"{at}.prompt_tokens", wish.prompt_tokens, "llm.prompt_tokens"))
     answer, answers_cv = _tokens(ledger.quantity(f"{at}.output_tokens", wish.output_tokens, "llm.output_tokens"))
-    copies = fit.copies
-    flops, bandwidth = system.peak_tflops * 1e12 / copies, system.bandwidth_gb_s * 1e9 / copies
-    compute = ledger.take(f"{at}.compute_share", None, "service.compute_share")
-    reading = ledger.take(f"{at}.bandwidth_share", None, "service.bandwidth_share")
-    roof = {"peak_flops": flops, "bandwidth": bandwidth, "compute_share": compute, "bandwidth_share": reading}
+    roof = {
+        "peak_flops": np.asarray(system.peak_tflops * 1e12 / fit.copies),
+        "bandwidth": np.asarray(system.bandwidth_gb_s * 1e9 / fit.copies),
+        "compute_share": ledger.take(f"{at}.compute_share", None, "service.compute_share"),
+        "bandwidth_share": ledger.take(f"{at}.bandwidth_share", None, "service.bandwidth_share"),
+    }
+    talk = _Talk(model=model, fit=fit, prompt=prompt, answer=answer, roof=roof)
+    run = _run_of(model, server)
     slots = wish.concurrent
-    active = model.active_params or model.params
-    prefill = prefill_s(params=active, tokens=prompt, weights_bytes=fit.weights_bytes, **roof)
-    token = decode_s_per_token(
-        params=active,
-        weights_bytes=fit.weights_bytes * min(1.0, slots * active / model.params),
-        kv_bytes=fit.kv_bytes,
-        batch=slots,
-        **roof,
-    )
-    # With continuous batching a prompt is read while others decode: it waits for their step, and they for it.
-    whole = (prefill * slots + answer * token) / server.speed
-    first = (prefill + token) / server.speed
+    if run is not None:  # it batches as many as the memory holds
+        slots = min(max(fit.concurrent_max or 1, wish.concurrent), max(SLOTS_MAX // fit.copies, 1))
+    prefill, token = talk.first_s(slots, wish.concurrent)
+    if run is None:
+        # With continuous batching a prompt is read while others decode: it waits for their step, and they for it.
+        whole = (prefill * slots + answer * token) / server.speed
+        how, kind = f"roofline of prefill and decode: {model.name} at {fit.bits} bits on {system.name}", Kind.ASSUMED
+    else:
+        share = _share_of_run(talk, model.mlperf or "", f"workloads.{workload.id}", ledger)
+        whole = slots * fit.copies / ((run.per_s or 0.0) * share * server.speed)
+        told = f" times {share:.2f} for its tokens and {fit.bits} bits" if share < 1.0 else ""
+        how = f"MLPerf Inference {run.run}: {run.per_s:g}/s at full batches{told}; first token by the roofline"
+        kind = Kind(system.kind) if share >= 1.0 else Kind.ASSUMED
     return Service(
         workload=workload.id,
         server=server.id,
-        slots=slots * copies,
+        slots=slots * fit.copies,
         slot_s=whole,
-        first_s=first,
+        first_s=(prefill + token) / server.speed,
         until_first=True,
         cv=np.full_like(whole, max(prompts_cv, answers_cv)),
-        busy_w=server.busy_w,
+        busy_w=server.busy_w if run is None else np.maximum(server.drawn_w(run.mean_w), server.idle_w),
         fit=fit,
-        how=f"roofline of prefill and decode: {model.name} at {fit.bits} bits on {system.name}",
-        kind=Kind.ASSUMED,
+        how=how,
+        kind=kind,
         missing=_too_big(fit, server),
     )
+
+
+def _run_of(model: CatalogueModel, server: Server) -> Benchmark | None:
+    """The benchmark's run of this model on this system, of random arrivals rather than full batches."""
+    rows = [row for row in server.system.benchmarks if row.model == model.mlperf and row.per_s is not None]
+    return min(rows, key=lambda row: row.scenario != "server", default=None)
+
+
+def _share_of_run(talk: _Talk, benchmark: str, at: str, ledger: Ledger) -> float:
+    """Of a run's rate: less where prompts or answers are longer than the benchmark's or weights wider; never more."""
+    asked = ledger.fixed(at, f"llm.run_prompt_tokens.{benchmark}")
+    told = ledger.fixed(at, f"llm.run_output_tokens.{benchmark}")
+    tokens = min(1.0, told / talk.answer, (asked + told) / (talk.prompt + talk.answer))
+    return tokens * min(1.0, ledger.fixed(at, "llm.run_bits") / talk.fit.bits)
 
 
 def _tokens(said: Quantity) -> tuple[float, float]:

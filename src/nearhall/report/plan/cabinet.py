@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isnan
 from typing import Any
 
 from nearhall.report.evidence_marks import Figure, joined
@@ -55,7 +56,7 @@ def sizing(reader: ResultReader, site: str) -> list[Sizing]:
             what="PUE over a year",
             **_pair(reader, f"{site}/pue/annual", ratio, bad="p90"),
             there=None,
-            words=_interim(reader, site),
+            words=_pue(reader, site),
         ),
         Sizing(
             what="energy of a year", **_pair(reader, f"{site}/energy_kwh_per_year", energy_text, bad="p90"), there=None, words=""
@@ -139,8 +140,21 @@ def _ups(reader: ResultReader, site: str) -> list[Sizing]:
             words=reader.text(f"{base}/words"),
         )
     ]
-    for name, what in (("battery", "battery lasts"), ("thermal", "heat allows")):
+    for name, what in (
+        ("battery", "battery lasts, at the end of its life"),
+        ("battery_new", "battery lasts, new"),
+        ("thermal", "heat allows"),
+    ):
         rows.append(Sizing(what=what, **_pair(reader, f"{hold}/{name}_min", minutes, bad="p10"), there=None, words=""))
+    rows.append(
+        Sizing(
+            what="battery, the smallest that does",
+            middle=reader.figure(f"{hold}/needed_kwh/end_of_life", lambda v: f"{significant(v)} kWh at the end of its life"),
+            bad=reader.figure(f"{hold}/needed_kwh/new", lambda v: f"{significant(v)} kWh new"),
+            there=None,
+            words=reader.text(f"{hold}/needed_words"),
+        )
+    )
     rows.append(
         Sizing(
             what="hold, the shorter of both",
@@ -174,8 +188,17 @@ def _cooling(reader: ResultReader, site: str) -> Sizing:
     )
 
 
-def _interim(reader: ResultReader, site: str) -> str:
-    return "interim: less than 12 months" if reader.at(f"{site}/pue/interim") is True else ""
+def _pue(reader: ResultReader, site: str) -> str:
+    """How it goes over the day, and by where the IT energy is metered."""
+    base = f"{site}/pue"
+    told = ["interim: less than 12 months"] if reader.at(f"{base}/interim") is True else []
+    hours = [value for value in reader.series(f"{base}/by_hour") if not isnan(value)]
+    if hours:
+        low, high = (hours.index(end(hours)) for end in (min, max))
+        told.append(f"over the day {ratio(hours[low])} (from {low}:00) to {ratio(hours[high])} (from {high}:00)")
+    found = ((name, reader.number(f"{base}/by_category/{name}")) for name in ("1", "2", "3"))
+    named = [f"{name}: {ratio(value)}" for name, value in found if value is not None]
+    return "; ".join([*told, *([f"by category {', '.join(named)}"] if named else [])])
 
 
 def checks(reader: ResultReader, site: str) -> list[dict[str, Any]]:
