@@ -104,6 +104,7 @@ def _meter(meter: _Part) -> MeterReturn:
         position=meter.one_of("position", POSITIONS),
         class_percent=meter.number("class_percent", None),
         kind=Kind.SIMULATED if virtual and kind == Kind.MEASURED.value else Kind(kind),
+        serial=meter.text("serial", optional=True) or None,
     )
 
 

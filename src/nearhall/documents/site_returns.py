@@ -30,6 +30,8 @@ class MeterReturn:
     """Accuracy class from its commissioning record; None where nobody wrote it down."""
     kind: Kind
     """`measured` needs a commissioning record; without one a reading is assumed, and a virtual device's is simulated."""
+    serial: str | None = None
+    """The maker's number; None where nobody wrote it down."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

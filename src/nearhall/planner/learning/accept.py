@@ -31,7 +31,14 @@ READ_APART_S = 1.0
 POSITIONS_READ = ("feed", "ups_in", "ups_out", "it", "cooling", "other")
 
 Of = Literal[
-    "it_power_w", "feed_power_w", "joules_per_request_in_slo", "sent_bytes_per_day", "requests_per_s", "pue", "slo_share"
+    "it_power_w",
+    "it_peak_w",
+    "feed_power_w",
+    "joules_per_request_in_slo",
+    "sent_bytes_per_day",
+    "requests_per_s",
+    "pue",
+    "slo_share",
 ]
 
 
@@ -43,7 +50,9 @@ class Measure:
     workload: str | None = None
     """For figures of one workload."""
     limit_ms: float | None = None
-    """What the plan lets an answer in time take; None where it is not of the whole answer."""
+    """What the plan lets an answer in time take; None where it tells no limit."""
+    first_token: bool = False
+    """Whether that limit is to the first token, not of the whole answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +66,7 @@ class Need:
 
 NEEDS: Mapping[Of, Need] = {
     "it_power_w": Need(parts=("energy",), positions=(IT,)),
+    "it_peak_w": Need(parts=("energy",), positions=(IT,)),
     "feed_power_w": Need(parts=("energy",), positions=(("feed",),)),
     "joules_per_request_in_slo": Need(parts=("energy", "requests"), positions=(("feed",),)),
     "sent_bytes_per_day": Need(parts=("bytes",)),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,8 +54,7 @@ class ShareKept:
 
     def new_site_samples(self, uniform: Samples) -> Samples:
         """Samples of a new site's share, shape of `uniform` (in (0, 1)): the same uniforms give the same order."""
-        below = np.array([self.new_site_below(float(share)) for share in SHARES])
-        return np.interp(uniform, below, SHARES)
+        return np.interp(uniform, _below() @ self.weight.ravel(), SHARES)
 
     def new_site_quantile(self, q: float) -> float:
         """Quantile of a new site's share, by bisection."""
@@ -63,6 +63,14 @@ class ShareKept:
             middle = 0.5 * (low + high)
             low, high = (middle, high) if self.new_site_below(middle) < q else (low, middle)
         return 0.5 * (low + high)
+
+
+@cache
+def _below() -> NDArray[np.float64]:
+    """Probability of a share below each of SHARES at each point of the grid, shape (shares, means x concentrations)."""
+    a = (MEANS[:, None] * CONCENTRATIONS[None, :]).ravel()
+    b = ((1.0 - MEANS[:, None]) * CONCENTRATIONS[None, :]).ravel()
+    return np.asarray(betainc(a, b, SHARES[:, None]), dtype=np.float64)
 
 
 def kept_blocks(blocks: Sequence[tuple[int, int]], *, share: float) -> Kept:

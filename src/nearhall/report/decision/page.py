@@ -57,7 +57,8 @@ def render_decision(decision: Mapping[str, Any]) -> str:
         notes=[str(note) for note in elements(reader.at("/notes"))],
         steps_shown=STEPS_SHOWN,
         quantities=quantities,
-        too_short=sum(row["badge"][0] == "too short" for row in quantities),
+        too_short=sum("too short" in row["badge"][0] for row in quantities),
+        assumptions=tables.assumptions(reader),
         conflicts=[row for row in quantities if row["badge"][0] == "conflict"],
         pilots=tables.pilots(reader),
     )
@@ -89,8 +90,9 @@ def decision_words(decision: Mapping[str, Any]) -> str:
     quantities = tables.quantities(reader)
     badges = [row["badge"][0] for row in quantities]
     changed = sum(badge != "still assumed" for badge in badges)
-    told = {"rehearsed": "only rehearsed", "too short": "from less than a day"}
-    parts = [f"{badges.count(badge)} {words}" for badge, words in told.items() if badge in badges]
+    rehearsed, short = sum("rehearsed" in badge for badge in badges), sum("too short" in badge for badge in badges)
+    parts = [f"{rehearsed} only rehearsed"] if rehearsed else []
+    parts += [f"{short} from less than a day"] if short else []
     how = f" ({', '.join(parts)})" if parts else ""
     lines += [
         "",
@@ -111,6 +113,10 @@ def _class_words(row: Mapping[str, Any]) -> list[str]:
     chances = [one["chance"].marked for one in row["returns"]]
     lines += _wrapped(f"  return of a site: {before[1]} before, {after[1]} after the pilots (P10 {after[0]}, P90 {after[2]})", 4)
     lines += _wrapped(f"  pays in {chances[0]} before, {chances[1]} after the pilots", 4)
+    if row["spend"] is not None:
+        low, middle, high = (figure.marked for figure in row["spend"]["all"])
+        sites = f"all {row['spend']['sites']} sites" if row["spend"]["many"] else "it"
+        lines += _wrapped(f"  building {sites} takes {middle} (P10 {low}, P90 {high})", 4)
     failing, more = row["failing"][:FAILING_SHOWN], len(row["failing"]) - FAILING_SHOWN
     lines += [line for gate in failing for line in _wrapped(f"  ! {gate['words']}: {gate['badge']}", 4)]
     rest = [f"{more} more fail{'s' if more == 1 else ''}"] if more > 0 else []
