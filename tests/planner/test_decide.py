@@ -410,3 +410,32 @@ def test_the_documents_stamp_is_the_weakest():
     virtual = decide(CASE, [replace(THREE[0], meters=meters(Kind.SIMULATED))], DRAWS)
     stamps = [decision_document("", v, software="x")["stamp"] for v in ([real], [real, none], [real, virtual], [none], [])]
     assert stamps == ["MEASURED", "PARTLY MEASURED", "REHEARSED", "NOT MEASURED", "NOT MEASURED"]
+
+
+def test_a_share_in_time_that_the_plan_thought_impossible_is_a_conflict():
+    never = [pilot(name, slo=lambda _: (0, 900)) for name in "abc"]
+    verdict = decide(CASE, never, DRAWS)
+    kept = next(item for item in verdict.quantities if item.belief.name == "slo:cams")
+    assert kept.z is not None
+    assert kept.z < -3.0
+    assert "slo:cams" in verdict.conflicts
+    assert "below the plan, which is worse than planned" in " ".join(gate.words for gate in verdict.gates)
+    as_planned = next(item for item in decide(CASE, THREE, DRAWS).quantities if item.belief.name == "slo:cams")
+    assert as_planned.z is not None
+    assert abs(as_planned.z) < 2.0
+
+
+@pytest.mark.parametrize(("scale", "told"), [(0.4, "better than planned"), (3.0, "worse than planned")])
+def test_a_conflict_says_what_it_means(scale: float, told: str):
+    odd = [pilot(name, scale * f) for name, f in (("a", 1.0), ("b", 1.03), ("c", 0.97))]
+    verdict = decide(replace(CASE, limits=()), odd, DRAWS)
+    words = next(one.words for one in verdict.gates if one.name == "conflict" and "it_power_w" in one.beliefs)
+    assert told in words
+    assert verdict.better["it_power_w"] is (scale < 1.0)
+
+
+def test_the_sentence_counts_all_conditions_that_fail():
+    verdict = decide(replace(CASE, thresholds=Thresholds(min_p_pue_below={1.3: 0.9})), THREE[:1], DRAWS)
+    failing = [one for one in verdict.gates if one.counts and not one.holds]
+    counted = [one for one in verdict.gates if one.counts]
+    assert f"({len(failing)} of {len(counted)} conditions fail)" in verdict.sentence

@@ -13,6 +13,9 @@ from nearhall.planner.learning.typical import Uniforms, typical_and_next
 from nearhall.planner.samples.draws import Draws, Samples
 from nearhall.planner.sensitivity.worth import conditional_mean, evppi_usd
 
+GROUP = 250
+"""Samples of a like value that a condition's probability is told from."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Next:
@@ -90,8 +93,17 @@ def worth_usd(returns: Samples, known: Samples, conditions: Sequence[tuple[Sampl
     fitted = conditional_mean(returns, known)
     holds = np.ones(len(known), dtype=np.bool_)
     for score, needed in conditions:
-        holds &= conditional_mean(score, known) >= needed
+        holds &= _mean_around(score, known) >= needed
     return float(np.where(holds, np.maximum(fitted, 0.0), 0.0).mean())
+
+
+def _mean_around(score: Samples, known: Samples) -> Samples:
+    """The mean score among the samples of a like value, shape (samples,): by steps, since a condition holds or does not."""
+    groups = np.array_split(np.argsort(known, kind="stable"), max(len(known) // GROUP, 2))
+    found = np.empty(len(known))
+    for group in groups:
+        found[group] = score[group].mean()
+    return found
 
 
 def _why(item: Learned, *, known: bool) -> str:
