@@ -146,7 +146,7 @@ def _in_time(site: SitePlan, served: Served, assumed: _Assumed) -> list[Belief]:
         _belief(told, _joules(site, served), assumed),
         Belief(
             name=f"{name}: in time",
-            words=f"share of quarters of an hour in which {name} keeps its SLO",
+            words=f"how often {name} keeps its SLO (share of quarters of an hour)",
             unit="1",
             form="share",
             measure=kept,

@@ -177,7 +177,7 @@ def _pilots(standing: Standing, others: Sequence[Gate]) -> Gate:
 def _pilots_words(count: int, needed: int, wanting: Sequence[Learned], *, most: int) -> str:
     have = "no pilot site" if count == 0 else sites_told(count)
     if not wanting or count == most:
-        rehearsed = min((len(item.sites) for item in wanting), default=0) if count == 0 else 0
+        rehearsed = max((len(item.sites) for item in wanting), default=0) if count == 0 else 0
         more = f", {rehearsed} rehearsed" if rehearsed else ""
         return f"{have} {'count' if count > 1 else 'counts'}{' yet' if count == 0 else ''}: {needed} needed{more}"
     others = len(wanting) - 1

@@ -67,7 +67,7 @@ def assumptions(verdicts: Sequence[Verdict], choices: Mapping[str, Any]) -> list
         for item in verdict.quantities:
             belief, at = item.belief, f"{verdict.kind}: {item.belief.name}"
             if belief.form == "share":
-                words = f"sites that the plan's own word on the {belief.words} counts as much as"
+                words = f"as many sites as the plan's own word counts for: {belief.words}"
                 rows.append(_row(f"{at}: prior_sites", belief.prior_sites, words, source="a choice: default decide.prior_sites"))
             else:
                 words = f"by how much sites differ in {belief.words}, as a share, before any was measured"

@@ -59,6 +59,7 @@ def _class(reader: ResultReader, pointer: str, row: Mapping[str, Any]) -> dict[s
         "rehearsed": str(row.get("stamp") or "") == REHEARSED,
         "tone": tone,
         "meaning": meaning,
+        "said": reader.text(f"{pointer}/sentence"),
         "sentence": rested(reader, name, f"{pointer}/sentence", _sentence(reader.text(f"{pointer}/sentence"), verdict)),
         "reasons": [
             rested(reader, name, f"{pointer}/reasons", full_stop(str(reason)))
