@@ -43,7 +43,11 @@ class Measure:
     workload: str | None = None
     """For figures of one workload."""
     limit_ms: float | None = None
-    """What the plan lets an answer in time take; None where it is not of the whole answer."""
+    """What the plan lets an answer in time take; None where it tells no limit."""
+    first_token: bool = False
+    """Whether that limit is to the first token, not of the whole answer."""
+    work: tuple[tuple[str, float], ...] = ()
+    """What a request of each workload takes by the plan, in any unit alike; to share out energy that a site did not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

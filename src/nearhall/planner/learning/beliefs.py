@@ -16,22 +16,20 @@ from nearhall.planner.learning.accept import SECONDS_LEAST, Acceptance, Measure,
 from nearhall.planner.learning.pue_regression import BLOCKS_LEAST, year_of_pue
 from nearhall.planner.learning.site_blocks import SiteBlocks
 from nearhall.planner.learning.site_estimates import (
-    Estimate,
     Season,
     kept_estimate,
     kept_notes,
     pue_blocks,
     pue_category,
-    ratio_estimate,
 )
+from nearhall.planner.learning.site_ratios import INTERIM, is_interim, site_ratios
 from nearhall.planner.learning.slo_blocks import share_kept
 from nearhall.planner.learning.told import alike, percent
-from nearhall.planner.learning.update import Posterior, Prior, update
+from nearhall.planner.learning.update import BETWEEN_SHARE, Posterior, Prior, update
 from nearhall.planner.samples.draws import Samples
 
 WIDEN = 1.5
 """Where returns contradict themselves, the plan's own spread is taken so many times (assumed): something is not understood."""
-YEAR_S = 365 * 86_400.0
 UNSEEN_TOLD = 0.02
 """From such a share of a year's hours on it is said that they were not seen."""
 SLO_SHARE = 0.99
@@ -52,8 +50,8 @@ class Belief:
     """For a share: the plan's own probability that a block keeps the SLO."""
     p90: float | None = None
     evidence: Evidence
-    between_share: float = 0.15
-    """By how much sites differ, as a share (assumed)."""
+    between_share: float | None = None
+    """By how much sites differ, as a share; None for what is assumed of such a measure."""
     days: float = 14.0
     """Of metering that it takes to know it at one more site (assumed: two weeks hold every weekday twice)."""
 
@@ -69,8 +67,9 @@ class Belief:
         """On the normal scale; not for a share."""
         low = 1.0 if self.form == "pue" else 0.0
         p90 = self.p50 if self.p90 is None else self.p90
+        between = BETWEEN_SHARE[self.measure.of] if self.between_share is None else self.between_share
         sd = max(log((p90 - low) / (self.p50 - low)) / Z90, 1e-6)
-        return Prior(mean=log(self.p50 - low), sd=sd, between_sd=max(self.between_share, 1e-6))
+        return Prior(mean=log(self.p50 - low), sd=sd, between_sd=max(between, 1e-6))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +147,7 @@ def _learn_normal(
 ) -> Learned:
     widened = any(check.inconsistent for check in checks)
     held = replace(belief.prior, sd=belief.prior.sd * WIDEN) if widened else belief.prior
-    told = _told_pue(held, by_site, season) if belief.form == "pue" else _told(belief, held, by_site)
+    told = _told_pue(held, by_site, season) if belief.form == "pue" else _told(belief, held, by_site, season)
     before, after = update(belief.prior, []), told.after
     low = 1.0 if belief.form == "pue" else 0.0
 
@@ -175,16 +174,17 @@ def _learn_normal(
     )
 
 
-def _told(belief: Belief, prior: Prior, by_site: dict[str, list[SiteBlocks]]) -> _Told:
-    estimates = {site: ratio_estimate(parts, belief.measure) for site, parts in by_site.items()}
-    found = {site: one for site, one in estimates.items() if isinstance(one, Estimate)}
+def _told(belief: Belief, prior: Prior, by_site: dict[str, list[SiteBlocks]], season: Season | None) -> _Told:
+    told = site_ratios(by_site, belief.measure, season)
+    found = told.found
     values = [one.seen.value for one in found.values()]
     return _Told(
-        after=update(prior, [one.seen for one in found.values()]),
+        after=update(prior, [one.seen for one in found.values()], common_sd=told.common_sd),
         data=float(np.mean(values)) if values else None,
         sites=tuple(found),
         blocks=sum(one.blocks for one in found.values()),
-        silent=tuple((site, one) for site, one in estimates.items() if isinstance(one, str)),
+        silent=tuple((site, one) for site, one in told.estimates.items() if isinstance(one, str)),
+        notes=told.notes,
     )
 
 
@@ -196,15 +196,18 @@ def _told_pue(prior: Prior, by_site: dict[str, list[SiteBlocks]], season: Season
     usable = {site: one for site, one in blocks.items() if int(one.usable.sum()) >= BLOCKS_LEAST}
     why = f"fewer than {BLOCKS_LEAST} blocks hold a PUE above 1 and an outdoor temperature"
     silent = tuple((site, why) for site in blocks if site not in usable)
-    year = year_of_pue(list(usable.values()), year_c=season.year_c, year_load=season.year_load, prior=prior)
+    year = year_of_pue(list(usable.values()), year_c=season.year_c, year_load=season.year_load, prior=prior, curve=season.curve)
     if year is None:
         return _Told(after=update(prior, []), data=None, sites=(), blocks=0, silent=silent)
     low, high = year.temperatures
     notes = list(alike((site, pue_category(by_site[site])) for site in usable))
-    if any(sum(part.returns.seconds for part in by_site[site]) < YEAR_S for site in usable):
-        notes.append("interim: less than 12 months")
+    if is_interim(by_site, usable):
+        notes.append(INTERIM)
     if year.unseen_share > UNSEEN_TOLD:
-        notes.append(f"seen at {low:.0f} to {high:.0f} °C; {percent(year.unseen_share)} of the year's hours lie outside")
+        notes.append(
+            f"seen at {low:.0f} to {high:.0f} °C; "
+            f"{percent(year.unseen_share)} of the year's hours lie outside and stay as planned"
+        )
     return _Told(
         after=year.posterior,
         data=year.data,
