@@ -12,7 +12,7 @@ import numpy as np
 from nearhall.core.errors import InputError
 from nearhall.core.evidence import Evidence, Kind, weakest
 from nearhall.core.quantity import Z90
-from nearhall.planner.learning.accept import SECONDS_LEAST, Acceptance, Measure, accept
+from nearhall.planner.learning.accept import SECONDS_LEAST, Acceptance, Measure, accept_all
 from nearhall.planner.learning.pue_regression import BLOCKS_LEAST, year_of_pue
 from nearhall.planner.learning.site_blocks import SiteBlocks
 from nearhall.planner.learning.site_estimates import (
@@ -116,7 +116,7 @@ class Learned:
 def learn(belief: Belief, returns: Sequence[SiteBlocks], *, season: Season | None, uniform: Samples) -> Learned:
     """What the returns say of the belief; `uniform` in (0, 1), shape (samples,), serves before and after alike."""
     ordered = sorted(returns, key=lambda site: (site.returns.id, site.returns.start_s))
-    checks = [accept(site, belief.measure) for site in ordered]
+    checks = accept_all(ordered, belief.measure)
     by_site: dict[str, list[SiteBlocks]] = {}
     for site, check in zip(ordered, checks, strict=True):
         if check.accepted:

@@ -91,7 +91,7 @@ def ratio_estimate(parts: Sequence[SiteBlocks], measure: Measure) -> Estimate | 
 def pue_blocks(parts: Sequence[SiteBlocks], season: Season) -> PueBlocks:
     """PUE, outdoor temperature and IT load of one site's blocks that ran on mains and hold them all."""
     told = [_pue_columns(site, season.it_budget_w) for site in parts]
-    pue, outdoor_c, it_load = (np.concatenate([one[column] for one in told]) for column in range(3))
+    pue, outdoor_c, it_load = (np.concatenate([np.zeros(0), *(one[column] for one in told)]) for column in range(3))
     middle = float(np.median(pue)) if len(pue) else 2.0
     position = next((site.first(IT) for site in parts if site.first(IT) is not None), None) or "it"
     allowed = hypot(_class_error(parts, "feed"), _class_error(parts, position))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import exp, hypot
 
-from nearhall.planner.learning.accept import Measure
+from nearhall.planner.learning.accept import Measure, accept
 from nearhall.planner.learning.site_blocks import SiteBlocks
 from nearhall.planner.learning.site_estimates import (
     Estimate,
@@ -76,7 +76,7 @@ def _stepped(whole: SiteRatios, by_site: Mapping[str, Sequence[SiteBlocks]], sea
     found = {site: one for site, one in whole.found.items() if _seconds(by_site[site]) < YEAR_S}
     steps: dict[str, Step] = {}
     if season is not None:
-        blocks = {site: pue_blocks(by_site[site], season) for site in found}
+        blocks = {site: pue_blocks(_weathered(by_site[site]), season) for site in found}
         steps = year_steps(blocks, year_c=season.year_c, year_load=season.year_load, curve=season.curve)
     unknown = unknown_step(None if season is None else season.year_c, None if season is None else season.curve)
     told = {site: steps.get(site, unknown) for site in found}
@@ -90,6 +90,11 @@ def _stepped(whole: SiteRatios, by_site: Mapping[str, Sequence[SiteBlocks]], sea
         common_sd=hypot(whole.common_sd, max((step.sd for step in told.values()), default=0.0)),
         notes=(*whole.notes, *alike([*notes, *((site, _NO_WEATHER) for site in found if site not in steps)])),
     )
+
+
+def _weathered(parts: Sequence[SiteBlocks]) -> list[SiteBlocks]:
+    """The periods of which PUE is believed too."""
+    return [part for part in parts if accept(part, Measure(of="pue")).accepted]
 
 
 def _moved(one: Estimate, step: Step) -> Estimate:

@@ -24,6 +24,7 @@ from nearhall.planner.samples.draws import Samples
 GRID = 81
 BETWEEN_SHARE: Mapping[str, float] = {
     "it_power_w": 0.15,
+    "it_peak_w": 0.15,
     "feed_power_w": 0.15,
     "joules_per_request_in_slo": 0.2,
     "sent_bytes_per_day": 0.4,
