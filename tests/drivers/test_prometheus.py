@@ -72,6 +72,13 @@ def matrix(query: Query, *, rate: float, series: int = 1, text: Callable[[float]
     return 200, {}, json.dumps({"status": "success", "data": {"resultType": "matrix", "result": [row] * series}}).encode()
 
 
+def test_sites_asked_by_the_same_queries_are_refused():
+    two = [{"id": "shop-01", "label": "a"}, {"id": "shop-02", "label": "b"}]
+    same = {**DOCUMENT, "sites": two, "meters": []}
+    with pytest.raises(InputError, match="sites shop-01 and shop-02 have the same queries"):
+        prometheus_returns("http://127.0.0.1:9", MappingDocument.model_validate(same), start_s=START_S, end_s=START_S + 9000.0)
+
+
 def error(status: int, text: str) -> Answer:
     return status, {}, json.dumps({"status": "error", "errorType": "bad_data", "error": text}).encode()
 

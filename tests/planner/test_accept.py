@@ -73,6 +73,21 @@ def test_in_time_means_the_same_in_plan_and_pilot(counted: float | None, planned
         )
 
 
+@pytest.mark.parametrize(
+    ("told", "planned", "taken"),
+    [(True, True, True), (False, False, True), (None, True, True), (True, False, False), (False, True, False)],
+)
+def test_a_limit_to_the_first_token_is_no_limit_of_the_answer(told: bool | None, planned: bool, taken: bool):
+    returns = replace(IN_ORDER, workloads=[replace(IN_ORDER.workloads[0], limit_ms=50.0, first_token=told)])
+    found = accept(returns, replace(SLO, limit_ms=50.0, first_token=planned))
+    assert found.accepted is taken
+    if not taken:
+        assert "first token" in found.reasons[0]
+        assert "of the whole answer" in found.reasons[0]
+        assert found.reasons[0].endswith("count them as the plan does")
+    assert accept(returns, SLO).accepted, "a plan that tells no limit compares none"
+
+
 def test_what_needs_no_meter_is_taken_without_one():
     bare = replace(IN_ORDER, meters=(), energy_kwh={}, register_coverage=0.0)
     assert accept(bare, SLO).accepted

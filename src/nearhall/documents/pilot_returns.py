@@ -125,6 +125,7 @@ def _block(block: _Part) -> BlockReturn:
 
 def _workload(workload: _Part) -> WorkloadReturn:
     requests = workload.part("requests")
+    limit_ms = workload.number("slo_p99_ms", None)
     local = workload.part("latency_ms", optional=True).part("local", optional=True)
     return WorkloadReturn(
         id=workload.text("id"),
@@ -132,7 +133,9 @@ def _workload(workload: _Part) -> WorkloadReturn:
         local=int(requests.number("local", 0.0) or 0),
         late=int(requests.number("late", 0.0) or 0),
         p99_ms=local.number("p99", None),
-        limit_ms=workload.number("slo_p99_ms", None),
+        limit_ms=limit_ms,
+        # A chat's blocks are judged by the time to the first token, and that is what its limit is to.
+        first_token=None if limit_ms is None else workload.value("chat") is True,
         joules_full=workload.part("energy_j_per_request", optional=True).number("full", None),
     )
 

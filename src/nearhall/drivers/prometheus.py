@@ -50,6 +50,7 @@ def prometheus_returns(
     ends = block_ends(start_s, end_s)
     if not 2 <= len(ends) <= BLOCKS_MAX:
         raise InputError(f"the period holds {len(ends) - 1} whole blocks of 15 minutes", right=f"1 to {BLOCKS_MAX - 1}")
+    _told_apart(mapping)
     with _Server(url, mapping.login, secret, clock or SystemClock()) as server:
         found: list[SiteReturns] = []
         for site in mapping.sites:
@@ -63,6 +64,17 @@ def prometheus_returns(
                 )
             )
         return tuple(found)
+
+
+def _told_apart(mapping: MappingDocument) -> None:
+    """Raises InputError where two sites would be asked for by the same queries: one site cannot stand for two."""
+    asked: dict[tuple[str, ...], str] = {}
+    for site in mapping.sites:
+        queries = tuple(one.series for one in wanted(mapping, site))
+        if queries in asked:
+            right = "put a label with $site into them"
+            raise InputError(f"sites {asked[queries]} and {site.id} have the same queries", where="mapping", right=right)
+        asked[queries] = site.id
 
 
 class _Server:

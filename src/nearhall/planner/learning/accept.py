@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from nearhall.core.evidence import Kind, weakest
-from nearhall.documents.site_returns import SiteReturns
+from nearhall.documents.site_returns import SiteReturns, WorkloadReturn
 from nearhall.physics.balance import RESOLUTION_KWH, Balance, MeteredEnergy, energy_balance
 from nearhall.physics.pue import CATEGORY_BY_POSITION
 from nearhall.planner.learning.site_blocks import IT, SiteBlocks
@@ -279,13 +279,20 @@ def _workload(returns: SiteReturns, measure: Measure) -> list[str]:
         return []
     for workload in returns.workloads:
         if workload.id == measure.workload:
-            return _limit(workload.limit_ms, measure)
+            return _limit(workload, measure)
     known = ", ".join(workload.id for workload in returns.workloads) or "none"
     return [f"it ran no workload {measure.workload!r} (it ran: {known}): name workloads in plan and pilot alike"]
 
 
-def _limit(counted_ms: float | None, measure: Measure) -> list[str]:
+def _limit(workload: WorkloadReturn, measure: Measure) -> list[str]:
     """In time must mean the same in plan and pilot."""
+    counted_ms = workload.limit_ms
+    if measure.limit_ms is not None and workload.first_token is not None and workload.first_token != measure.first_token:
+        said = {True: "to the first token", False: "of the whole answer"}
+        return [
+            f"its answers in time of {measure.workload} are told by the time {said[workload.first_token]}, "
+            f"the plan's limit is {said[measure.first_token]}: count them as the plan does"
+        ]
     if counted_ms is None or measure.limit_ms is None or isclose(counted_ms, measure.limit_ms, rel_tol=1e-6):
         return []
     return [
