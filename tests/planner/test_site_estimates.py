@@ -138,9 +138,9 @@ def test_pue_of_blocks_on_mains_with_a_thermometer():
 
 def test_blocks_kept_of_a_workload():
     mixed = site_blocks(site(blocks=96, slo=lambda i: (880 if i < 10 else 900, 900)))
-    assert kept_estimate([mixed], "cams", share=0.99) == Kept(kept=86, blocks=96)
-    assert kept_estimate([mixed], "chat", share=0.99) == Kept(kept=0, blocks=0)
-    assert kept_estimate([mixed, mixed], "cams", share=0.5) == Kept(kept=192, blocks=192)
+    assert kept_estimate([mixed], "cams", share=0.99) == Kept(kept=86, blocks=96, weekdays=1)
+    assert kept_estimate([mixed], "chat", share=0.99) == Kept(kept=0, blocks=0, weekdays=1)
+    assert kept_estimate([mixed, mixed], "cams", share=0.5) == Kept(kept=192, blocks=192, weekdays=1)
 
 
 def with_levels(**levels: object) -> SiteBlocks:
@@ -152,13 +152,15 @@ def with_levels(**levels: object) -> SiteBlocks:
 
 def test_blocks_are_kept_by_latency_where_nobody_counted():
     late = with_levels(p99_ms=lambda i: {"cams": 60.0 if i < 2 else 50.0})
-    assert kept_estimate([late], "cams", share=0.99) == Kept(kept=6, blocks=8)
-    assert kept_estimate([late], "cams", share=0.999) == Kept(kept=0, blocks=0), "a 99th percentile does not tell of 99.9 %"
+    assert kept_estimate([late], "cams", share=0.99) == Kept(kept=6, blocks=8, weekdays=1)
+    assert kept_estimate([late], "cams", share=0.999) == Kept(kept=0, blocks=0, weekdays=1), (
+        "a 99th percentile does not tell of 99.9 %"
+    )
     shares = with_levels(in_time=lambda i: {"cams": 0.98} if i < 3 else {"cams": 1.0} if i < 6 else {})
-    assert kept_estimate([shares], "cams", share=0.99) == Kept(kept=3, blocks=6)
-    assert kept_estimate([shares, late], "cams", share=0.99) == Kept(kept=9, blocks=14)
+    assert kept_estimate([shares], "cams", share=0.99) == Kept(kept=3, blocks=6, weekdays=1)
+    assert kept_estimate([shares, late], "cams", share=0.99) == Kept(kept=9, blocks=14, weekdays=1)
     unlimited = replace(late.returns, workloads=[replace(late.returns.workloads[0], limit_ms=None)])
-    assert kept_estimate([site_blocks(unlimited)], "cams", share=0.99) == Kept(kept=0, blocks=0)
+    assert kept_estimate([site_blocks(unlimited)], "cams", share=0.99) == Kept(kept=0, blocks=0, weekdays=1)
     assert kept_notes([late], "cams", share=0.99) == ()
 
 

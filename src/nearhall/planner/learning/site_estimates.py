@@ -112,7 +112,8 @@ def kept_estimate(parts: Sequence[SiteBlocks], workload: str, *, share: float) -
         for block in site.returns.blocks
         if workload not in block.slo and (kept := _level_kept(site.returns, block, workload, share)) is not None
     ]
-    return Kept(kept=told.kept + sum(levels), blocks=told.blocks + len(levels))
+    days = min(max(weekdays_seen(parts), 1), WEEK_DAYS)
+    return Kept(kept=told.kept + sum(levels), blocks=told.blocks + len(levels), weekdays=days)
 
 
 def _level_kept(returns: SiteReturns, block: BlockReturn, workload: str, share: float) -> bool | None:
