@@ -14,6 +14,7 @@ from nearhall.planner.learning.accept import Measure
 from nearhall.planner.learning.beliefs import Belief
 from nearhall.planner.learning.decide import Case
 from nearhall.planner.learning.gates import HardLimit, Rival, Thresholds
+from nearhall.planner.learning.planned_site import planned_curve, planned_work
 from nearhall.planner.learning.site_estimates import Season
 from nearhall.planner.money.accounts import Served, scaled
 from nearhall.planner.money.cashflow import npv_usd
@@ -75,6 +76,7 @@ def _case(planned: Planned, name: str, site: SitePlan) -> Case:
             year_c=year_c(site.site),
             it_budget_w=site.site.it_budget_kw * 1e3,
             year_load=float(np.median(site.load.mean_w)) / (site.site.it_budget_kw * 1e3),
+            curve=planned_curve(site),
         ),
     )
 
@@ -109,7 +111,7 @@ def _beliefs(site: SitePlan, local: list[Served]) -> list[Belief]:
     for served in local:
         name = served.point.workload.id
         limit_ms = served.point.workload.slo.p99_ms
-        joules = Measure(of="joules_per_request_in_slo", workload=name, limit_ms=limit_ms)
+        joules = Measure(of="joules_per_request_in_slo", workload=name, limit_ms=limit_ms, work=planned_work(site))
         words = f"energy of a request of {name} in time"
         found.append(_belief(f"{name}: joules", words, "J", measure=joules, samples=_joules(site, served), days=DAYS["joules"]))
         found.append(
