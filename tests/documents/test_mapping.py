@@ -55,6 +55,8 @@ def test_a_file(tmp_path: Path):
         (("    good:", "    godo:"), "did you mean 'good'?"),
         (("limit_ms: 50", "limit_ms: 0"), "workloads[0].limit_ms"),
         (("of: latency", "of: ttft"), "workloads[0].of"),
+        (("clock_error_ms: 12", "clock_error_ms: .nan"), "csv.clock_error_ms"),
+        (("limit_ms: 50", "limit_ms: .inf"), "workloads[0].limit_ms"),
         (("busy: {", "joules: {series: j}\n    busy: {"), "has its energy told twice; give joules or busy"),
         (
             ("label: berlin-1}", "label: berlin-1}\n  - {id: shop-02, label: berlin-1}"),
