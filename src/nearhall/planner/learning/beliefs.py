@@ -13,7 +13,7 @@ from scipy.special import ndtri
 from nearhall.core.errors import InputError
 from nearhall.core.evidence import Evidence, Kind, weakest
 from nearhall.core.quantity import Z90
-from nearhall.planner.learning.accept import SECONDS_LEAST, Acceptance, Measure, accept, is_rehearsal
+from nearhall.planner.learning.accept import SECONDS_LEAST, Acceptance, Measure, accept, accept_all, is_rehearsal
 from nearhall.planner.learning.peak_estimates import peak_estimate
 from nearhall.planner.learning.pue_regression import BLOCKS_LEAST, year_of_pue
 from nearhall.planner.learning.site_blocks import SiteBlocks
@@ -24,16 +24,15 @@ from nearhall.planner.learning.site_estimates import (
     kept_notes,
     pue_blocks,
     pue_category,
-    ratio_estimate,
 )
+from nearhall.planner.learning.site_ratios import INTERIM, is_interim, site_ratios
 from nearhall.planner.learning.slo_blocks import CONCENTRATIONS, MEANS, ShareKept, share_kept
 from nearhall.planner.learning.told import alike, percent
-from nearhall.planner.learning.update import CONFLICT_Z, Posterior, Prior, update
+from nearhall.planner.learning.update import BETWEEN_SHARE, CONFLICT_Z, Posterior, Prior, update
 from nearhall.planner.samples.draws import Samples
 
 WIDEN = 1.5
 """Where returns contradict themselves, the plan's own spread is taken so many times (assumed): something is not understood."""
-YEAR_S = 365 * 86_400.0
 PREDICTED = 50_000
 """Sets of sites drawn by the plan's own word on a share, to tell how unlikely the pilots are: beyond z = 4 all are alike."""
 UNSEEN_TOLD = 0.02
@@ -56,8 +55,8 @@ class Belief:
     """For a share: the plan's own probability that a block keeps the SLO."""
     p90: float | None = None
     evidence: Evidence
-    between_share: float = 0.15
-    """By how much sites differ, as a share (assumed)."""
+    between_share: float | None = None
+    """By how much sites differ, as a share; None for what is assumed of such a measure."""
     prior_sites: float = 2.0
     """For a share: the plan's own word counts as much as so many sites (assumed)."""
     days: float = 14.0
@@ -75,8 +74,9 @@ class Belief:
         """On the normal scale; not for a share."""
         low = 1.0 if self.form == "pue" else 0.0
         p90 = self.p50 if self.p90 is None else self.p90
+        between = BETWEEN_SHARE[self.measure.of] if self.between_share is None else self.between_share
         sd = max(log((p90 - low) / (self.p50 - low)) / Z90, 1e-6)
-        return Prior(mean=log(self.p50 - low), sd=sd, between_sd=max(self.between_share, 1e-6))
+        return Prior(mean=log(self.p50 - low), sd=sd, between_sd=max(between, 1e-6))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,11 +133,7 @@ def learn(
     Simulated returns teach only where no real ones do, and nothing without `rehearse`.
     """
     ordered = sorted(returns, key=lambda site: (site.returns.id, site.returns.start_s))
-    checks = [accept(site, belief.measure) for site in ordered]
-    virtual = [is_rehearsal(site.returns) or check.kind is Kind.SIMULATED for site, check in zip(ordered, checks, strict=True)]
-    real = any(check.accepted and not made_up for check, made_up in zip(checks, virtual, strict=True))
-    if real or not rehearse:
-        checks = [_left_out(check) if made_up else check for check, made_up in zip(checks, virtual, strict=True)]
+    checks, real = _checked(ordered, belief.measure, rehearse=rehearse)
     by_site: dict[str, list[SiteBlocks]] = {}
     for site, check in zip(ordered, checks, strict=True):
         if check.accepted:
@@ -170,8 +166,10 @@ def _learn_normal(
     held = replace(belief.prior, sd=belief.prior.sd * WIDEN) if widened else belief.prior
     if belief.form == "pue":
         told = _told_pue(held, by_site, season)
+    elif belief.measure.of == "it_peak_w":
+        told = _told_peak(held, by_site)
     else:
-        told = _told_peak(held, by_site) if belief.measure.of == "it_peak_w" else _told(belief, held, by_site)
+        told = _told(belief, held, by_site, season)
     before, after = update(belief.prior, []), told.after
     low = 1.0 if belief.form == "pue" else 0.0
 
@@ -223,16 +221,17 @@ def _told_peak(prior: Prior, by_site: dict[str, list[SiteBlocks]]) -> _Told:
     )
 
 
-def _told(belief: Belief, prior: Prior, by_site: dict[str, list[SiteBlocks]]) -> _Told:
-    estimates = {site: ratio_estimate(parts, belief.measure) for site, parts in by_site.items()}
-    found = {site: one for site, one in estimates.items() if isinstance(one, Estimate)}
+def _told(belief: Belief, prior: Prior, by_site: dict[str, list[SiteBlocks]], season: Season | None) -> _Told:
+    told = site_ratios(by_site, belief.measure, season)
+    found = told.found
     values = [one.seen.value for one in found.values()]
     return _Told(
-        after=update(prior, [one.seen for one in found.values()]),
+        after=update(prior, [one.seen for one in found.values()], common_sd=told.common_sd),
         data=float(np.mean(values)) if values else None,
         sites=tuple(found),
         blocks=sum(one.blocks for one in found.values()),
-        silent=tuple((site, one) for site, one in estimates.items() if isinstance(one, str)),
+        silent=tuple((site, one) for site, one in told.estimates.items() if isinstance(one, str)),
+        notes=told.notes,
     )
 
 
@@ -244,15 +243,18 @@ def _told_pue(prior: Prior, by_site: dict[str, list[SiteBlocks]], season: Season
     usable = {site: one for site, one in blocks.items() if int(one.usable.sum()) >= BLOCKS_LEAST}
     why = f"fewer than {BLOCKS_LEAST} blocks hold a PUE above 1 and an outdoor temperature"
     silent = tuple((site, why) for site in blocks if site not in usable)
-    year = year_of_pue(list(usable.values()), year_c=season.year_c, year_load=season.year_load, prior=prior)
+    year = year_of_pue(list(usable.values()), year_c=season.year_c, year_load=season.year_load, prior=prior, curve=season.curve)
     if year is None:
         return _Told(after=update(prior, []), data=None, sites=(), blocks=0, silent=silent)
     low, high = year.temperatures
     notes = list(alike((site, pue_category(by_site[site])) for site in usable))
-    if any(sum(part.returns.seconds for part in by_site[site]) < YEAR_S for site in usable):
-        notes.append("interim: less than 12 months")
+    if is_interim(by_site, usable):
+        notes.append(INTERIM)
     if year.unseen_share > UNSEEN_TOLD:
-        notes.append(f"seen at {low:.0f} to {high:.0f} °C; {percent(year.unseen_share)} of the year's hours lie outside")
+        notes.append(
+            f"seen at {low:.0f} to {high:.0f} °C; "
+            f"{percent(year.unseen_share)} of the year's hours lie outside and stay as planned"
+        )
     return _Told(
         after=year.posterior,
         data=year.data,
@@ -306,6 +308,16 @@ def _share_z(before: ShareKept, shares: Sequence[float]) -> float:
     same = np.abs(expected - seen) <= 1e-3  # a share of blocks is told no finer
     below = float(np.mean(np.where(same, 0.5, expected < seen)))
     return float(ndtri(min(max(below, 0.5 / PREDICTED), 1.0 - 0.5 / PREDICTED)))
+
+
+def _checked(ordered: Sequence[SiteBlocks], measure: Measure, *, rehearse: bool) -> tuple[list[Acceptance], bool]:
+    """Each site's check, and whether a real one is accepted: then, or without `rehearse`, simulated ones are left out."""
+    alone = [accept(site, measure) for site in ordered]
+    virtual = [is_rehearsal(site.returns) or check.kind is Kind.SIMULATED for site, check in zip(ordered, alone, strict=True)]
+    real = any(check.accepted and not made_up for check, made_up in zip(alone, virtual, strict=True))
+    without = real or not rehearse
+    kept = iter(accept_all([s for s, made_up in zip(ordered, virtual, strict=True) if not (without and made_up)], measure))
+    return [_left_out(c) if without and made_up else next(kept) for c, made_up in zip(alone, virtual, strict=True)], real
 
 
 def _left_out(check: Acceptance) -> Acceptance:

@@ -6,7 +6,7 @@ The money is the plan's own model; measured figures take the place of what it ha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from nearhall.planner.learning.beliefs import Belief
 from nearhall.planner.learning.decide import Case, Scaling
 from nearhall.planner.learning.gates import HardLimit, Rival, Thresholds
 from nearhall.planner.learning.join import PlannedKind
+from nearhall.planner.learning.planned_site import planned_curve, planned_work
 from nearhall.planner.learning.site_estimates import Season
 from nearhall.planner.money.accounts import Accounts, Otherwise, Served, scaled
 from nearhall.planner.money.cashflow import npv_usd
@@ -27,8 +28,6 @@ from nearhall.planner.serving.day import day_of
 
 SPREAD_LEAST = 1.02
 """A prior's P90 over its P50 is at least this: no plan knows a site to the percent."""
-PEAK_BETWEEN_SHARE = 0.15
-"""By how much sites' peaks differ, as a share (assumed: as their mean power does)."""
 BYTES_A_MONTH = 1e9 * 12.0 / 365.0
 """Gigabytes a month as bytes a day."""
 J_PER_KWH = 3.6e6
@@ -73,6 +72,7 @@ def _case(planned: Planned, site: SitePlan) -> Case:
             year_c=year_c(site.site),
             it_budget_w=site.site.it_budget_kw * 1e3,
             year_load=float(np.median(site.load.mean_w)) / (site.site.it_budget_kw * 1e3),
+            curve=planned_curve(site),
         ),
         scaling=Scaling(sites=site.site.count, capex_usd=np.asarray(site.accounts.site.capex_usd) + 0.0 * site.load.mean_w),
     )
@@ -117,7 +117,7 @@ def _beliefs(site: SitePlan, local: list[Served], assumed: _Assumed) -> list[Bel
     pue = _Told(name=PUE, words="PUE over a year", unit="1", measure=Measure(of="pue"), days="days_pue")
     found = [
         _belief(power, site.load.mean_w, assumed),
-        replace(_belief(peak, site.load.busiest_w, assumed), between_share=PEAK_BETWEEN_SHARE),
+        _belief(peak, site.load.busiest_w, assumed),
         _belief(pue, site.year.pue, assumed, form="pue"),
     ]
     sent = _sent(site)
@@ -138,7 +138,13 @@ def _in_time(site: SitePlan, served: Served, assumed: _Assumed) -> list[Belief]:
     """Energy of a request in time, and how often it is; for a language model up to its first token."""
     name, slo = served.point.workload.id, served.point.workload.slo
     first_token = slo.ttft_p99_ms is not None
-    joules = Measure(of="joules_per_request_in_slo", workload=name, limit_ms=slo.limit_ms, first_token=first_token)
+    joules = Measure(
+        of="joules_per_request_in_slo",
+        workload=name,
+        limit_ms=slo.limit_ms,
+        first_token=first_token,
+        work=planned_work(site),
+    )
     kept = Measure(of="slo_share", workload=name, limit_ms=slo.limit_ms, first_token=first_token)
     words = f"energy of a request of {name} in time"
     told = _Told(name=f"{name}: joules", words=words, unit="J", measure=joules, days="days_joules")
