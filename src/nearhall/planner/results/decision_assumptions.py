@@ -9,8 +9,8 @@ from nearhall.core.evidence import Kind
 from nearhall.planner.learning.beliefs import SLO_SHARE, WIDEN
 from nearhall.planner.learning.decide import Verdict
 from nearhall.planner.learning.gates import NPV_STOP, P_BEYOND_LIMIT, P_WITHIN_LIMIT
-from nearhall.planner.learning.pue_regression import SLOPE_PER_K, SLOPE_PER_LOAD
-from nearhall.planner.learning.site_estimates import DAY_SD
+from nearhall.planner.learning.pue_regression import SLOPE_OF_CURVE_SD, SLOPE_PER_LOAD
+from nearhall.planner.learning.site_estimates import DAY_SD, REQUESTS_SD, WEEKDAY_SD, WORK_SD
 from nearhall.planner.learning.update import CONFLICT_Z
 
 Json = dict[str, Any]
@@ -32,12 +32,14 @@ LEARNING: tuple[tuple[str, float, str, str], ...] = (
     ("widen", WIDEN, "times the plan's own spread, where returns contradict themselves", "a choice"),
     ("day_sd", DAY_SD, "by how much days differ, as a share, where a pilot has too few to tell", "two weeks of a meter tell"),
     (
-        "pue_slope_per_k",
-        SLOPE_PER_K[0],
-        "by how much overhead beyond IT grows with a kelvin outside",
-        "pilots in two seasons tell",
+        "weekday_sd",
+        WEEKDAY_SD,
+        "by how much weekdays differ, as a share, of which a pilot has not seen all",
+        "a whole week tells",
     ),
-    ("pue_slope_per_k_sd", SLOPE_PER_K[1], "how sure that is: its standard deviation", "pilots in two seasons tell"),
+    ("work_sd", WORK_SD, "error of a workload's energy that the plan's expected work shares out", "joules of each workload tell"),
+    ("requests_sd", REQUESTS_SD, "the same where numbers of requests alone share it out", "joules of each workload tell"),
+    ("pue_slope_of_curve_sd", SLOPE_OF_CURVE_SD, "by how much PUE may rise with a kelvin other than planned", "two seasons tell"),
     (
         "pue_slope_per_load",
         SLOPE_PER_LOAD[0],
