@@ -63,7 +63,7 @@ def site(name: str, *, watts: float = 200.0, pue: float = 1.7, kind: str = "meas
         "coverage": 1.0, "clock_error_ms": 3.0, "host": {}, "link": {"rtt_ms": 40.0, "mbps": 50.0},
         "meters": [
             {
-                "id": m, "position": m, "protocol": "modbus", "serial": "A1", "class_percent": 1.0, "ct_ratio": 1.0,
+                "id": m, "position": m, "protocol": "modbus", "serial": f"{name}-{m}", "class_percent": 1.0, "ct_ratio": 1.0,
                 "kind": kind, "virtual": kind == "simulated",
             }
             for m in parts
@@ -124,6 +124,25 @@ def test_measured_returns_take_the_place_of_what_was_assumed(plan: str, tmp_path
     assert low <= power["posterior"]["p50"] <= high
     spread = {k: power[k]["p90"] - power[k]["p10"] for k in ("prior", "posterior")}
     assert spread["posterior"] < spread["prior"]
+
+
+def test_a_pilot_of_a_class_that_the_plan_does_not_build_is_listed(plan: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    other = site("depot-1", watts=220.0) | {"class": "distributed"}
+    found = decided(plan, tmp_path / "out", capsys, "--pilot", pilot(tmp_path / "p.json", "measured", site("shop-1"), other))
+    mine, left = found["pilots"]
+    assert (mine["site"], mine["kind_of_site"], mine["accepted"]) == ("shop-1", "shop", True)
+    assert (left["site"], left["kind_of_site"], left["accepted"]) == ("depot-1", None, False)
+    assert left["refused"][0]["why"] == "the plan builds no site of class distributed; it builds shop (class micro)"
+    assert found["site_classes"][0]["scaling"]["sites"] == 40
+    assert {row["kind"] for row in found["assumptions"]} == {"assumed"}
+    assert next(row for row in found["assumptions"] if row["name"] == "decision.min_p_per_request")["value"] == 0.8
+
+
+def test_copies_of_one_site_are_no_further_pilots(plan: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    first = site("shop-1")
+    copies = [{**first, "id": name, "meters": [{**m, "serial": None} for m in first["meters"]]} for name in ("shop-1", "shop-2")]
+    assert typed("decide", plan, "--pilot", pilot(tmp_path / "p.json", "measured", *copies), "--out", str(tmp_path / "o")) == 2
+    assert "hold the same meter readings" in capsys.readouterr().err
 
 
 def test_the_summary_is_for_people(plan: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

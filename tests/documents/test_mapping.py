@@ -25,7 +25,7 @@ def document(text: str = EXAMPLE) -> MappingDocument:
 def test_the_example_is_read_and_the_label_is_filled_in():
     mapping = document()
     (site,) = mapping.sites
-    assert [one.key for one in wanted(mapping, site)] == ["meter:main", "good:cams", "total:cams", "sent", "outdoor"]
+    assert [one.key for one in wanted(mapping, site)] == ["meter:main", "good:cams", "total:cams", "busy:cams", "sent", "outdoor"]
     assert wanted(mapping, site)[0].series == 'energy_total_kwh{site="berlin-1", meter="main"}'
     unlabelled = mapping.model_copy(update={"sites": [site.model_copy(update={"label": ""})]})
     assert 'site="shop-01"' in wanted(unlabelled, unlabelled.sites[0])[0].series
@@ -54,6 +54,15 @@ def test_a_file(tmp_path: Path):
         (('file: "$site.csv"', 'file: "/etc/passwd"'), "lies outside of the folder"),
         (("    good:", "    godo:"), "did you mean 'good'?"),
         (("limit_ms: 50", "limit_ms: 0"), "workloads[0].limit_ms"),
+        (("of: latency", "of: ttft"), "workloads[0].of"),
+        (("clock_error_ms: 12", "clock_error_ms: .nan"), "csv.clock_error_ms"),
+        (("limit_ms: 50", "limit_ms: .inf"), "workloads[0].limit_ms"),
+        (("busy: {", "joules: {series: j}\n    busy: {"), "has its energy told twice; give joules or busy"),
+        (
+            ("label: berlin-1}", "label: berlin-1}\n  - {id: shop-02, label: berlin-1}"),
+            "sites shop-01 and shop-02 have the same label",
+        ),
+        (("label: berlin-1}", "label: shop-02}\n  - {id: shop-02}"), "one site's figures cannot stand for two"),
         (
             ("    total: {", "    p99: {series: a}\n    total: {"),
             "is told by good and p99; name one of good, histogram, p99, in_time",
@@ -69,6 +78,41 @@ def test_mistakes_are_told_with_their_mend(change: tuple[str, str], message: str
     with pytest.raises(InputError) as caught:
         document(EXAMPLE.replace(*change))
     assert message in str(caught.value)
+
+
+def test_one_file_is_no_two_sites():
+    two = EXAMPLE.replace("label: berlin-1}", "label: berlin-1}\n  - {id: shop-02}")
+    assert len(document(two).sites) == 2
+    with pytest.raises(InputError, match=r"csv.file 'all.csv' is one file for 2 sites; put \$site into its name"):
+        document(two.replace("$site.csv", "all.csv"))
+    assert document(EXAMPLE.replace("$site.csv", "all.csv")).csv.file == "all.csv", "one site needs no name of its own"
+
+
+def test_unknown_units_of_energy_and_of_time_are_told():
+    for way in ({"joules": {"series": "j", "unit": "cal"}}, {"busy": {"series": "b", "unit": "min"}}):
+        with pytest.raises(InputError, match=r"workloads\[0\]"):
+            document(yaml.safe_dump(told_by(good={"series": "g"}, total={"series": "t"}, **way)))
+
+
+def test_energy_and_busy_time_of_a_workload_are_counted():
+    way = {"good": {"series": "g"}, "total": {"series": "t"}, "limit_ms": 40, "of": "first_token"}
+    values: dict[str, Values] = {"good:cams": [0.0, 90.0, 180.0], "total:cams": [0.0, 100.0, 200.0]}
+    for extra, series, field, value in (
+        ({"joules": {"series": "j", "unit": "Wh"}}, {"joules:cams": [1.0, 2.0, 4.0]}, "joules_full", 3.0 * 3600.0 / 200.0),
+        ({"busy": {"series": "b", "unit": "ms"}}, {"busy:cams": [5e3, None, 1e3]}, "busy_s", None),
+        ({"busy": {"series": "b"}}, {"busy:cams": [5.0, 9.0, 1.0]}, "busy_s", 5.0),
+    ):
+        mapping = document(yaml.safe_dump(told_by(**way, **extra)))
+        found = returns_of(
+            mapping,
+            mapping.sites[0],
+            ends_s=(0.0, 900.0, 1800.0),
+            values={**values, **series},
+            clock_error_ms=None,
+            origin="x",
+        )
+        assert getattr(found.workloads[0], field) == pytest.approx(value)
+        assert found.workloads[0].first_token is True
 
 
 HISTOGRAM = {"series": "b$le", "le": ["0.01", "0.02", "+Inf"]}
@@ -186,6 +230,7 @@ VALUES: dict[str, Values] = {
     "meter:main": [10.0, 10.5, None, 11.5],
     "good:cams": [100.0, 190.0, 280.0, 80.0],
     "total:cams": [100.0, 200.0, 300.0, 100.0],
+    "busy:cams": [2.0, 4.0, 6.0, 1.0],
     "sent": [0.0, 5.0, 10.0, 15.0],
     "outdoor": [4.0, 6.0, None, None],
 }

@@ -127,6 +127,21 @@ def test_evidence_is_that_of_the_nearest_entry_and_a_virtual_meter_is_never_meas
         (lambda d: d["sites"][0]["blocks"][0].update(end="2026-11-03T07:00:00Z"), "blocks[0].end", "lies before start"),
         (lambda d: d["sites"][0]["blocks"][0]["register_kwh"].update(main=[1]), "register_kwh.main", "is not two numbers"),
         (lambda d: d["sites"][0]["blocks"][0]["register_kwh"].update(main=3), "register_kwh.main", "is not two numbers"),
+        (
+            lambda d: d["sites"][0]["blocks"][0]["register_kwh"].update(main=[1, 10**400]),
+            "register_kwh.main",
+            "is not two numbers",
+        ),
+        (lambda d: d["sites"][0]["blocks"][0]["slo"].update(cams=[9, 8]), "slo.cams", "has 9 in time of 8"),
+        (lambda d: d["sites"][0]["blocks"][0]["slo"].update(cams=[-1, 8]), "slo.cams", "has -1 in time of 8"),
+        (lambda d: d["sites"][0].update(clock_error_ms=1e300), "sites[0].clock_error_ms", "is no number"),
+        (lambda d: d["sites"][0]["period"].update(start="0001-01-01T00:00:00Z"), "sites[0].period.start", "is no time"),
+        (lambda d: d["sites"][0]["period"].update(end="9999-12-31T23:59:59Z"), "sites[0].period.end", "is no time"),
+        (lambda d: d["sites"][0].update(id="\ud800"), "sites[0].id", "is no text"),
+        (lambda d: d["sites"][0]["meters"][0].update(class_percent=0), "meters[0].class_percent", "is no class"),
+        (lambda d: d["sites"][0]["meters"][1].update(d["sites"][0]["meters"][0]), "sites[0].meters", "holds one id twice"),
+        (lambda d: d["sites"][0]["workloads"].append(d["sites"][0]["workloads"][0]), "sites[0].workloads", "holds one id twice"),
+        (lambda d: d["sites"][0]["workloads"][0]["requests"].update(local=-3), "requests.local", "is less than nothing"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_path(change: Callable[[Json], object], path: str, what: str):
@@ -149,3 +164,16 @@ def test_files(tmp_path: Path):
     (tmp_path / "text.json").write_text("no")
     with pytest.raises(InputError, match="is not JSON"):
         read_pilots([tmp_path / "text.json"])
+
+
+def test_what_is_nested_too_deeply_is_one_line():
+    with pytest.raises(InputError, match="is not JSON \\(nested too deeply\\)") as caught:
+        parse_pilot(b"[" * 100_000, name="p.json")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("chat", "limit_ms", "told"), [(True, 500.0, True), (False, 500.0, False), (True, None, None)])
+def test_a_chats_limit_is_to_its_first_token(chat: bool, limit_ms: float | None, told: bool | None):
+    data = changed(lambda d: d["sites"][0]["workloads"][0].update(chat=chat, slo_p99_ms=limit_ms))
+    (site,) = parse_pilot(data, name="p.json")
+    assert site.workloads[0].first_token is told

@@ -82,6 +82,24 @@ def test_all_mistakes_come_at_once():
     assert "link.mbps" in message
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[" * 5000, "is not valid YAML (nested too deeply)"),
+        ('a: "b\0"', "is not valid YAML (it holds characters"),
+        (
+            "a: &a [1, 1]\n" + "".join(f"{c}: &{c} [{', '.join(['*' + chr(ord(c) - 1)] * 9)}]\n" for c in "bcdefghij"),
+            "more than 500000",
+        ),
+    ],
+)
+def test_what_would_break_the_reader_is_a_line(text: str, expected: str):
+    with pytest.raises(InputError) as caught:
+        parse_document(text.encode(), Up, name="x.yaml")
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(("text", "expected"), [("a: [1", "not valid YAML"), ("", "not a mapping"), ("- 1", "not a mapping")])
 def test_what_is_no_document_is_refused(text: str, expected: str):
     assert expected in _refused(text)

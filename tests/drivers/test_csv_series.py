@@ -61,6 +61,7 @@ def test_rows_in_any_order_are_the_same_and_old_values_are_none(tmp_path: Path):
         (lambda rows: [*rows[:2], rows[2].replace("100.2", "soon")], "berlin.csv:3", "berlin kWh is no number"),
         (lambda rows: [*rows[:2], "2026-11-03T08:15:00,1,1,1,1"], "berlin.csv:3", "is no time"),
         (lambda rows: [*rows[:2], "yesterday,1,1,1,1"], "berlin.csv:3", "is no time"),
+        (lambda rows: [*rows[:2], rows[2].replace("100.2", "1e300")], "berlin.csv:3", "berlin kWh is no reading"),
         (lambda rows: rows[:2], "berlin.csv", "holds 0 whole blocks"),
         (lambda rows: rows[:1], "berlin.csv", "holds no rows"),
         (lambda _: [], "berlin.csv", "has no column 'when'"),

@@ -72,6 +72,18 @@ def matrix(query: Query, *, rate: float, series: int = 1, text: Callable[[float]
     return 200, {}, json.dumps({"status": "success", "data": {"resultType": "matrix", "result": [row] * series}}).encode()
 
 
+def rows(result: object) -> Answer:
+    """An answer whose result is no series, or not quite one."""
+    return 200, {}, json.dumps({"status": "success", "data": {"resultType": "matrix", "result": result}}).encode()
+
+
+def test_sites_asked_by_the_same_queries_are_refused():
+    two = [{"id": "shop-01", "label": "a"}, {"id": "shop-02", "label": "b"}]
+    same = {**DOCUMENT, "sites": two, "meters": []}
+    with pytest.raises(InputError, match="sites shop-01 and shop-02 have the same queries"):
+        prometheus_returns("http://127.0.0.1:9", MappingDocument.model_validate(same), start_s=START_S, end_s=START_S + 9000.0)
+
+
 def error(status: int, text: str) -> Answer:
     return status, {}, json.dumps({"status": "error", "errorType": "bad_data", "error": text}).encode()
 
@@ -190,6 +202,14 @@ def test_what_is_refused_before_anything_is_sent(url: str, login: dict[str, str]
         (lambda query: matrix(query, rate=1.0, series=3), "the query of meter:main gives 3 series"),
         (lambda _: (200, {}, b"<html>"), "is no answer of a Prometheus"),
         (lambda _: (200, {}, b"[]"), "is no answer of a Prometheus"),
+        (lambda _: (200, {}, b""), "is no answer of a Prometheus"),
+        (lambda _: (200, {}, b"[" * 100_000), "is no answer of a Prometheus"),
+        (lambda _: rows([{}]), "gives no series of points"),
+        (lambda _: rows(["x"]), "gives no series of points"),
+        (lambda _: rows([{"values": None}]), "gives no series of points"),
+        (lambda _: rows([{"values": [[1]]}]), "gives no series of points"),
+        (lambda _: rows([{"values": [[START_S, "much"]]}]), "gives no series of points"),
+        (lambda _: rows([{"values": [[float("inf"), "1"]]}]), "gives no series of points"),
         (lambda query: matrix(query, rate=1.0, series=0), "no query of site 'shop-01' gives anything"),
         (lambda _: (200, {}, b" " * (17 * 1024 * 1024)), "answers with more than"),
     ],

@@ -8,7 +8,7 @@ import pytest
 
 from nearhall.core.evidence import Kind
 from nearhall.documents.site_returns import SiteReturns
-from nearhall.planner.learning.accept import NEEDS, Acceptance, Measure, balance, is_rehearsal
+from nearhall.planner.learning.accept import NEEDS, Acceptance, Measure, accept_all, balance, is_rehearsal
 from nearhall.planner.learning.accept import accept as accept_blocks
 from nearhall.planner.learning.site_blocks import site_blocks
 from planner.metered_site import WATTS, meters, site
@@ -73,6 +73,21 @@ def test_in_time_means_the_same_in_plan_and_pilot(counted: float | None, planned
         )
 
 
+@pytest.mark.parametrize(
+    ("told", "planned", "taken"),
+    [(True, True, True), (False, False, True), (None, True, True), (True, False, False), (False, True, False)],
+)
+def test_a_limit_to_the_first_token_is_no_limit_of_the_answer(told: bool | None, planned: bool, taken: bool):
+    returns = replace(IN_ORDER, workloads=[replace(IN_ORDER.workloads[0], limit_ms=50.0, first_token=told)])
+    found = accept(returns, replace(SLO, limit_ms=50.0, first_token=planned))
+    assert found.accepted is taken
+    if not taken:
+        assert "first token" in found.reasons[0]
+        assert "of the whole answer" in found.reasons[0]
+        assert found.reasons[0].endswith("count them as the plan does")
+    assert accept(returns, SLO).accepted, "a plan that tells no limit compares none"
+
+
 def test_what_needs_no_meter_is_taken_without_one():
     bare = replace(IN_ORDER, meters=(), energy_kwh={}, register_coverage=0.0)
     assert accept(bare, SLO).accepted
@@ -120,6 +135,59 @@ def test_without_a_ups_the_it_meter_closes_the_balance():
     plain = {"feed": 550.0, "it": 400.0, "cooling": 150.0}
     assert accept(site(watts=lambda _: plain), PUE).accepted
     assert accept(site(watts=lambda _: {**plain, "it": 300.0}), PUE).inconsistent
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.75, 1.25, 2.0])
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ({"feed": 600.0, "ups_in": 450.0, "cooling": 150.0, "it": 400.0}, "it"),
+        ({"feed": 600.0, "cooling": 150.0, "it": 400.0, "ups_in": 450.0, "pdu": 402.0}, "it"),
+        ({"feed": 600.0, "ups_in": 450.0, "cooling": 150.0, "ups_out": 404.0, "pdu": 400.0}, "pdu"),
+        ({"feed": 600.0, "ups_in": 450.0, "cooling": 150.0, "ups_out": 400.0}, "ups_out"),
+        ({"feed": 600.0, "cooling": 150.0, "ups_out": 400.0}, "ups_out"),
+        ({"ups_in": 450.0, "it": 400.0}, "it"),
+    ],
+)
+def test_the_it_meter_that_is_read_is_compared_whatever_else_closes(right: dict[str, float], wrong: str, factor: float):
+    assert accept(site(watts=lambda _: right), POWER).accepted
+    found = accept(site(watts=lambda _: {**right, wrong: right[wrong] * factor}), POWER)
+    assert not found.accepted
+    assert found.inconsistent
+    assert "check" in found.reasons[0]
+
+
+def test_a_feed_that_is_compared_with_the_ups_output_alone_is_compared():
+    right = {"feed": 600.0, "cooling": 150.0, "ups_out": 400.0}
+    assert accept(site(watts=lambda _: right), PUE).accepted
+    for factor in (0.75, 1.25):
+        assert not accept(site(watts=lambda _, f=factor: {**right, "feed": 600.0 * f}), PUE).accepted
+    alone = accept(site(watts=lambda _: {"feed": 600.0, "it": 400.0, "ups_in": 450.0}), PUE)
+    assert not alone.accepted, "without a meter of the cooling nothing speaks for the feed"
+    assert not alone.inconsistent
+
+
+def at_the_ups(name: str) -> SiteReturns:
+    return site(name, watts=lambda _: {k: w for k, w in WATTS.items() if k != "it"})
+
+
+@pytest.mark.parametrize("measure", [PUE, POWER])
+def test_positions_of_two_categories_are_not_mixed(measure: Measure):
+    def taken(*sites: SiteReturns) -> list[str]:
+        return [one.site for one in accept_all([site_blocks(one) for one in sites], measure) if one.accepted]
+
+    mixed = (site("a"), at_the_ups("b"), at_the_ups("c"))
+    assert taken(*mixed) == ["b", "c"], "the position of most"
+    assert taken(site("a"), at_the_ups("b")) == ["a"], "of as many the one next to the equipment"
+    assert taken(site("a"), site("b")) == ["a", "b"]
+    assert taken(at_the_ups("a"), at_the_ups("b")) == ["a", "b"]
+    assert taken(site("a"), replace(at_the_ups("a"), start_s=2e9)) == ["a"], "nor two periods of one site"
+    why = accept_all([site_blocks(one) for one in mixed], measure)[0].reasons
+    assert why == (
+        "its IT energy is metered at it (category 3), the others' at ups_out (category 1): two figures that are not mixed; "
+        "meter it at ups_out too",
+    )
+    assert len([one for one in accept_all([site_blocks(one) for one in mixed], SLO) if one.accepted]) == 3
 
 
 def test_a_rehearsal_may_be_short_and_stays_simulated():

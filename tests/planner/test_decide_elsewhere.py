@@ -68,6 +68,42 @@ def test_the_same_week_gives_the_same_verdict(tmp_path: Path):
         assert one.blocks == other.blocks
 
 
+def two_workloads(name: str) -> SiteReturns:
+    """The week again, a quarter of whose energy went to a kiosk that is asked twice as often."""
+    one = site(name)
+    blocks = [replace(b, slo={"cams": (900, 900), "kiosk": (1800, 1800)}) for b in one.blocks]
+    cams = replace(one.workloads[0], joules_full=3.0)
+    kiosk = replace(cams, id="kiosk", total=2 * cams.total, local=2 * cams.local, joules_full=0.5)
+    return replace(one, blocks=blocks, workloads=(cams, kiosk))
+
+
+@pytest.mark.parametrize("way", ["busy", "joules", "nothing"])
+def test_two_workloads_decide_as_pilots_do(tmp_path: Path, way: str):
+    sites = [two_workloads(name) for name in NAMES]
+    for one in sites:
+        path = tmp_path / f"{one.id}.csv"
+        export(one, path)
+        head, *rows = path.read_text().splitlines()
+        more = [f"{row},{1800 * i},{300 * i},{100 * i}" for i, row in enumerate(rows)]
+        path.write_text("\n".join([f"{head},kiosk,cams work,kiosk work", *more]) + "\n")
+    told = [
+        {"id": "cams", "good": {"series": "good"}, "total": {"series": "all"}},
+        {"id": "kiosk", "good": {"series": "kiosk"}, "total": {"series": "kiosk"}},
+    ]
+    if way != "nothing":
+        told = [{**one, way: {"series": f"{one['id']} work"}} for one in told]
+    mapping = MappingDocument.model_validate({**MAPPING.model_dump(by_alias=True), "workloads": told})
+    mapped = csv_returns(mapping, folder=tmp_path)
+    here, there = decide(CASE, sites, DRAWS), decide(CASE, mapped, DRAWS)
+    assert (there.state, there.stamp) == (here.state, here.stamp) == ("SCALE", "MEASURED")
+    one, other = (next(q for q in v.quantities if q.belief.name == "joules:cams") for v in (here, there))
+    if way == "nothing":
+        assert any("shared out among 2 workloads by the numbers of their requests" in note for note in other.notes)
+        assert other.new_site.p90 / other.new_site.p10 > 1.2 * one.new_site.p90 / one.new_site.p10
+    else:
+        assert other.data == pytest.approx(one.data, rel=1e-3)
+
+
 def test_meters_that_nobody_commissioned_are_not_believed(tmp_path: Path):
     for name in NAMES:
         export(site(name), tmp_path / f"{name}.csv")

@@ -12,9 +12,13 @@ from nearhall.planner.learning.accept import Measure, Of
 from nearhall.planner.learning.block_bootstrap import latency_quantile, p_quantile_within
 from nearhall.planner.learning.site_blocks import SiteBlocks, site_blocks
 from nearhall.planner.learning.site_estimates import (
+    REQUESTS_SD,
+    WORK_SD,
     Estimate,
     Season,
+    Split,
     energy_share,
+    energy_split,
     kept_estimate,
     kept_note,
     kept_notes,
@@ -98,8 +102,25 @@ def test_energy_is_shared_by_what_each_workload_took():
     assert energy_share(replace(both, workloads=(cams, replace(speech, joules_full=None))), "cams") is None
     assert energy_share(replace(both, workloads=(cams,)), "cams") == 1.0
     unsplit = replace(both, workloads=(replace(cams, joules_full=None), replace(speech, joules_full=None)))
-    found = ratio_estimate([site_blocks(unsplit)], Measure(of="joules_per_request_in_slo", workload="cams"))
-    assert isinstance(found, str)
+    measure = Measure(of="joules_per_request_in_slo", workload="cams")
+    assert energy_split(both, measure) == Split(share=0.25)
+    by_requests = energy_split(unsplit, measure)
+    assert by_requests is not None
+    assert by_requests.share == pytest.approx(0.1)
+    assert by_requests.sd == pytest.approx(REQUESTS_SD * 0.9)
+    assert "by the numbers of their requests, and so less sure" in by_requests.words
+    by_work = energy_split(unsplit, replace(measure, work=(("cams", 6.0), ("speech", 2.0), ("chat", 9.0))))
+    assert by_work is not None
+    assert by_work.share == pytest.approx(0.25)
+    assert by_work.sd == pytest.approx(WORK_SD * 0.75)
+    assert "by the work that the plan expects of each" in by_work.words
+    busy = replace(unsplit, workloads=tuple(replace(w, busy_s=s) for w, s in zip(unsplit.workloads, (30.0, 10.0), strict=True)))
+    assert energy_split(busy, measure) == Split(share=0.75)
+    assert energy_split(unsplit, replace(measure, workload="chat")) is None
+    levels = [replace(block, p99_ms={"chat": 5.0}) for block in both.blocks]
+    unknown = replace(unsplit, blocks=levels, workloads=(*unsplit.workloads, WorkloadReturn(id="chat", total=0, local=0, late=0)))
+    assert energy_split(unknown, measure) is None, "nobody knows how often chat ran"
+    assert isinstance(ratio_estimate([site_blocks(unknown)], measure), str)
 
 
 SEASON = Season(year_c=np.full(24, 10.0), it_budget_w=800.0, year_load=0.5)
@@ -117,9 +138,9 @@ def test_pue_of_blocks_on_mains_with_a_thermometer():
 
 def test_blocks_kept_of_a_workload():
     mixed = site_blocks(site(blocks=96, slo=lambda i: (880 if i < 10 else 900, 900)))
-    assert kept_estimate([mixed], "cams", share=0.99) == Kept(kept=86, blocks=96)
-    assert kept_estimate([mixed], "chat", share=0.99) == Kept(kept=0, blocks=0)
-    assert kept_estimate([mixed, mixed], "cams", share=0.5) == Kept(kept=192, blocks=192)
+    assert kept_estimate([mixed], "cams", share=0.99) == Kept(kept=86, blocks=96, weekdays=1)
+    assert kept_estimate([mixed], "chat", share=0.99) == Kept(kept=0, blocks=0, weekdays=1)
+    assert kept_estimate([mixed, mixed], "cams", share=0.5) == Kept(kept=192, blocks=192, weekdays=1)
 
 
 def with_levels(**levels: object) -> SiteBlocks:
@@ -131,13 +152,15 @@ def with_levels(**levels: object) -> SiteBlocks:
 
 def test_blocks_are_kept_by_latency_where_nobody_counted():
     late = with_levels(p99_ms=lambda i: {"cams": 60.0 if i < 2 else 50.0})
-    assert kept_estimate([late], "cams", share=0.99) == Kept(kept=6, blocks=8)
-    assert kept_estimate([late], "cams", share=0.999) == Kept(kept=0, blocks=0), "a 99th percentile does not tell of 99.9 %"
+    assert kept_estimate([late], "cams", share=0.99) == Kept(kept=6, blocks=8, weekdays=1)
+    assert kept_estimate([late], "cams", share=0.999) == Kept(kept=0, blocks=0, weekdays=1), (
+        "a 99th percentile does not tell of 99.9 %"
+    )
     shares = with_levels(in_time=lambda i: {"cams": 0.98} if i < 3 else {"cams": 1.0} if i < 6 else {})
-    assert kept_estimate([shares], "cams", share=0.99) == Kept(kept=3, blocks=6)
-    assert kept_estimate([shares, late], "cams", share=0.99) == Kept(kept=9, blocks=14)
+    assert kept_estimate([shares], "cams", share=0.99) == Kept(kept=3, blocks=6, weekdays=1)
+    assert kept_estimate([shares, late], "cams", share=0.99) == Kept(kept=9, blocks=14, weekdays=1)
     unlimited = replace(late.returns, workloads=[replace(late.returns.workloads[0], limit_ms=None)])
-    assert kept_estimate([site_blocks(unlimited)], "cams", share=0.99) == Kept(kept=0, blocks=0)
+    assert kept_estimate([site_blocks(unlimited)], "cams", share=0.99) == Kept(kept=0, blocks=0, weekdays=1)
     assert kept_notes([late], "cams", share=0.99) == ()
 
 

@@ -81,3 +81,13 @@ def test_nominal_80_percent_intervals_cover_75_to_85_percent_over_400_runs():
         after = update(prior, seen)
         inside += after.new_site_quantile(0.1) <= sites[3] <= after.new_site_quantile(0.9)
     assert 0.75 <= inside / 400 <= 0.85
+
+
+def test_an_error_that_all_sites_share_is_not_averaged_out():
+    prior, sites = Prior(mean=0.0, sd=0.4, between_sd=0.1), [Seen(value=0.3, se=0.02) for _ in range(40)]
+    alone, shared = update(prior, sites), update(prior, sites, common_sd=0.2)
+    assert shared.typical_sd == pytest.approx(0.4 * 0.2 / np.hypot(0.4, 0.2), rel=0.05)
+    assert shared.typical_sd > 5 * alone.typical_sd
+    assert 0.0 < shared.typical < alone.typical
+    assert update(prior, sites, common_sd=1e-9).typical == pytest.approx(alone.typical, abs=1e-6)
+    assert update(prior, [], common_sd=0.2).typical_sd == pytest.approx(0.4)

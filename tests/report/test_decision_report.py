@@ -122,7 +122,7 @@ def test_a_figure_from_too_short_a_rehearsal_is_not_called_measured() -> None:
     document["quantities"][0]["too_short"] = True
     rows = decision_tables.quantities(ResultReader(document))
     assert [rows[0]["badge"][0], rows[1]["badge"][0]] == ["too short", "measured"]
-    assert "1 of those measured was counted for less than a day" in Page(render_decision(document)).text
+    assert "1 of them was counted for less than a day" in Page(render_decision(document)).text
 
 
 def test_figures_carry_their_units() -> None:
@@ -134,6 +134,54 @@ def test_figures_carry_their_units() -> None:
     document["quantities"][0] |= {"unit": "1/s", "data": {"value": 9.99993, "n_sites": 1, "n_blocks": 1}}
     row = decision_tables.quantities(ResultReader(document))[0]
     assert (row["data"].text, row["sites"]) == ("10.0/s", "1 site, 1 block")
+
+
+def test_kinds_of_a_class_keep_apart_and_what_building_them_takes_is_told() -> None:
+    document = decision()
+    for row in (*document["site_classes"], *document["quantities"], *document["next"], *document["pilots"]):
+        row["kind_of_site"] = "visitors-hall" if "device" in (row.get("class"), row.get("site_class")) else "mall"
+        row["class" if "class" in row else "site_class"] = "micro"
+    document["site_classes"][0]["scaling"] = {
+        "sites": 40,
+        "capex_usd_each": {"p10": 9_000.0, "p50": 12_000.0, "p90": 16_000.0},
+        "capex_usd": {"p10": 360_000.0, "p50": 480_000.0, "p90": 640_000.0},
+    }
+    hall, mall = decision_tables.classes(ResultReader(document))
+    assert (hall["title"], mall["title"]) == ("visitors-hall (class micro)", "mall (class micro)")
+    assert hall["after"].source == "from what is believed of this kind of site: 4 measured"
+    assert mall["spend"] is None
+    text = " ".join(Page(render_decision(document)).text.split())
+    assert "Building all 40 sites takes $480 k" in text
+    assert "$12.0 k" in text
+    assert "building all 40 sites takes $480 k" in " ".join(decision_words(document).split())
+
+
+@pytest.mark.parametrize(("side", "told"), [(True, "better than planned"), (False, "worse than planned"), (None, "the reason")])
+def test_a_conflict_says_on_which_side_the_pilots_lie(side: bool | None, told: str) -> None:
+    document = decision()
+    document["quantities"][2]["favourable"] = side
+    assert told in " ".join(text for text, inside in Page(render_decision(document)).texts if "#first" in inside)
+
+
+def test_what_a_decision_takes_for_granted_is_listed_and_folded() -> None:
+    document = decision()
+    assert "takes for granted" not in Page(render_decision(document)).text
+    document["assumptions"] = [
+        {"name": "npv_stop", "value": 0.2, "words": "below is STOP", "kind": "assumed", "source": "a choice"}
+    ]
+    text = Page(render_decision(document)).text
+    assert "below is STOP" in text
+    assert "assumed: a choice" in text
+
+
+def test_a_pilot_of_no_planned_kind_is_listed_with_the_reason() -> None:
+    document = decision()
+    document["pilots"].append(
+        {"file": "x.json", "site": "x", "kind_of_site": None, "site_class": "regional", "seconds": 9e5, "rehearsal": False,
+         "too_short": "", "accepted": False, "used": [], "refused": [{"why": "the plan builds no such site", "for": []}]}
+    )  # fmt: skip
+    assert "the plan builds no such site" in Page(render_decision(document)).text
+    assert "x (x.json) not accepted: the plan builds no such site" in " ".join(decision_words(document).split())
 
 
 def test_nothing_is_fetched_from_anywhere(html: str) -> None:
@@ -149,7 +197,7 @@ def test_every_part_has_its_picture(html: str) -> None:
 def test_what_follows_from_a_class_is_as_weak_as_its_weakest_quantity() -> None:
     device, micro = decision_tables.classes(ResultReader(decision()))
     assert device["after"].kind is Kind.MEASURED
-    assert device["after"].source == "from what is believed of this class: 4 measured"
+    assert device["after"].source == "from what is believed of this kind of site: 4 measured"
     assert micro["after"].kind is Kind.ASSUMED
     assert micro["sentence"].text == "A gain is unlikely."
     assert [reason.text for reason in micro["reasons"]] == ["mall-01: virtual meters."]

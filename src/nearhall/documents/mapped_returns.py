@@ -12,9 +12,10 @@ from math import isclose
 from typing import Literal
 
 from nearhall.core.evidence import Kind
-from nearhall.documents.mapping import BYTES, KWH, MS, MappedMeter, MappedSite, MappedWorkload, MappingDocument
+from nearhall.documents.mapping import BYTES, KWH, MS, SECONDS, MappedMeter, MappedSite, MappedWorkload, MappingDocument
 from nearhall.documents.site_returns import BLOCK_S, BlockReturn, MeterReturn, SiteReturns, WorkloadReturn
 
+KWH_J = 3.6e6
 Values = Sequence[float | None]
 """One for each end of a block, `None` where there was none."""
 
@@ -24,8 +25,8 @@ class Wanted:
     """One series of one site."""
 
     key: str
-    """What it is: `meter:main`, `good:cams`, `total:cams`, `le:cams:0.05`, `p99:cams`, `in_time:cams`, `outdoor`, `sent`,
-    `raw`."""
+    """What it is: `meter:main`, `good:cams`, `total:cams`, `le:cams:0.05`, `p99:cams`, `in_time:cams`, `joules:cams`,
+    `busy:cams`, `outdoor`, `sent`, `raw`."""
     series: str
     """The query or column, `$site` filled in."""
     of: Literal["register", "count", "level", "highest", "lowest"]
@@ -47,7 +48,8 @@ def wanted(mapping: MappingDocument, site: MappedSite) -> tuple[Wanted, ...]:
 def _of_workload(workload: MappedWorkload) -> list[tuple[str, str, str]]:
     """Key, series and what is read of it."""
     name = workload.id
-    told = [(f"{key}:{name}", part.series, "count") for key, part in (("good", workload.good), ("total", workload.total)) if part]
+    counts = {"good": workload.good, "total": workload.total, "joules": workload.joules, "busy": workload.busy}
+    told = [(f"{key}:{name}", part.series, "count") for key, part in counts.items() if part is not None]
     if workload.histogram is not None:
         series = workload.histogram.series
         told += [(f"le:{name}:{end}", series.replace("$le", end), "count") for end in workload.histogram.le]
@@ -96,7 +98,7 @@ def returns_of(
         meters=meters,
         energy_kwh={position: sum(parts) for position, parts in whole.items()},
         blocks=blocks,
-        workloads=[_workload(workload, blocks) for workload in mapping.workloads],
+        workloads=[_workload(workload, blocks, values) for workload in mapping.workloads],
         kinds={
             "energy": Kind.MEASURED,  # each instrument has a kind of its own
             "requests": Kind.MEASURED,
@@ -227,16 +229,28 @@ def _told(values: Values) -> float:
     return sum(value is not None for value in values[1:]) / (len(values) - 1)
 
 
-def _workload(workload: MappedWorkload, blocks: Sequence[BlockReturn]) -> WorkloadReturn:
+def _whole(values: Mapping[str, Values], key: str, *, scale: float) -> float | None:
+    """What a counter counted over the period, in another unit; None where it told nothing."""
+    counter = values[key]
+    grown = [more for i in range(len(counter) - 1) if (more := _grown(counter, i)) is not None]
+    return scale * sum(grown) if grown else None
+
+
+def _workload(workload: MappedWorkload, blocks: Sequence[BlockReturn], values: Mapping[str, Values]) -> WorkloadReturn:
     name = workload.id
     counted = [block.slo[name] for block in blocks if name in block.slo]
     good, total = sum(good for good, _ in counted), sum(total for _, total in counted)
     whole = total or sum(block.total.get(name, 0) for block in blocks)
+    joules = None if workload.joules is None else _whole(values, f"joules:{name}", scale=KWH[workload.joules.unit] * KWH_J)
+    busy_s = None if workload.busy is None else _whole(values, f"busy:{name}", scale=SECONDS[workload.busy.unit])
     return WorkloadReturn(
         id=name,
         total=whole,
         local=whole,
         late=total - good,
         limit_ms=workload.limit_ms,
+        first_token=None if workload.limit_ms is None else workload.of == "first_token",
+        joules_full=joules / whole if joules is not None and whole else None,
+        busy_s=busy_s,
         upto_ms=workload.histogram.upto_ms if workload.histogram is not None else (),
     )

@@ -16,6 +16,8 @@
         good: {series: 'sum(request_seconds_bucket{site="$site", app="cams", le="0.05"})'}
         total: {series: 'sum(request_seconds_count{site="$site", app="cams"})'}
         limit_ms: 50                                                       # what in time means; it must be the plan's limit
+        of: latency                                                        # or first_token, where that is what the limit is to
+        busy: {series: 'sum(request_busy_seconds{site="$site", app="cams"})', unit: s}   # or joules; where several workloads run
     sent: {series: 'sum(link_bytes_total{site="$site"})', unit: B}
     login: {bearer_env: PROMETHEUS_TOKEN}                                  # the variable's name, never the secret
     csv: {file: "$site.csv", time: time, clock_error_ms: 12}               # for --csv alone
@@ -39,6 +41,7 @@ from nearhall.documents.yaml_file import read_document
 KWH: dict[str, float] = {"kWh": 1.0, "Wh": 1e-3, "MWh": 1e3, "J": 1.0 / 3.6e6, "kJ": 1.0 / 3.6e3}
 BYTES: dict[str, float] = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 1024.0, "MiB": 1024.0**2, "GiB": 1024.0**3}
 MS: dict[str, float] = {"s": 1e3, "ms": 1.0}
+SECONDS: dict[str, float] = {"s": 1.0, "ms": 1e-3, "h": 3600.0}
 SITES_MAX, METERS_MAX, WORKLOADS_MAX, BUCKETS_MAX = 200, 32, 64, 64
 SERIES_MAX = 2000
 """Characters; a query longer than that is a recording rule's work."""
@@ -47,7 +50,7 @@ Series = str
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
 
 
 class MappedSite(_Strict):
@@ -107,6 +110,25 @@ class ByteCount(Count):
         if value not in BYTES:
             raise ValueError(f"is not known; one of {', '.join(BYTES)}")
         return value
+
+
+class EnergyCount(Count):
+    """A counter of the energy that one workload took."""
+
+    unit: str = "J"
+
+    @field_validator("unit")
+    @classmethod
+    def _of_energy(cls, value: str) -> str:
+        if value not in KWH:
+            raise ValueError(f"is not known; one of {', '.join(KWH)}")
+        return value
+
+
+class BusyCount(Count):
+    """A counter of the time that servers worked for one workload."""
+
+    unit: Literal["s", "ms", "h"] = "s"
 
 
 class Thermometer(_Strict):
@@ -184,12 +206,18 @@ class MappedWorkload(_Strict):
     id: Identifier
     limit_ms: float | None = Field(default=None, gt=0)
     """What an answer in time keeps; where it is told, it is compared with the plan's."""
+    of: Literal["latency", "first_token"] = "latency"
+    """What that limit is of: the whole answer, or its first token."""
     good: Count | None = None
     """Answered in time."""
     total: Count | None = None
     histogram: Histogram | None = None
     p99: Latency | None = None
     in_time: Share | None = None
+    joules: EnergyCount | None = None
+    """What the site's energy is shared out by where several workloads run; only what they have of each other counts."""
+    busy: BusyCount | None = None
+    """The same by the time that servers worked."""
 
     @model_validator(mode="after")
     def _one_way(self) -> MappedWorkload:
@@ -205,6 +233,8 @@ class MappedWorkload(_Strict):
             raise ValueError("has no limit that latency must keep; give limit_ms")
         if self.histogram is not None and not any(isclose(end, self.limit_ms or 0.0) for end in self.histogram.upto_ms):
             raise ValueError(f"has no bucket that ends at its limit of {self.limit_ms:g} ms; give one, or map p99")
+        if self.joules is not None and self.busy is not None:
+            raise ValueError("has its energy told twice; give joules or busy")
         return self
 
 
@@ -271,6 +301,13 @@ class MappingDocument(_Strict):
             twice = sorted({value for value in values if values.count(value) > 1})
             if twice:
                 raise ValueError(f"two {what} have the id {twice[0]!r}; each needs its own")
+        called = [site.called for site in self.sites]
+        alike = sorted({name for name in called if called.count(name) > 1})
+        if alike:
+            ids = " and ".join(site.id for site in self.sites if site.called == alike[0])
+            raise ValueError(f"sites {ids} have the same label {alike[0]!r}; one site's figures cannot stand for two")
+        if len(self.sites) > 1 and "$site" not in self.csv.file:
+            raise ValueError(f"csv.file {self.csv.file!r} is one file for {len(self.sites)} sites; put $site into its name")
         if not (self.meters or self.workloads or self.sent):
             raise ValueError("maps nothing; name meters, workloads or sent")
         return self

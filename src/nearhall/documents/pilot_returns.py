@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
-from math import isfinite
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +17,14 @@ SCHEMA = "nearhall/pilot/v1"
 FILE_BYTES_MAX = 512 * 1024 * 1024
 """A year of blocks is some 15 MB a site."""
 SITES_MAX = 1000
+NUMBER_MOST = 1e15
+"""No reading or count of a site comes near it; beyond, sums lose what they add."""
+SHOWN_MOST = 60
+"""Characters of what was given, in a message."""
+CLASS_MOST = 10.0
+"""Percent: no instrument of a worse class is one."""
+EPOCH_YEAR, YEAR_LAST = 1970, 2200
+"""A clock that says otherwise is not set."""
 _POINTERS = {"energy": "energy", "outdoor": "blocks", "requests": "blocks/0/slo", "bytes": "blocks/0/bytes"}
 """Where a part's evidence stands, below its site."""
 
@@ -42,9 +49,10 @@ def parse_pilot(data: bytes, *, name: str) -> tuple[SiteReturns, ...]:
     """The sites of one document; `name` stands in messages. Raises InputError with the path of the first thing that is wrong."""
     try:
         whole: Any = json.loads(data)
-    except (UnicodeDecodeError, ValueError) as error:
+    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        told = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())[:200]
         raise InputError(
-            f"is not JSON ({error})", where=name, right="name a pilot.json that nearhall up or report wrote"
+            f"is not JSON ({told})", where=name, right="name a pilot.json that nearhall up or report wrote"
         ) from error
     top = _Part(whole, name, "")
     if top.value("schema") != SCHEMA:
@@ -77,6 +85,12 @@ def _site(site: _Part, index: int, evidence: Mapping[str, Any], name: str) -> Si
     meters = tuple(_meter(meter) for meter in site.parts("meters"))
     kwh = {position: energy.number(f"{'facility' if position == 'feed' else position}_kwh", None) for position in POSITIONS}
     metered = {meter.position for meter in meters}
+    for what, names in (
+        ("meters", [meter.id for meter in meters]),
+        ("workloads", [one.text("id") for one in site.parts("workloads")]),
+    ):
+        if len(set(names)) < len(names):
+            site.refuse(what, "holds one id twice", "each once: what is counted twice is counted double")
     blocks = tuple(sorted((_block(block) for block in site.parts("blocks")), key=lambda block: block.start_s))
     return SiteReturns(
         id=site.text("id"),
@@ -102,8 +116,9 @@ def _meter(meter: _Part) -> MeterReturn:
     return MeterReturn(
         id=meter.text("id"),
         position=meter.one_of("position", POSITIONS),
-        class_percent=meter.number("class_percent", None),
+        class_percent=meter.percent_of_class("class_percent"),
         kind=Kind.SIMULATED if virtual and kind == Kind.MEASURED.value else Kind(kind),
+        serial=meter.text("serial", optional=True) or None,
     )
 
 
@@ -117,22 +132,35 @@ def _block(block: _Part) -> BlockReturn:
         end_s=end_s,
         register_kwh={name: (low, high) for name, (low, high) in block.part("register_kwh", optional=True).pairs()},
         outdoor_c=block.number("outdoor_c", None),
-        slo={name: (int(good), int(total)) for name, (good, total) in block.part("slo", optional=True).pairs()},
+        slo=_slo(block.part("slo", optional=True)),
         sent_bytes=moved.number("sent", None),
         raw_bytes=moved.number("raw", None),
     )
 
 
+def _slo(counts: _Part) -> dict[str, tuple[int, int]]:
+    """Requests in time, and all, by workload."""
+    found: dict[str, tuple[int, int]] = {}
+    for name, (good, total) in counts.pairs():
+        if not 0.0 <= good <= total:
+            counts.refuse(name, f"has {good:g} in time of {total:g}", "[in time, all]: from 0, and no more in time than all")
+        found[name] = (int(good), int(total))
+    return found
+
+
 def _workload(workload: _Part) -> WorkloadReturn:
     requests = workload.part("requests")
+    limit_ms = workload.number("slo_p99_ms", None)
     local = workload.part("latency_ms", optional=True).part("local", optional=True)
     return WorkloadReturn(
         id=workload.text("id"),
-        total=int(requests.number("total", 0.0) or 0),
-        local=int(requests.number("local", 0.0) or 0),
-        late=int(requests.number("late", 0.0) or 0),
+        total=requests.count("total"),
+        local=requests.count("local"),
+        late=requests.count("late"),
         p99_ms=local.number("p99", None),
-        limit_ms=workload.number("slo_p99_ms", None),
+        limit_ms=limit_ms,
+        # A chat's blocks are judged by the time to the first token, and that is what its limit is to.
+        first_token=None if limit_ms is None else workload.value("chat") is True,
         joules_full=workload.part("energy_j_per_request", optional=True).number("full", None),
     )
 
@@ -146,6 +174,21 @@ def _kind(evidence: Mapping[str, Any], pointer: str) -> Kind:
             return next((kind for kind in Kind if kind.value == named), Kind.ASSUMED)
         pointer = pointer.rpartition("/")[0]
     return Kind.ASSUMED
+
+
+def _is_number(held: Any) -> bool:
+    return isinstance(held, int | float) and not isinstance(held, bool) and -NUMBER_MOST <= held <= NUMBER_MOST
+
+
+def _is_text(held: str) -> bool:
+    """Whether it can be written again: half of a surrogate pair cannot."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in held)
+
+
+def _shown(held: Any) -> str:
+    """What was given, in one line that is not too long."""
+    text = ascii(held)
+    return text if len(text) <= SHOWN_MOST else f"{text[:SHOWN_MOST]}..."
 
 
 class _Part:
@@ -190,9 +233,23 @@ class _Part:
         held = self.value(key)
         if held is None:
             return missing
-        if not isinstance(held, int | float) or isinstance(held, bool) or not isfinite(held):
-            self.refuse(key, f"is no number (given: {held!r})", "a number, or null for what could not be had")
+        if not _is_number(held):
+            self.refuse(key, f"is no number (given: {_shown(held)})", "a number, or null for what could not be had")
         return float(held)
+
+    def count(self, key: str) -> int:
+        """A number of things; 0 where it is null or not there."""
+        held = self.number(key, 0.0) or 0.0
+        if held < 0.0:
+            self.refuse(key, f"is less than nothing (given: {held:g})", "a number from 0")
+        return int(held)
+
+    def percent_of_class(self, key: str) -> float | None:
+        """An instrument's class; None where nobody wrote it down."""
+        held = self.number(key, None)
+        if held is not None and not 0.0 < held <= CLASS_MOST:
+            self.refuse(key, f"is no class (given: {held:g})", f"above 0, at most {CLASS_MOST:g} percent")
+        return held
 
     def share(self, key: str, missing: float | None = None) -> float:
         """A number from 0 to 1."""
@@ -206,15 +263,15 @@ class _Part:
         held = self.value(key)
         if held is None and optional:
             return ""
-        if not isinstance(held, str) or not held:
-            self.refuse(key, f"is no text (given: {held!r})", "keep the file as it was written")
+        if not isinstance(held, str) or not held or not _is_text(held):
+            self.refuse(key, f"is no text (given: {_shown(held)})", "keep the file as it was written")
         return str(held)
 
     def one_of(self, key: str, known: Sequence[str], missing: str = "") -> str:
         """One of some words."""
         held = self.value(key) if self.value(key) is not None else missing
         if held not in known:
-            self.refuse(key, f"is not known (given: {held!r})", f"one of {', '.join(known)}")
+            self.refuse(key, f"is not known (given: {_shown(held)})", f"one of {', '.join(known)}")
         return str(held)
 
     def time(self, key: str) -> float:
@@ -224,7 +281,7 @@ class _Part:
             at = datetime.fromisoformat(held)
         except ValueError:
             at = None
-        if at is None or at.tzinfo is None:
+        if at is None or at.tzinfo is None or not EPOCH_YEAR < at.year < YEAR_LAST:
             self.refuse(key, f"is no time (given: {held!r})", "UTC, ISO 8601, such as 2026-11-03T08:00:00Z")
         return at.timestamp() if at is not None else 0.0
 
@@ -232,8 +289,8 @@ class _Part:
         """Each name with its two numbers."""
         for name, held in self.members().items():
             both = cast("list[Any]", held) if isinstance(held, list) else []
-            if len(both) != 2 or not all(isinstance(n, int | float) and isfinite(n) for n in both):
-                self.refuse(name, f"is not two numbers (given: {held!r})", "[first, last] or [good, total]")
+            if len(both) != 2 or not all(_is_number(n) for n in both):
+                self.refuse(name, f"is not two numbers (given: {_shown(held)})", "[first, last] or [good, total]")
             yield name, (float(both[0]), float(both[1]))
 
     def _at(self, key: str) -> str:

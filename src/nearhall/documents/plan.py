@@ -34,6 +34,8 @@ class Decision(Strict):
     min_p_slo: float = Field(default=0.95, ge=0, le=1)
     min_p_pue_below: dict[float, float] = Field(default={})
     pilots_min: int = Field(default=3, ge=1, le=1000)
+    min_p_per_request: float = Field(default=0.8, ge=0, le=1)
+    """That a request in time takes no more joules, and costs no more, than by hub and network."""
 
 
 class Rollout(Strict):

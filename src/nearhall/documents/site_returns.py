@@ -30,6 +30,8 @@ class MeterReturn:
     """Accuracy class from its commissioning record; None where nobody wrote it down."""
     kind: Kind
     """`measured` needs a commissioning record; without one a reading is assumed, and a virtual device's is simulated."""
+    serial: str | None = None
+    """The maker's number; None where nobody wrote it down."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,10 +84,14 @@ class WorkloadReturn:
     """Of answers on site; None below 1,000 of them."""
     limit_ms: float | None = None
     """What an answer in time kept; None where nobody told."""
+    first_token: bool | None = None
+    """Whether that limit is to the first token, not of the whole answer; None where nobody told."""
     upto_ms: tuple[float, ...] = ()
     """Upper ends of the bins of its latency, the last infinite; empty where there are none."""
     joules_full: float | None = None
     """A request's energy with its share of what the site takes anyway; None where it was not split by workload."""
+    busy_s: float | None = None
+    """How long the servers worked for it, over the period; None where nobody told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,8 @@ from pydantic.fields import FieldInfo
 
 from nearhall.core.errors import InputError
 
+VALUES_MAX = 500_000
+"""An alias of aliases makes billions out of a few lines."""
 DOCUMENT_BYTES_MAX = 4 * 1024 * 1024
 """A site.yaml is a few kilobytes, a fleet's plan some hundred; beyond this it is another kind of file."""
 MISTAKES_SHOWN_MAX = 20
@@ -74,6 +76,10 @@ def parse_document(data: bytes, model: type[Document], *, name: str, across: Acr
         raise InputError(
             f"is not valid YAML ({error.problem})", where=place, right="mind indentation, colons and quotes"
         ) from error
+    except yaml.YAMLError as error:
+        raise InputError(
+            "is not valid YAML (it holds characters that no text has)", where=name, right="write plain text"
+        ) from error
     if not isinstance(value, dict):
         raise InputError("is not a mapping of keys to values", where=name, right=f"start with `schema: {_schema_of(model)}`")
     written: dict[str, Any] = value  # pyright: ignore[reportUnknownVariableType]
@@ -121,6 +127,8 @@ def _written_out(node: yaml.Node, name: str, known: dict[int, int], above: list[
 def _value(loader: yaml.SafeLoader, node: yaml.Node, path: Path_, lines: dict[Path_, int], name: str) -> Any:
     """The node's value; remembers the line of every path and refuses a key given twice."""
     lines[path] = node.start_mark.line + 1
+    if len(lines) > VALUES_MAX:
+        raise InputError(f"holds more than {VALUES_MAX} values", where=name, right="write out what an alias repeats, once")
     if isinstance(node, yaml.SequenceNode):
         return [_value(loader, item, (*path, index), lines, name) for index, item in enumerate(node.value)]
     if not isinstance(node, yaml.MappingNode):

@@ -19,6 +19,10 @@ FILE_BYTES_MAX = 512 * 1024 * 1024
 ROWS_MAX = 5_000_000
 """A row every ten seconds for a year and a half."""
 BLOCKS_MAX = 40_000
+NUMBER_MOST = 1e15
+"""No register or counter of a site comes near it; beyond, sums lose what they add."""
+TEXT_SHOWN = 40
+"""Characters of a cell, in a message."""
 
 
 def csv_returns(mapping: MappingDocument, *, folder: Path) -> tuple[SiteReturns, ...]:
@@ -107,7 +111,7 @@ def _time(cell: str | None, where: str) -> float:
         at = None
     if at is None or at.tzinfo is None:
         right = "ISO 8601 with an offset, such as 2026-11-03T08:00:00Z, or seconds since 1970"
-        raise InputError(f"is no time (given: {text!r})", where=where, right=right)
+        raise InputError(f"is no time (given: {text[:TEXT_SHOWN]!r})", where=where, right=right)
     return at.timestamp()
 
 
@@ -119,7 +123,11 @@ def _number(cell: str | None, where: str, series: Wanted) -> float:
         value = float(text)
     except ValueError:
         right = "plain numbers with a point, or nothing where there was no reading"
-        raise InputError(f"{series.series} is no number (given: {text!r})", where=where, right=right) from None
+        raise InputError(f"{series.series} is no number (given: {text[:TEXT_SHOWN]!r})", where=where, right=right) from None
+    if math.isfinite(value) and abs(value) > NUMBER_MOST:
+        raise InputError(
+            f"{series.series} is no reading (given: {text[:TEXT_SHOWN]})", where=where, right=f"at most {NUMBER_MOST:g}"
+        )
     return value if math.isfinite(value) else math.nan
 
 

@@ -27,6 +27,8 @@ from nearhall.drivers.clock import SystemClock
 from nearhall.ports.clock import Clock
 
 CONNECT_S, READ_S = 5.0, 60.0
+ANSWER_S = 120.0
+"""A whole answer; one that comes in drops would never end."""
 QUERY_S = 50
 """The server gives up on a query sooner than we do on the server."""
 POINTS_MAX = 10_000
@@ -50,6 +52,7 @@ def prometheus_returns(
     ends = block_ends(start_s, end_s)
     if not 2 <= len(ends) <= BLOCKS_MAX:
         raise InputError(f"the period holds {len(ends) - 1} whole blocks of 15 minutes", right=f"1 to {BLOCKS_MAX - 1}")
+    _told_apart(mapping)
     with _Server(url, mapping.login, secret, clock or SystemClock()) as server:
         found: list[SiteReturns] = []
         for site in mapping.sites:
@@ -63,6 +66,17 @@ def prometheus_returns(
                 )
             )
         return tuple(found)
+
+
+def _told_apart(mapping: MappingDocument) -> None:
+    """Raises InputError where two sites would be asked for by the same queries: one site cannot stand for two."""
+    asked: dict[tuple[str, ...], str] = {}
+    for site in mapping.sites:
+        queries = tuple(one.series for one in wanted(mapping, site))
+        if queries in asked:
+            right = "put a label with $site into them"
+            raise InputError(f"sites {asked[queries]} and {site.id} have the same queries", where="mapping", right=right)
+        asked[queries] = site.id
 
 
 class _Server:
@@ -105,7 +119,12 @@ class _Server:
         if len(result) > 1:
             right = "narrow its labels, or put sum() around it"
             raise InputError(f"the query of {series.key} gives {len(result)} series: {series.series}", right=right)
-        return dict(_point(point) for point in result[0]["values"] if math.isfinite(float(point[1]))) if result else {}
+        try:
+            points = [_point(point) for point in result[0]["values"]] if result else []
+        except (TypeError, KeyError, IndexError, ValueError, OverflowError):
+            right = '[[time, "value"], ...], as /api/v1/query_range gives it'
+            raise InputError(f"the query of {series.key} gives no series of points", where=self._base, right=right) from None
+        return {at: value for at, value in points if math.isfinite(value)}
 
     def _asked(self, body: bytes, series: Wanted) -> dict[str, Any]:
         seconds = {"connect": CONNECT_S, "read": READ_S, "write": READ_S, "pool": READ_S}
@@ -118,14 +137,14 @@ class _Server:
                 content=body,
                 extensions={"timeout": seconds},
             ) as response:
-                content = _bounded(response, self._base)
+                content = _bounded(response, self._base, self._clock, before + ANSWER_S)
         except _FAULTS as error:
             raise TemporaryError(f"{self._base} does not answer: {type(error).__name__} {error}".strip()) from error
         self._compare(response, 0.5 * (before + self._clock.utc()))
         self._refused(response, content, series)
         try:
             answer: Any = json.loads(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = None
         return cast("dict[str, Any]", answer) if isinstance(answer, dict) else {}
 
@@ -188,13 +207,15 @@ def _authorization(login: Login, secret: str | None) -> bytes:
     return b"Basic " + base64.b64encode(secret.encode())
 
 
-def _bounded(response: httpcore.Response, base: str) -> bytes:
+def _bounded(response: httpcore.Response, base: str, clock: Clock, until_s: float) -> bytes:
     parts: list[bytes] = []
     size = 0
     for part in response.iter_stream():
         size += len(part)
         if size > ANSWER_BYTES_MAX:
             raise InputError(f"answers with more than {ANSWER_BYTES_MAX} bytes", where=base, right="map a query to one series")
+        if clock.utc() > until_s:
+            raise TemporaryError(f"{base} takes more than {ANSWER_S:.0f} s to answer a query: ask for a shorter period")
         parts.append(part)
     return b"".join(parts)
 

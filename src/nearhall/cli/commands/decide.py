@@ -1,4 +1,4 @@
-"""`nearhall decide`: what pilots measured in place of what the plan assumed, and SCALE, HOLD or STOP for each class of sites."""
+"""`nearhall decide`: what pilots measured in place of what the plan assumed, and SCALE, HOLD or STOP for each kind of site."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def decide(
     out: Annotated[Path | None, typer.Option(help="Folder for decision.json and report.html. Default: ./decision.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="decision.json on standard output.")] = False,
 ) -> None:
-    """Replace a plan's assumptions by what pilots measured, and say SCALE, HOLD or STOP for each class of sites.
+    """Replace a plan's assumptions by what pilots measured, and say SCALE, HOLD or STOP for each kind of site.
 
     A pilot file counts only if it lasted a day, and its coverage, clocks and energy balance hold. On simulated meters the verdict
     is REHEARSED: HOLD.
@@ -74,14 +74,16 @@ def decide(
 
 def _decided(plan: Plan, returns: list[SiteReturns]) -> dict[str, Any]:
     try:
-        from nearhall.planner.learning.cases import cases
+        from nearhall.planner.learning.cases import cases, kinds
         from nearhall.planner.learning.decide import decide as judge
+        from nearhall.planner.learning.join import check_distinct, joined
         from nearhall.planner.plan import make_plan
         from nearhall.planner.results.decision import decision_document
         from nearhall.planner.samples.draws import Draws
     except ModuleNotFoundError as error:
         right = "make plan installs it, or pip install 'nearhall[plan]'"
         raise InputError(f"the planner needs {error.name}", where="nearhall decide", right=right) from error
+    check_distinct(returns)
     with libraries_aside(), notes().status("planning again") as status:
         planned = make_plan(plan, catalogue=load_catalogue(), models=load_models(), defaults=all_defaults(), tell=status.update)
         found = cases(planned)
@@ -90,11 +92,14 @@ def _decided(plan: Plan, returns: list[SiteReturns]) -> dict[str, Any]:
             raise InputError("the plan builds no site: everything stays with the hub", where="plan", right=right)
         status.update("judging the pilots")
         draws = Draws(seed=plan.seed, samples=plan.samples)
-        verdicts = [judge(case, returns, draws) for case in found]
+        belong = joined(kinds(planned), returns)
+        verdicts = [judge(case, belong.by_kind[case.kind], draws) for case in found]
         return decision_document(
             plan.name or "a plan",
             verdicts,
             software=f"nearhall {__version__}",
             horizon_years=plan.horizon_years,
             discount_rate=plan.discount_rate,
+            joined=belong,
+            choices=plan.decision.model_dump() | {"said": sorted(plan.decision.model_fields_set)},
         )

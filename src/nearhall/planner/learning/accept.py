@@ -7,15 +7,16 @@ themselves.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import hypot, isclose
 from typing import Literal
 
 import numpy as np
 
 from nearhall.core.evidence import Kind, weakest
-from nearhall.documents.site_returns import SiteReturns
-from nearhall.physics.balance import Balance, MeteredEnergy, energy_balance
+from nearhall.documents.site_returns import SiteReturns, WorkloadReturn
+from nearhall.physics.balance import RESOLUTION_KWH, Balance, MeteredEnergy, energy_balance
+from nearhall.physics.pue import CATEGORY_BY_POSITION
 from nearhall.planner.learning.site_blocks import IT, SiteBlocks
 from nearhall.planner.learning.told import lasted, percent
 
@@ -28,10 +29,22 @@ BATTERY_SHARE_MAX = 0.1
 """A site that ran on its battery for more of its blocks was not as it will be."""
 READ_APART_S = 1.0
 """Registers are read one after the other, and step, within so long of each other."""
-POSITIONS_READ = ("feed", "ups_in", "ups_out", "it", "cooling", "other")
+UPS_LOSS_MOST = 0.2
+"""Of its input: a UPS at a tenth of its load loses so much. What is missing beyond that is a current transformer that is off."""
+LINES_LOSS_MOST = 0.05
+"""Between the UPS's output, the distribution and the IT equipment."""
+CHECK = "check their current transformers and phases"
+POSITIONS_READ = ("feed", "ups_in", "ups_out", "pdu", "it", "cooling", "other")
 
 Of = Literal[
-    "it_power_w", "feed_power_w", "joules_per_request_in_slo", "sent_bytes_per_day", "requests_per_s", "pue", "slo_share"
+    "it_power_w",
+    "it_peak_w",
+    "feed_power_w",
+    "joules_per_request_in_slo",
+    "sent_bytes_per_day",
+    "requests_per_s",
+    "pue",
+    "slo_share",
 ]
 
 
@@ -43,7 +56,11 @@ class Measure:
     workload: str | None = None
     """For figures of one workload."""
     limit_ms: float | None = None
-    """What the plan lets an answer in time take; None where it is not of the whole answer."""
+    """What the plan lets an answer in time take; None where it tells no limit."""
+    first_token: bool = False
+    """Whether that limit is to the first token, not of the whole answer."""
+    work: tuple[tuple[str, float], ...] = ()
+    """What a request of each workload takes by the plan, in any unit alike; to share out energy that a site did not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +74,7 @@ class Need:
 
 NEEDS: Mapping[Of, Need] = {
     "it_power_w": Need(parts=("energy",), positions=(IT,)),
+    "it_peak_w": Need(parts=("energy",), positions=(IT,)),
     "feed_power_w": Need(parts=("energy",), positions=(("feed",),)),
     "joules_per_request_in_slo": Need(parts=("energy", "requests"), positions=(("feed",),)),
     "sent_bytes_per_day": Need(parts=("bytes",)),
@@ -95,10 +113,41 @@ def accept(site: SiteBlocks, measure: Measure) -> Acceptance:
     inconsistent = False
     if need.positions and not reasons:
         found = energy_reasons(site)
-        inconsistent = bool(found)
-        reasons += found or _unchecked(site)
+        doubts = [] if found else [doubt for position in positions if (doubt := _doubt(site, position)) is not None]
+        inconsistent = bool(found) or any(doubt.contradicts for doubt in doubts)
+        reasons += found or [doubt.words for doubt in doubts]
     return Acceptance(
         site=returns.id, accepted=not reasons, reasons=tuple(reasons), kind=weakest(kinds), inconsistent=inconsistent
+    )
+
+
+def accept_all(sites: Sequence[SiteBlocks], measure: Measure) -> list[Acceptance]:
+    """Each site's returns for one measure, in their order. Where IT energy is metered at different positions, they are not mixed.
+
+    What is metered at the UPS's output has in it what the lines lose and whatever else the UPS feeds: another figure than at the
+    equipment. The position of most sites is taken, of as many the one next to the equipment.
+    """
+    checks = [accept(site, measure) for site in sites]
+    if IT not in NEEDS[measure.of].positions:
+        return checks
+    at = [site.first(IT) or "" for site in sites]
+    taken = {check.site: position for check, position in zip(checks, at, strict=True) if check.accepted}
+    if len(set(taken.values())) < 2 and all(taken.get(c.site) == p for c, p in zip(checks, at, strict=True) if c.accepted):
+        return checks
+    most = max(IT, key=lambda position: (list(taken.values()).count(position), -IT.index(position)))
+    return [
+        replace(check, accepted=False, reasons=(_other_category(position, most),))
+        if check.accepted and position != most
+        else check
+        for check, position in zip(checks, at, strict=True)
+    ]
+
+
+def _other_category(position: str, most: str) -> str:
+    other, taken = CATEGORY_BY_POSITION[position], CATEGORY_BY_POSITION[most]
+    return (
+        f"its IT energy is metered at {position} (category {other}), the others' at {most} (category {taken}): "
+        f"two figures that are not mixed; meter it at {most} too"
     )
 
 
@@ -115,9 +164,16 @@ def too_short(returns: SiteReturns) -> str:
 def balance(site: SiteBlocks) -> Balance:
     """Whether the site's meters agree, over the blocks that ran on mains and in which all of them were read.
 
-    Only instruments of the strongest kind present are compared: a real meter and a virtual one do not see the same load.
     Without a UPS the IT meter stands where its input would.
     """
+    energies = _energies(site)
+    if "ups_in" not in energies and "ups_out" not in energies and "it" in energies:
+        energies["ups_in"] = energies.pop("it")
+    return energy_balance(energies)
+
+
+def _energies(site: SiteBlocks) -> dict[str, MeteredEnergy]:
+    """By position; of the strongest kind of instruments present alone: a real one and a virtual one see different loads."""
     returns = site.returns
     real = any(meter.kind is Kind.MEASURED for meter in returns.meters)
     positions = [p for p in POSITIONS_READ if p in site.kwh and all((m.kind is Kind.MEASURED) is real for m in returns.at(p))]
@@ -126,15 +182,12 @@ def balance(site: SiteBlocks) -> Balance:
         used &= np.isfinite(site.kwh[position])
     seconds = float(site.seconds[used].sum())
     moments = min(100.0, 100.0 * READ_APART_S * hypot(1.0, 1.0) / max(seconds, 1.0))
-    energies = {
+    return {
         position: MeteredEnergy(
             kwh=float(site.kwh[position][used].sum()), class_percent=class_percent(returns, position), moments_percent=moments
         )
         for position in positions
     }
-    if "ups_in" not in energies and "ups_out" not in energies and "it" in energies:
-        energies["ups_in"] = energies.pop("it")
-    return energy_balance(energies)
 
 
 def energy_reasons(site: SiteBlocks) -> tuple[str, ...]:
@@ -148,11 +201,64 @@ def energy_reasons(site: SiteBlocks) -> tuple[str, ...]:
     return ()
 
 
-def _unchecked(site: SiteBlocks) -> tuple[str, ...]:
-    if balance(site).closes is not None:
-        return ()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Doubt:
+    """Why a meter cannot be believed."""
+
+    words: str
+    contradicts: bool
+    """Another one says otherwise; else there is none to say anything."""
+
+
+def _doubt(site: SiteBlocks, position: str) -> _Doubt | None:
+    """Why no other meter vouches for the one at a position; None where one does.
+
+    The feed is compared with all that hangs on it. IT energy is compared with its neighbours on the way from the feed: less than
+    what goes in above it, by no more than what a UPS and lines lose.
+    """
+    energies = _energies(site)
+    into = _into_ups(energies)
     have = ", ".join(sorted(site.kwh))
-    return (f"nothing vouches for its energy meters (at {have}): meter ups_in and cooling too, or ups_out, to close the balance",)
+    below = [at for at in ("ups_out", "pdu", "it") if at in energies]
+    if position == "feed":
+        if "ups_in" in energies and "cooling" in energies:
+            return None  # the balance has compared it
+        if "cooling" in energies and into is not None and below:
+            return _implausible("ups_in", into, below[0], energies[below[0]])
+        words = f"nothing vouches for its energy meters (at {have}): meter ups_in and cooling too, to close the balance"
+        return _Doubt(words=words, contradicts=False)
+    above = {} if into is None else {"ups_in": into}
+    above |= {at: energies[at] for at in below[: below.index(position)]} if position in below else {}
+    if position not in below or not above:
+        right = f"meter ups_in, ups_out or cooling too, to compare {position} with what goes in above it"
+        return _Doubt(words=f"nothing vouches for its energy meters (at {have}): {right}", contradicts=False)
+    upper = list(above)[-1]
+    return _implausible(upper, above[upper], position, energies[position])
+
+
+def _into_ups(energies: Mapping[str, MeteredEnergy]) -> MeteredEnergy | None:
+    """What goes into the UPS, or where there is none to the IT equipment: metered, or what the feed leaves beside the cooling."""
+    if "ups_in" in energies or "feed" not in energies or "cooling" not in energies:
+        return energies.get("ups_in")
+    beside = [energies[at] for at in ("cooling", "other") if at in energies]
+    left = max(energies["feed"].kwh - sum(part.kwh for part in beside), 0.0)
+    error = hypot(energies["feed"].tolerance_kwh, *(part.tolerance_kwh for part in beside))
+    return MeteredEnergy(kwh=left, class_percent=100.0 * error / max(left, RESOLUTION_KWH))
+
+
+def _implausible(upper: str, into: MeteredEnergy, lower: str, out: MeteredEnergy) -> _Doubt | None:
+    """Why what comes out cannot be of what goes in; None where it can."""
+    most = UPS_LOSS_MOST if upper == "ups_in" else LINES_LOSS_MOST
+    allowed = hypot(into.tolerance_kwh, out.tolerance_kwh) + RESOLUTION_KWH
+    loss = into.kwh - out.kwh
+    share = abs(loss) / max(into.kwh, RESOLUTION_KWH)
+    above = {"ups_in": "what goes into the UPS"}.get(upper, upper)
+    if loss < -allowed:
+        return _Doubt(words=f"{lower} says {percent(share)} more than {above}: {CHECK}", contradicts=True)
+    if loss > most * into.kwh + allowed:
+        words = f"{lower} says {percent(share)} less than {above}, where at most {percent(most)} is lost: {CHECK}"
+        return _Doubt(words=words, contradicts=True)
+    return None
 
 
 def class_percent(returns: SiteReturns, position: str) -> float | None:
@@ -181,13 +287,20 @@ def _workload(returns: SiteReturns, measure: Measure) -> list[str]:
         return []
     for workload in returns.workloads:
         if workload.id == measure.workload:
-            return _limit(workload.limit_ms, measure)
+            return _limit(workload, measure)
     known = ", ".join(workload.id for workload in returns.workloads) or "none"
     return [f"it ran no workload {measure.workload!r} (it ran: {known}): name workloads in plan and pilot alike"]
 
 
-def _limit(counted_ms: float | None, measure: Measure) -> list[str]:
+def _limit(workload: WorkloadReturn, measure: Measure) -> list[str]:
     """In time must mean the same in plan and pilot."""
+    counted_ms = workload.limit_ms
+    if measure.limit_ms is not None and workload.first_token is not None and workload.first_token != measure.first_token:
+        said = {True: "to the first token", False: "of the whole answer"}
+        return [
+            f"its answers in time of {measure.workload} are told by the time {said[workload.first_token]}, "
+            f"the plan's limit is {said[measure.first_token]}: count them as the plan does"
+        ]
     if counted_ms is None or measure.limit_ms is None or isclose(counted_ms, measure.limit_ms, rel_tol=1e-6):
         return []
     return [

@@ -1,56 +1,46 @@
-"""Scale, hold or stop: what a class of sites is worth after its pilots, by the same model that planned it.
+"""Scale, hold or stop: what a kind of site is worth after its pilots, by the same model that planned it.
 
 SCALE when every gate holds of a new site; STOP when a site is unlikely to pay or a hard limit fails, and enough pilots say so;
 HOLD otherwise, with what to measure next. Gates without anything to compare with count neither way. Simulated pilots decide
-nothing: they show what a decision would look like, and are stamped REHEARSED.
+nothing: they show what a decision would look like, and are stamped REHEARSED; beside real ones they count for nothing.
 
 Beliefs are drawn independently of each other: no correlation between, say, IT power and PUE is modelled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 
 from nearhall.core.errors import InputError
-from nearhall.core.evidence import Kind
 from nearhall.documents.site_returns import SiteReturns
 from nearhall.planner.learning.accept import SECONDS_LEAST, is_rehearsal, too_short
 from nearhall.planner.learning.beliefs import Belief, Learned, Spread, learn, spread_of
-from nearhall.planner.learning.gates import PILOTS, CostOf, Gate, HardLimit, Rival, Standing, Thresholds, gates
-from nearhall.planner.learning.site_blocks import site_blocks
+from nearhall.planner.learning.gates import (
+    PILOTS,
+    CostOf,
+    Gate,
+    HardLimit,
+    Rival,
+    SamplesOf,
+    Standing,
+    Thresholds,
+    favourable,
+    gates,
+)
+from nearhall.planner.learning.next_measurements import Next, next_measurements
+from nearhall.planner.learning.site_blocks import SiteBlocks, site_blocks
 from nearhall.planner.learning.site_estimates import Season
 from nearhall.planner.learning.told import sites_told
 from nearhall.planner.samples.draws import Draws, Samples
-from nearhall.planner.sensitivity.worth import evppi_usd
 
 State = Literal["SCALE", "HOLD", "STOP"]
 Stamp = Literal["MEASURED", "PARTLY MEASURED", "REHEARSED", "NOT MEASURED"]
-NpvOf = Callable[[Mapping[str, Samples]], Samples]
-"""Samples of a new site by belief's name, each of shape (samples,) -> its net present value against the hub, USD, same shape."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Next:
-    """A measurement that may turn the decision."""
-
-    belief: str
-    words: str
-    why: str
-    """What is in the way of knowing it, or what it is good for."""
-    days: float
-    evppi_usd: float
-    """By how much a decision made with it is expected to be better than one without, for one new site."""
-    blocking: bool
-    """A gate that does not hold stands on it."""
-
-    @property
-    def usd_per_day(self) -> float:
-        """What one day of metering is worth."""
-        return self.evppi_usd / self.days
+NUDGE = 0.7
+"""What hangs on a belief changes when all of its samples are taken so many times."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,9 +67,20 @@ class PilotSeen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """Of one class of sites."""
+class Scaling:
+    """What building every site of the kind takes, by the plan."""
 
+    sites: int
+    capex_usd: Samples
+    """Of one, paid today."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Of one kind of site."""
+
+    kind: str
+    """The plan's id of it."""
     site_class: str
     state: State
     would: State
@@ -97,6 +98,9 @@ class Verdict:
     next: tuple[Next, ...]
     """The most worth a day of metering first."""
     pilots: tuple[PilotSeen, ...]
+    scaling: Scaling | None = None
+    better: Mapping[str, bool | None] = field(default_factory=dict[str, bool | None])
+    """By belief that the pilots contradict: whether they lie on the side that speaks for more sites; None where nothing tells."""
 
     @property
     def conflicts(self) -> tuple[str, ...]:
@@ -106,11 +110,14 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """What the plan says of one class of sites, and what its returns are judged by."""
+    """What the plan says of one kind of site, and what its returns are judged by."""
 
+    kind: str
+    """The plan's id of it."""
     site_class: str
     beliefs: Sequence[Belief]
-    npv: NpvOf
+    npv: SamplesOf
+    """Of a new site: its net present value against the hub, USD."""
     thresholds: Thresholds
     usd_per_request: CostOf | None = None
     rivals: Sequence[Rival] = ()
@@ -119,54 +126,102 @@ class Case:
     """Workloads that only a site can answer, of which the plan does not say what that is worth."""
     season: Season | None = None
     """Without one no PUE can be learned."""
+    scaling: Scaling | None = None
 
 
 def decide(case: Case, returns: Sequence[SiteReturns], draws: Draws) -> Verdict:
-    """The verdict on a class; `returns` of other classes are left out.
+    """The verdict on a kind of site; all `returns` are taken to be of that kind (`join` says which are).
 
     Raises InputError for beliefs of the same name, and for a limit on a belief that is none.
     """
     _checked(case)
-    mine = [site for site in returns if site.site_class == case.site_class]
-    blocks = [site_blocks(site) for site in mine]
-    learned = tuple(
-        learn(belief, blocks, season=case.season, uniform=draws.uniform(f"decide/{case.site_class}/{belief.name}"))
-        for belief in case.beliefs
-    )
+    learned = _learned(case, [site_blocks(site) for site in returns], draws)
     before = case.npv({item.belief.name: item.samples_before for item in learned})
-    after = case.npv({item.belief.name: item.samples_after for item in learned})
-    judged = gates(
-        Standing(
-            learned=learned,
-            npv=after,
-            usd_per_request=case.usd_per_request,
-            rivals=case.rivals,
-            limits=case.limits,
-            thresholds=case.thresholds,
-            unpriced=case.unpriced,
-            rehearsed=frozenset(site.id for site in mine if is_rehearsal(site)),
-        )
-    )
-    stamp = stamp_of(learned, mine)
+    standing = standing_of(case, learned)
+    judged = gates(standing)
+    stamp = stamp_of(learned, returns)
     state, would, sentence = _state(judged, stamp, case.thresholds.pilots_min)
     known = stamp in {"MEASURED", "PARTLY MEASURED"}
+    then = (
+        standing if known else replace(standing, learned=[replace(item, samples_after=item.samples_before) for item in learned])
+    )
     return Verdict(
+        kind=case.kind,
         site_class=case.site_class,
         state=state,
         would=would,
         stamp=stamp,
         sentence=sentence,
-        reasons=_reasons(judged, mine),
+        reasons=_reasons(judged, returns, stamp),
         gates=judged,
         quantities=learned,
-        npv_usd=(spread_of(before), spread_of(after)),
-        p_npv_positive=(_share(before > 0), _share(after > 0)),
-        next=_next(learned, judged, after if known else before, known=known),
-        pilots=tuple(_seen(site, learned) for site in mine),
+        npv_usd=(spread_of(before), spread_of(standing.npv)),
+        p_npv_positive=(_share(before > 0), _share(standing.npv > 0)),
+        next=next_measurements(then, judged, case.npv, draws=draws, kind=case.kind, known=known),
+        pilots=tuple(_seen(site, learned) for site in returns),
+        scaling=case.scaling,
+        better={item.belief.name: favourable(standing, item) for item in learned if item.conflict},
     )
 
 
-def linear_npv(base_usd: float, sensitivities: Mapping[str, tuple[float, float]]) -> NpvOf:
+def _learned(case: Case, blocks: Sequence[SiteBlocks], draws: Draws) -> tuple[Learned, ...]:
+    """What real pilots teach; only where they teach nothing at all, what a rehearsal would."""
+
+    def taught(*, rehearse: bool) -> tuple[Learned, ...]:
+        return tuple(
+            learn(
+                belief,
+                blocks,
+                season=case.season,
+                uniform=draws.uniform(f"decide/{case.kind}/{belief.name}"),
+                rehearse=rehearse,
+            )
+            for belief in case.beliefs
+        )
+
+    real = taught(rehearse=False)
+    return real if not blocks or any(item.sites for item in real) else taught(rehearse=True)
+
+
+def standing_of(case: Case, learned: Sequence[Learned]) -> Standing:
+    """All that the gates are judged by, with what the return and each cost hang on."""
+    given = {item.belief.name: item.samples_after for item in learned}
+    npv, costs = case.npv(given), _costs(case, given)
+    slopes: dict[str, float] = {}
+    hang: dict[str, list[str]] = {workload: [] for workload in costs}
+    for name, samples in given.items():
+        nudged = given | {name: NUDGE * samples}
+        moved = case.npv(nudged)
+        if not np.array_equal(moved, npv):
+            slopes[name] = float(np.mean(npv - moved))
+        for workload, both in _costs(case, nudged).items():
+            if not all(np.array_equal(one, other) for one, other in zip(both, costs[workload], strict=True)):
+                hang[workload].append(name)
+    return Standing(
+        learned=learned,
+        npv=npv,
+        usd_per_request=case.usd_per_request,
+        rivals=case.rivals,
+        limits=case.limits,
+        thresholds=case.thresholds,
+        unpriced=case.unpriced,
+        npv_slopes=slopes,
+        cost_beliefs={workload: tuple(names) for workload, names in hang.items()},
+    )
+
+
+def _costs(case: Case, given: Mapping[str, Samples]) -> dict[str, tuple[Samples, Samples]]:
+    """By workload with a rival: a request's cost at the site and by the hub."""
+    if case.usd_per_request is None:
+        return {}
+    return {
+        rival.workload: (case.usd_per_request(given, rival.workload), rival.usd_per_request_in_slo(given))
+        for rival in case.rivals
+        if rival.answers
+    }
+
+
+def linear_npv(base_usd: float, sensitivities: Mapping[str, tuple[float, float]]) -> SamplesOf:
     """A net present value by slopes: name -> (reference value, USD per unit above it)."""
 
     def npv(samples: Mapping[str, Samples]) -> Samples:
@@ -180,10 +235,10 @@ def linear_npv(base_usd: float, sensitivities: Mapping[str, tuple[float, float]]
 
 
 def stamp_of(learned: Sequence[Learned], returns: Sequence[SiteReturns]) -> Stamp:
-    """How far what the verdict stands on was measured; a single site with a virtual instrument makes it a rehearsal."""
-    if any(is_rehearsal(site) for site in returns) or any(item.kind is Kind.SIMULATED and item.sites for item in learned):
-        return "REHEARSED"
+    """How far what the verdict stands on was measured; what stands on a simulation is a rehearsal."""
     used = [item for item in learned if item.sites]
+    if any(item.rehearsed for item in used) or (not used and any(is_rehearsal(site) for site in returns)):
+        return "REHEARSED"
     if not used:
         return "NOT MEASURED"
     return "MEASURED" if len(used) == len(learned) else "PARTLY MEASURED"
@@ -193,10 +248,10 @@ def _checked(case: Case) -> None:
     names = [belief.name for belief in case.beliefs]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise InputError(f"two beliefs are called {twice[0]!r}", where=case.site_class, right="give each a name of its own")
-    unknown = sorted({limit.belief for limit in case.limits} - set(names))
+        raise InputError(f"two beliefs are called {twice[0]!r}", where=case.kind, right="give each a name of its own")
+    unknown = sorted({belief for limit in case.limits for belief in limit.beliefs} - set(names))
     if unknown:
-        raise InputError(f"a limit is on {unknown[0]!r}, which is no belief", where=case.site_class, right=", ".join(names))
+        raise InputError(f"a limit is on {unknown[0]!r}, which is no belief", where=case.kind, right=", ".join(names))
 
 
 def _state(judged: Sequence[Gate], stamp: Stamp, pilots_min: int) -> tuple[State, State, str]:
@@ -205,7 +260,7 @@ def _state(judged: Sequence[Gate], stamp: Stamp, pilots_min: int) -> tuple[State
     stopping = [gate for gate in told if gate.stops]
     against = stopping or [gate for gate in told if not gate.holds]
     would: State = "STOP" if stopping else "HOLD" if against else "SCALE"
-    since = _since(against)
+    since = _since(against, judged)
     if stamp == "REHEARSED":
         measured = f"were these figures measured at {sites_told(pilots_min)}, the verdict would be {would}"
         return "HOLD", would, f"HOLD: {measured}, since {since}"
@@ -223,12 +278,13 @@ def _state(judged: Sequence[Gate], stamp: Stamp, pilots_min: int) -> tuple[State
     return would, would, f"{would}: {since}{ends[would]}"
 
 
-def _since(against: Sequence[Gate]) -> str:
-    """What speaks against scaling, or that nothing does."""
-    if not against:
-        return "every condition holds for a site that nobody has measured"
-    more = len(against) - 1
-    return against[0].words + (f"; {more} more condition{'s fail' if more > 1 else ' fails'}" if more else "")
+def _since(against: Sequence[Gate], judged: Sequence[Gate]) -> str:
+    """What speaks against scaling, or that nothing does; and how many of all conditions fail."""
+    counted = [gate for gate in judged if gate.counts]
+    failing = sum(not gate.holds for gate in counted)
+    does = "fails" if failing == 1 else "fail"
+    said = against[0].words if against else "every other condition holds for a site that nobody has measured"
+    return f"{said} ({failing} of {len(counted)} conditions {does})" if failing else said.replace("every other", "every")
 
 
 def _missing(judged: Sequence[Gate]) -> int:
@@ -239,12 +295,12 @@ def _missing(judged: Sequence[Gate]) -> int:
     return 0
 
 
-def _reasons(judged: Sequence[Gate], returns: Sequence[SiteReturns]) -> tuple[str, ...]:
+def _reasons(judged: Sequence[Gate], returns: Sequence[SiteReturns], stamp: Stamp) -> tuple[str, ...]:
     counted = [gate for gate in judged if gate.counts]
     against = [gate.words for gate in counted if gate.stops] + [
         gate.words for gate in counted if not gate.holds and not gate.stops
     ]
-    rehearsed = [site for site in returns if is_rehearsal(site)]
+    rehearsed = [site for site in returns if is_rehearsal(site) and stamp == "REHEARSED"]
     first = [f"{_names(rehearsed)}: virtual meters, no instrument saw the energy"] if rehearsed else []
     short: dict[str, list[SiteReturns]] = {}
     for site in rehearsed:
@@ -256,37 +312,6 @@ def _reasons(judged: Sequence[Gate], returns: Sequence[SiteReturns]) -> tuple[st
 
 def _names(sites: Sequence[SiteReturns]) -> str:
     return ", ".join(dict.fromkeys(site.id for site in sites))
-
-
-def _next(learned: Sequence[Learned], judged: Sequence[Gate], npv: Samples, *, known: bool) -> tuple[Next, ...]:
-    """Ranked by worth a day, those that hold up the decision first among equals.
-
-    While nothing was measured, worth is told from what the plan held before: a rehearsal is no knowledge.
-    """
-    blocking = {name for gate in judged if gate.counts and not gate.holds for name in gate.beliefs}
-    found = [
-        Next(
-            belief=item.belief.name,
-            words=f"meter {item.belief.words} at {'another' if known and item.sites else 'a'} site",
-            why=_why(item, known=known),
-            days=item.belief.days,
-            evppi_usd=evppi_usd(npv, item.samples_after if known else item.samples_before),
-            blocking=item.belief.name in blocking,
-        )
-        for item in learned
-    ]
-    return tuple(sorted(found, key=lambda one: (-round(one.usd_per_day, 6), not one.blocking, one.belief)))
-
-
-def _why(item: Learned, *, known: bool) -> str:
-    if item.conflict:
-        return "pilots and plan contradict each other"
-    if item.refused:
-        site, reason = item.refused[0]
-        return f"{site}: {reason}"
-    if not known:
-        return f"{item.belief.evidence.kind.value} until a pilot with commissioned meters has measured it"
-    return f"known from {len(item.sites)} {'site' if len(item.sites) == 1 else 'sites'}" if item.sites else "not measured yet"
 
 
 def _seen(site: SiteReturns, learned: Sequence[Learned]) -> PilotSeen:

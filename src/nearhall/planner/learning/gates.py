@@ -22,6 +22,8 @@ P_BEYOND_LIMIT = 0.5
 NPV_STOP = 0.2
 """Below this probability of a gain nothing more is measured."""
 
+SamplesOf = Callable[[Mapping[str, Samples]], Samples]
+"""Samples of a new site by belief's name, each of shape (samples,) -> a figure of that site, same shape."""
 CostOf = Callable[[Mapping[str, Samples], str], Samples]
 """(samples by belief's name, workload) -> USD per request in its SLO at a new site."""
 
@@ -44,7 +46,10 @@ class Rival:
 
     workload: str
     joules_per_request_in_slo: Samples
-    usd_per_request_in_slo: Samples
+    usd_per_request_in_slo: SamplesOf
+    """It hangs on how many requests a site turns out to have, as the bill of a line does."""
+    network_share: float = 0.0
+    """Of the joules: what the network between takes, which nobody meters."""
     none: str = "the hub may not or cannot answer it"
     """Where the figures are `inf`: why there is nothing to compare with."""
 
@@ -62,6 +67,19 @@ class HardLimit:
     """Its name."""
     most: float
     words: str
+    name: str = ""
+    """The gate's; the belief's where nothing is said."""
+    unit: str = ""
+    """Of `most`; the belief's where nothing is said."""
+    of: SamplesOf | None = None
+    """What must stay within; the belief itself where nothing is said."""
+    more: tuple[str, ...] = ()
+    """Other beliefs that `of` stands on."""
+
+    @property
+    def beliefs(self) -> tuple[str, ...]:
+        """All that it stands on."""
+        return (self.belief, *self.more)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +105,8 @@ class Gate:
     """False where there is nothing to compare with: it then speaks neither for nor against."""
     beliefs: tuple[str, ...] = ()
     """What it stands on."""
+    score: Samples | None = field(default=None, compare=False, repr=False)
+    """Samples whose mean is the probability; None for what is counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,8 +122,10 @@ class Standing:
     thresholds: Thresholds
     unpriced: Sequence[str] = ()
     """Workloads that only a site can answer, of which the plan does not say what that is worth."""
-    rehearsed: frozenset[str] = frozenset()
-    """Sites with virtual instruments: they are no pilots, whatever they showed."""
+    npv_slopes: Mapping[str, float] = field(default_factory=dict[str, float])
+    """By belief that the return hangs on: whether it rises (above 0) or falls with it."""
+    cost_beliefs: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    """By workload: what the cost of a request hangs on, at the site or by the hub."""
 
     @property
     def after(self) -> dict[str, Samples]:
@@ -121,8 +143,7 @@ class Standing:
 
 def gates(standing: Standing) -> tuple[Gate, ...]:
     """All gates, in the order in which a person asks."""
-    return (
-        _pilots(standing),
+    others = (
         *_conflicts(standing),
         _npv(standing),
         *_slo(standing),
@@ -130,30 +151,60 @@ def gates(standing: Standing) -> tuple[Gate, ...]:
         *_pue(standing),
         *_limits(standing),
     )
+    return (_pilots(standing, others), *others)
 
 
-def _pilots(standing: Standing) -> Gate:
-    """As few as the least measured of what the decision rests on: requests in time, and their energy."""
-    decisive = [*standing.of("slo_share"), *standing.of("joules_per_request_in_slo")] or list(standing.learned)
-    least = min(decisive, key=lambda item: len(_real(standing, item)), default=None)
-    count, needed = (0 if least is None else len(_real(standing, least))), standing.thresholds.pilots_min
-    of = "" if least is None else f" for {least.belief.words}"
-    virtual = 0 if least is None else len(least.sites) - count
+def _pilots(standing: Standing, others: Sequence[Gate]) -> Gate:
+    """As few as the least measured of what the decision rests on: all that the return or another condition hangs on."""
+    named = {name for gate in others if gate.counts for name in gate.beliefs} | standing.npv_slopes.keys()
+    decisive = [item for item in standing.learned if item.belief.name in named] or list(standing.learned)
+    counts = [real_sites(item) for item in decisive]
+    count, needed = min(counts, default=0), standing.thresholds.pilots_min
+    wanting = [item for item, sites in zip(decisive, counts, strict=True) if sites == count < needed]
     return Gate(
         name=PILOTS,
         topic="enough pilot sites",
-        words=f"{count} of {needed} pilot sites accepted{of}" + (f"; {virtual} more rehearsed it" if virtual else ""),
+        words=_pilots_words(count, needed, wanting, most=max(counts, default=0)),
         probability=None,
         needed=float(needed),
         needed_words=sites_told(needed),
         holds=count >= needed,
         count=count,
-        beliefs=() if least is None else (least.belief.name,),
+        beliefs=tuple(item.belief.name for item, sites in zip(decisive, counts, strict=True) if sites < needed),
     )
 
 
-def _real(standing: Standing, item: Learned) -> list[str]:
-    return [site for site in item.sites if site not in standing.rehearsed]
+def _pilots_words(count: int, needed: int, wanting: Sequence[Learned], *, most: int) -> str:
+    have = "no pilot site" if count == 0 else sites_told(count)
+    if not wanting or count == most:
+        rehearsed = max((len(item.sites) for item in wanting), default=0) if count == 0 else 0
+        more = f", {rehearsed} rehearsed" if rehearsed else ""
+        return f"{have} {'count' if count > 1 else 'counts'}{' yet' if count == 0 else ''}: {needed} needed{more}"
+    others = len(wanting) - 1
+    figures = (
+        f"{wanting[0].belief.words}{f' and {others} more figures' if others > 1 else ' and one more figure' if others else ''}"
+    )
+    return f"{have} {'have' if count > 1 else 'has'} measured {figures}: {needed} needed"
+
+
+def real_sites(item: Learned) -> int:
+    """How many sites it is known from: a rehearsal is no pilot, whatever it showed."""
+    return 0 if item.rehearsed else len(item.sites)
+
+
+BETTER_LOW = {"it_power_w", "it_peak_w", "feed_power_w", "joules_per_request_in_slo", "sent_bytes_per_day", "pue"}
+"""Measures of which less is better, where the return does not say it."""
+
+
+def favourable(standing: Standing, item: Learned) -> bool | None:
+    """Whether the pilots lie on the side that speaks for more sites; None where that cannot be told."""
+    if item.z is None:
+        return None
+    slope = standing.npv_slopes.get(item.belief.name)
+    if slope is None:
+        measure = item.belief.measure.of
+        slope = -1.0 if measure in BETTER_LOW else 1.0 if measure == "slo_share" else 0.0
+    return None if slope == 0.0 else (slope > 0.0) is (item.z > 0.0)
 
 
 def _conflicts(standing: Standing) -> list[Gate]:
@@ -165,7 +216,7 @@ def _conflicts(standing: Standing) -> list[Gate]:
         Gate(
             name="conflict",
             topic=f"{item.belief.words}: pilots and plan agree",
-            words=f"{item.belief.words}: pilots lie {abs(item.z or 0.0):.1f} standard deviations from the plan; look why",
+            words=_conflict_words(standing, item),
             probability=None,
             needed=None,
             needed_words=needed,
@@ -188,10 +239,21 @@ def _conflicts(standing: Standing) -> list[Gate]:
     return found or [agree]
 
 
+def _conflict_words(standing: Standing, item: Learned) -> str:
+    z = item.z or 0.0
+    side = "above" if z > 0 else "below"
+    speaks = {True: "better than planned", False: "worse than planned", None: "other than planned"}[favourable(standing, item)]
+    return (
+        f"{item.belief.words}: pilots lie {abs(z):.1f} standard deviations {side} the plan, which is {speaks}; "
+        "the plan or a meter is wrong, look which before you build"
+    )
+
+
 def _probable(
-    name: str, topic: str, says: str, probability: float, needed: float, *, stops: bool = False, beliefs: tuple[str, ...] = ()
+    name: str, topic: str, says: str, holds: np.ndarray, needed: float, *, stop_below: float = 0.0, beliefs: tuple[str, ...] = ()
 ) -> Gate:
-    """A gate that holds when what it says is probable enough."""
+    """A gate that holds when what it says is probable enough; `holds` tells of each sample whether it does."""
+    probability = _p(holds)
     return Gate(
         name=name,
         topic=topic,
@@ -200,8 +262,9 @@ def _probable(
         needed=needed,
         needed_words=percent(needed),
         holds=probability >= needed,
-        stops=stops,
+        stops=probability < stop_below,
         beliefs=beliefs,
+        score=holds.astype(np.float64),
     )
 
 
@@ -225,9 +288,10 @@ def _npv(standing: Standing) -> Gate:
         "npv",
         f"pays against {'having none' if alone else 'the hub'}",
         f"a new site pays against {against}",
-        positive,
+        standing.npv > 0,
         needed,
-        stops=positive < NPV_STOP,
+        stop_below=NPV_STOP,
+        beliefs=tuple(standing.npv_slopes),
     )
 
 
@@ -236,17 +300,18 @@ def _slo(standing: Standing) -> list[Gate]:
     found: list[Gate] = []
     for item in standing.of("slo_share"):
         share = float(item.samples_after.mean())
-        keeps = f"keeps the SLO of {item.belief.measure.workload}"
+        keeps, often = f"keeps the SLO of {item.belief.measure.workload}", f"in {100.0 * share:.1f} % of quarters of an hour"
         found.append(
             Gate(
                 name=f"slo:{item.belief.measure.workload}",
                 topic=keeps,
-                words=f"a new site {keeps} in {100.0 * share:.1f} % of blocks ({percent(needed)} needed)",
+                words=f"a new site {keeps} {often}, on average ({percent(needed)} needed)",
                 probability=share,
                 needed=needed,
                 needed_words=percent(needed),
                 holds=share >= needed,
                 beliefs=(item.belief.name,),
+                score=item.samples_after,
             )
         )
     return found
@@ -260,12 +325,12 @@ def _per_request(standing: Standing) -> list[Gate]:
             continue
         joules = next(iter(standing.of("joules_per_request_in_slo", rival.workload)), None)
         if joules is not None:
-            better = _p(joules.samples_after <= rival.joules_per_request_in_slo)
+            better = joules.samples_after <= rival.joules_per_request_in_slo
             found.append(_against(standing, rival, "joules", better, (joules.belief.name,)))
         if standing.usd_per_request is not None:
             usd = standing.usd_per_request(standing.after, rival.workload)
-            better = _p(usd <= rival.usd_per_request_in_slo)
-            found.append(_against(standing, rival, "cost", better, ()))
+            better = usd <= rival.usd_per_request_in_slo(standing.after)
+            found.append(_against(standing, rival, "cost", better, standing.cost_beliefs.get(rival.workload, ())))
     return found
 
 
@@ -282,12 +347,13 @@ def _no_comparison(rival: Rival) -> Gate:
     )
 
 
-def _against(standing: Standing, rival: Rival, name: str, better: float, beliefs: tuple[str, ...]) -> Gate:
+def _against(standing: Standing, rival: Rival, name: str, better: np.ndarray, beliefs: tuple[str, ...]) -> Gate:
     does = {"joules": "takes no more joules", "cost": "costs no more"}[name]
+    network = f" (of whose joules the network's {percent(rival.network_share)} are assumed)" if rival.network_share else ""
     return _probable(
         f"{name}:{rival.workload}",
         f"{name} of a {rival.workload} request against the hub",
-        f"a request of {rival.workload} in its SLO {does} than by hub and network",
+        f"a request of {rival.workload} in its SLO {does} than by hub and network{network if name == 'joules' else ''}",
         better,
         standing.thresholds.min_p_per_request,
         beliefs=beliefs,
@@ -300,7 +366,7 @@ def _pue(standing: Standing) -> list[Gate]:
             f"pue:{most:g}",
             f"PUE over a year below {most:g}",
             f"a new site's PUE over a year is below {most:g}",
-            _p(item.samples_after < most),
+            item.samples_after < most,
             needed,
             beliefs=(item.belief.name,),
         )
@@ -313,17 +379,17 @@ def _limits(standing: Standing) -> list[Gate]:
     found: list[Gate] = []
     units = {item.belief.name: item.belief.unit for item in standing.learned}
     for limit in standing.limits:
-        within = _p(standing.after[limit.belief] <= limit.most)
-        keeps = f"stays within {limit.words} ({limit.most:,.4g} {units[limit.belief]})"
+        figure = standing.after[limit.belief] if limit.of is None else limit.of(standing.after)
+        keeps = f"stays within {limit.words} ({limit.most:,.4g} {limit.unit or units[limit.belief]})"
         found.append(
             _probable(
-                f"limit:{limit.belief}",
+                f"limit:{limit.name or limit.belief}",
                 keeps,
                 f"a new site {keeps}",
-                within,
+                figure <= limit.most,
                 P_WITHIN_LIMIT,
-                stops=within < 1.0 - P_BEYOND_LIMIT,
-                beliefs=(limit.belief,),
+                stop_below=1.0 - P_BEYOND_LIMIT,
+                beliefs=limit.beliefs,
             )
         )
     return found

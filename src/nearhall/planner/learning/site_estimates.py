@@ -20,7 +20,7 @@ from nearhall.physics.balance import DEFAULT_CLASS_PERCENT
 from nearhall.physics.pue import CATEGORY_BY_POSITION
 from nearhall.planner.learning.accept import Measure, class_percent
 from nearhall.planner.learning.block_bootstrap import latency_quantile, p_quantile_within
-from nearhall.planner.learning.pue_regression import PueBlocks
+from nearhall.planner.learning.pue_regression import Curve, PueBlocks
 from nearhall.planner.learning.site_blocks import IT, Column, SiteBlocks
 from nearhall.planner.learning.slo_blocks import Kept, kept_blocks
 from nearhall.planner.learning.told import chance
@@ -35,6 +35,12 @@ BATCH_S = 21_600.0
 """Before that quarters of days: what differs between them is the daily cycle too, which errs on the wide side."""
 DAY_SD = 0.15
 """By how much days differ, as a share, where there are too few of them to tell (assumed)."""
+WEEK_DAYS = 7
+WEEKDAY_SD = 0.25
+"""By how much weekdays differ, as a share: what those that were not seen may be off (assumed: a Sunday is half a Saturday)."""
+WORK_SD, REQUESTS_SD = 0.3, 0.7
+"""What a workload's energy may be off, on the logarithm, where the plan's expected work shares it out, and where numbers of
+requests alone do, for a workload that is small beside the others (assumed)."""
 SE_LEAST = 0.005
 KWH_J = 3.6e6
 
@@ -49,6 +55,8 @@ class Season:
     """The IT power that is load 1."""
     year_load: float
     """Mean IT power of the plan over that budget."""
+    curve: Curve | None = None
+    """What the plan's own cooling makes of the outdoor temperature; None where it tells nothing of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +91,7 @@ def ratio_estimate(parts: Sequence[SiteBlocks], measure: Measure) -> Estimate | 
 def pue_blocks(parts: Sequence[SiteBlocks], season: Season) -> PueBlocks:
     """PUE, outdoor temperature and IT load of one site's blocks that ran on mains and hold them all."""
     told = [_pue_columns(site, season.it_budget_w) for site in parts]
-    pue, outdoor_c, it_load = (np.concatenate([one[column] for one in told]) for column in range(3))
+    pue, outdoor_c, it_load = (np.concatenate([np.zeros(0), *(one[column] for one in told)]) for column in range(3))
     middle = float(np.median(pue)) if len(pue) else 2.0
     position = next((site.first(IT) for site in parts if site.first(IT) is not None), None) or "it"
     allowed = hypot(_class_error(parts, "feed"), _class_error(parts, position))
@@ -104,7 +112,8 @@ def kept_estimate(parts: Sequence[SiteBlocks], workload: str, *, share: float) -
         for block in site.returns.blocks
         if workload not in block.slo and (kept := _level_kept(site.returns, block, workload, share)) is not None
     ]
-    return Kept(kept=told.kept + sum(levels), blocks=told.blocks + len(levels))
+    days = min(max(weekdays_seen(parts), 1), WEEK_DAYS)
+    return Kept(kept=told.kept + sum(levels), blocks=told.blocks + len(levels), weekdays=days)
 
 
 def _level_kept(returns: SiteReturns, block: BlockReturn, workload: str, share: float) -> bool | None:
@@ -175,8 +184,8 @@ def _ratio(site: SiteBlocks, measure: Measure) -> tuple[Column, Column]:
     if measure.of == "requests_per_s":
         return _sum(site.total, measure.workload, missing), site.seconds
     if measure.of == "joules_per_request_in_slo":
-        share = energy_share(site.returns, measure.workload)
-        joules = site.kwh["feed"] * KWH_J * (np.nan if share is None else share) if "feed" in site.kwh else missing
+        split = energy_split(site.returns, measure)
+        joules = site.kwh["feed"] * KWH_J * (np.nan if split is None else split.share) if "feed" in site.kwh else missing
         return joules, _sum(site.good, measure.workload, missing)
     position = site.first(IT if measure.of == "it_power_w" else ("feed",))
     return (missing if position is None else site.kwh[position] * KWH_J), site.seconds
@@ -188,15 +197,58 @@ def _sum(counts: Mapping[str, Column], workload: str | None, missing: Column) ->
     return np.sum(chosen, axis=0) if chosen else missing
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """A workload's part of a site's energy."""
+
+    share: float
+    sd: float = 0.0
+    """Its error on the logarithm."""
+    words: str = ""
+    """How it was come by, where the site did not tell it."""
+
+
+def energy_split(returns: SiteReturns, measure: Measure) -> Split | None:
+    """The workload's part as the site told it, else by the plan's expected work, else by requests; None where neither can be."""
+    told = energy_share(returns, measure.workload)
+    if told is not None:
+        return Split(share=told)
+    answered = {item.id: item.local for item in returns.workloads}
+    uncounted = {name for block in returns.blocks for name in (*block.p99_ms, *block.in_time) if not answered.get(name)}
+    if uncounted or not answered.get(measure.workload or ""):
+        return None
+    work = dict(measure.work)
+    planned = all(name in work for name, count in answered.items() if count)
+    parts = {name: count * (work[name] if planned else 1.0) for name, count in answered.items() if count}
+    share = parts[measure.workload or ""] / sum(parts.values())
+    by = "the work that the plan expects of each" if planned else "the numbers of their requests"
+    return Split(
+        share=share,
+        sd=(WORK_SD if planned else REQUESTS_SD) * (1.0 - share),
+        words=f"energy shared out among {len(parts)} workloads by {by}, and so less sure: map busy_s or joules of each",
+    )
+
+
 def energy_share(returns: SiteReturns, workload: str | None) -> float | None:
-    """The workload's share of the site's energy; None where it was not split and several ran."""
+    """The workload's share of the site's energy as it was told, by joules or busy time; None where several ran and it was not."""
     if workload is None or len(returns.workloads) == 1:
         return 1.0
-    joules = {item.id: item.joules_full * item.local for item in returns.workloads if item.joules_full is not None}
     served = {item.id for item in returns.workloads if item.local}
-    if workload not in joules or served - set(joules) or sum(joules.values()) <= 0:
-        return None
-    return joules[workload] / sum(joules.values())
+    joules = {item.id: item.joules_full * item.local for item in returns.workloads if item.joules_full is not None}
+    busy = {item.id: item.busy_s for item in returns.workloads if item.busy_s is not None}
+    for parts in (joules, busy):
+        if workload in parts and not served - set(parts) and sum(parts.values()) > 0:
+            return parts[workload] / sum(parts.values())
+    return None
+
+
+def weekdays_seen(parts: Sequence[SiteBlocks]) -> int:
+    """How many days of the week hold a block (UTC)."""
+    return _weekdays(np.concatenate([site.start_s for site in parts])) if parts else 0
+
+
+def _weekdays(starts: NDArray[np.float64]) -> int:
+    return len(np.unique(np.floor(starts / DAY_S) % WEEK_DAYS))
 
 
 def _pue_columns(site: SiteBlocks, it_budget_w: float) -> tuple[Column, Column, Column]:
@@ -224,6 +276,9 @@ def _batch_se(starts: NDArray[np.float64], over: NDArray[np.float64], under: NDA
     residual = top - bottom * top.sum() / bottom.sum()
     error = sqrt(float(np.sum(residual**2)) / (n * (n - 1))) / float(top.mean())
     error *= float(stdtrit(n - 1, 0.9)) / float(ndtri(0.9))
+    days = _weekdays(starts)
+    # The mean of those weekdays against that of all seven: a sample without putting back (Cochran, 2.6).
+    error = hypot(error, WEEKDAY_SD * ((WEEK_DAYS - days) / (WEEK_DAYS * days)) ** 0.5)
     return error if seconds == DAY_S else hypot(error, DAY_SD / max(n * BATCH_S / DAY_S, 1.0) ** 0.5)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,12 +26,26 @@ BLOCKS_MAX = 96
 """A day's. Blocks of one site are alike, so that more of them say more of that site and hardly more of the next."""
 
 
+REQUESTS_LEAST = 800
+"""A block that is judged holds so many requests; blocks with fewer are taken together with their neighbours. Of 45 requests not
+one may be late for 99 % to be in time, so that a site with half as many late as it may have would seem to fail in one block of
+five; of 800 it does in one of 25."""
+WEEK_DAYS = 7
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
     """Blocks of one site."""
 
     kept: int
     blocks: int
+    weekdays: int = WEEK_DAYS
+    """How many days of the week they are of: a Monday tells nothing of a Saturday's load."""
+
+    @property
+    def counts_for(self) -> float:
+        """How many blocks they count for, of which each is a trial of its own."""
+        return min(float(self.blocks), BLOCKS_MAX * self.weekdays / WEEK_DAYS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +68,7 @@ class ShareKept:
 
     def new_site_samples(self, uniform: Samples) -> Samples:
         """Samples of a new site's share, shape of `uniform` (in (0, 1)): the same uniforms give the same order."""
-        below = np.array([self.new_site_below(float(share)) for share in SHARES])
-        return np.interp(uniform, below, SHARES)
+        return np.interp(uniform, _below() @ self.weight.ravel(), SHARES)
 
     def new_site_quantile(self, q: float) -> float:
         """Quantile of a new site's share, by bisection."""
@@ -65,10 +79,28 @@ class ShareKept:
         return 0.5 * (low + high)
 
 
+@cache
+def _below() -> NDArray[np.float64]:
+    """Probability of a share below each of SHARES at each point of the grid, shape (shares, means x concentrations)."""
+    a = (MEANS[:, None] * CONCENTRATIONS[None, :]).ravel()
+    b = ((1.0 - MEANS[:, None]) * CONCENTRATIONS[None, :]).ravel()
+    return np.asarray(betainc(a, b, SHARES[:, None]), dtype=np.float64)
+
+
 def kept_blocks(blocks: Sequence[tuple[int, int]], *, share: float) -> Kept:
-    """Blocks given as (good, total) requests; those without requests tell nothing."""
-    used = [(good, total) for good, total in blocks if total > 0]
-    return Kept(kept=sum(good >= share * total for good, total in used), blocks=len(used))
+    """Blocks given as (good, total) requests, in order of time; those without requests tell nothing, few are taken together."""
+    judged: list[tuple[int, int]] = []
+    good = total = 0
+    for more_good, more in blocks:
+        good, total = good + more_good, total + more
+        if total >= REQUESTS_LEAST:
+            judged.append((good, total))
+            good = total = 0
+    if total and judged:
+        judged[-1] = (judged[-1][0] + good, judged[-1][1] + total)
+    elif total:
+        judged.append((good, total))
+    return Kept(kept=sum(good >= share * total for good, total in judged), blocks=len(judged))
 
 
 def share_kept(sites: Sequence[Kept], *, prior_share: float, prior_sites: float = 2.0) -> ShareKept:
@@ -80,7 +112,7 @@ def share_kept(sites: Sequence[Kept], *, prior_share: float, prior_sites: float 
     b = (1.0 - MEANS[:, None]) * CONCENTRATIONS[None, :]
     total = np.broadcast_to(log_weight[:, None], a.shape).copy()
     for site in sites:
-        scale = min(1.0, BLOCKS_MAX / max(site.blocks, 1))
+        scale = site.counts_for / max(site.blocks, 1)
         kept, lost = site.kept * scale, (site.blocks - site.kept) * scale
         total += betaln(a + kept, b + lost) - betaln(a, b)
     weight = np.exp(total - total.max())

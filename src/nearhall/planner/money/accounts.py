@@ -49,6 +49,8 @@ class Served:
     traffic: Traffic
     """What it puts on the line when the hub answers."""
     answers_gb_per_month: Samples
+    in_time: Samples | None = None
+    """Share of the time in which its answers come in time where it is answered; None: as likely as the plan has it."""
 
     @property
     def point(self) -> Point:
@@ -56,9 +58,24 @@ class Served:
         return self.option.point
 
     @property
+    def kept(self) -> float | Samples:
+        """How much of what its answers are worth is earned where the plan answers it."""
+        return self.option.p_slo if self.in_time is None else self.in_time
+
+    @property
     def at_hub(self) -> bool:
         """Whether the plan sends it away."""
         return self.option.at != self.point.site.id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Egress:
+    """US dollars a gigabyte by provider, each of shape (samples,)."""
+
+    planned: Mapping[str, Samples]
+    """For what the plan leaves with the hubs."""
+    hub_alone: Mapping[str, Samples]
+    """Were all left with them that may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,16 +89,8 @@ class Accounts:
     operations_usd: Samples
     energy_usd: Samples
     demand_usd: Samples
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Egress:
-    """US dollars a gigabyte by provider, each of shape (samples,)."""
-
-    planned: Mapping[str, Samples]
-    """For what the plan leaves with the hubs."""
-    hub_alone: Mapping[str, Samples]
-    """Were all left with them that may be."""
+    egress: Egress
+    """The fleet's prices that it is billed by."""
 
 
 def served_by_hub(option: Option, hub: Option, place: Hub, equipment: Equipment, ledger: Ledger) -> Served:
@@ -131,18 +140,6 @@ def accounts_of(
     What no hub may answer, or can within its limit, is left unanswered without the site: it costs nothing then, and is
     worth nothing.
     """
-    away = [s for s in served if s.at_hub]
-    possible = [s for s in served if s.hub.allowed]
-    contract = contract_of(site.uplink, site.id, ledger)
-    all_line = _line_usd(contract, possible, ledger)
-    left_line = _line_usd(contract, away, ledger)
-    everything = HubCosts(
-        requests_usd=_sum([s.requests_per_year * s.hub_usd_per_request for s in possible], ledger),
-        uplink_usd=all_line,
-        egress_usd=_egress(possible, hubs, egress.hub_alone, ledger),
-        value_usd=_value(possible, ledger, hub=True),
-        standing_value_usd=_standing_value(possible, ledger, hub=True),
-    )
     nothing = np.zeros(ledger.draws.samples)
     operations, energy, demand, hardware, enclosure = nothing, nothing, nothing, nothing, nothing
     if load is not None and year is not None and load.racks:
@@ -157,42 +154,105 @@ def accounts_of(
         )
         energy, demand = bill.energy_usd, bill.demand_usd
         operations = _operations(site, hardware, ledger)
-    costs = SiteCosts(
+    own = SiteCosts(
         hardware_usd=hardware,
         enclosure_usd=enclosure,
         energy_usd=energy,
         demand_usd=demand,
-        uplink_usd=left_line,
+        uplink_usd=nothing,
         operations_usd=operations,
+    )
+    return _against_hub(own, plan, site, served, hubs=hubs, egress=egress, ledger=ledger)
+
+
+def _against_hub(
+    own: SiteCosts,
+    plan: Plan,
+    site: Site,
+    served: Sequence[Served],
+    *,
+    hubs: Mapping[str, Hub],
+    egress: Egress,
+    ledger: Ledger,
+) -> Accounts:
+    """What stands at the site costs `own`; to that come line, hub, egress and worth as its requests have them."""
+    away, possible = [s for s in served if s.at_hub], [s for s in served if s.hub.allowed]
+    contract = contract_of(site.uplink, site.id, ledger)
+    costs = replace(
+        own,
+        uplink_usd=_line_usd(contract, away, ledger),
         hub_usd=_sum([s.requests_per_year * s.hub_usd_per_request for s in away], ledger),
         egress_usd=_egress(away, hubs, egress.planned, ledger),
         value_usd=_value(served, ledger, hub=False),
         standing_value_usd=_standing_value(served, ledger, hub=False),
         hardware_life_years=ledger.fixed("hardware.life_years", "hardware.life_years"),
     )
+    everything = HubCosts(
+        requests_usd=_sum([s.requests_per_year * s.hub_usd_per_request for s in possible], ledger),
+        uplink_usd=_line_usd(contract, possible, ledger),
+        egress_usd=_egress(possible, hubs, egress.hub_alone, ledger),
+        value_usd=_value(possible, ledger, hub=True),
+        standing_value_usd=_standing_value(possible, ledger, hub=True),
+    )
     return Accounts(
         site=costs,
         hub=everything,
         flows=gain_flows(costs, everything, horizon_years=plan.horizon_years),
-        operations_usd=operations,
-        energy_usd=energy,
-        demand_usd=demand,
+        operations_usd=np.asarray(costs.operations_usd),
+        energy_usd=np.asarray(costs.energy_usd),
+        demand_usd=np.asarray(costs.demand_usd),
+        egress=egress,
     )
 
 
-def scaled(accounts: Accounts, plan: Plan, *, power: Samples, line: Samples, requests: Samples) -> np.ndarray:
-    """The gain when facility energy and peaks, bytes left on the line, and requests are other than planned, by these factors."""
-    site, hub = accounts.site, accounts.hub
-    changed = replace(
-        site,
-        energy_usd=site.energy_usd * power,
-        demand_usd=site.demand_usd * power,
-        uplink_usd=site.uplink_usd * line,
-        hub_usd=site.hub_usd * requests,
-        value_usd=site.value_usd * requests,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Otherwise:
+    """How a site turns out against its plan; each of shape (samples,)."""
+
+    power: Samples
+    """Facility energy over that planned."""
+    peaks: Samples
+    """The same of its peaks."""
+    left_bytes: Samples
+    """Bytes on the line over those that the plan leaves there."""
+    requests: Mapping[str, Samples]
+    """By workload: over those planned."""
+    in_time: Mapping[str, Samples]
+    """By workload that the site answers: the share of the time in which its answers come in time."""
+
+
+def scaled(
+    accounts: Accounts,
+    plan: Plan,
+    site: Site,
+    served: Sequence[Served],
+    how: Otherwise,
+    *,
+    hubs: Mapping[str, Hub],
+    ledger: Ledger,
+) -> Accounts:
+    """The same money where a site turns out otherwise: line and egress billed anew for the traffic that there is then."""
+    own = replace(accounts.site, energy_usd=accounts.site.energy_usd * how.power, demand_usd=accounts.site.demand_usd * how.peaks)
+    changed = [_otherwise(s, how) for s in served]
+    return _against_hub(own, plan, site, changed, hubs=hubs, egress=accounts.egress, ledger=ledger)
+
+
+def _otherwise(served: Served, how: Otherwise) -> Served:
+    """What goes over the line was metered there where the hub answers; else it is as many times more as there are requests."""
+    name = served.point.workload.id
+    requests = how.requests[name]
+    bytes_ = how.left_bytes if served.at_hub else requests
+    return replace(
+        served,
+        requests_per_year=served.requests_per_year * requests,
+        traffic=Traffic(
+            gb_per_month=served.traffic.gb_per_month * bytes_,
+            p95_mbps=served.traffic.p95_mbps * bytes_,
+            peak_mbps=served.traffic.peak_mbps * bytes_,
+        ),
+        answers_gb_per_month=served.answers_gb_per_month * bytes_,
+        in_time=None if served.at_hub else how.in_time.get(name),
     )
-    asked = replace(hub, requests_usd=hub.requests_usd * requests, value_usd=hub.value_usd * requests)
-    return gain_flows(changed, asked, horizon_years=plan.horizon_years)
 
 
 def contract_of(uplink: Uplink, site: str, ledger: Ledger) -> Contract:
@@ -244,14 +304,14 @@ def _value(served: Sequence[Served], ledger: Ledger, *, hub: bool) -> Samples:
         if said is None:
             continue
         worth = ledger.take(f"workloads.{s.point.workload.id}.value", said) / 1e3
-        parts.append(worth * s.requests_per_year * (s.hub if hub else s.option).p_slo)
+        parts.append(worth * s.requests_per_year * (s.hub.p_slo if hub else s.kept))
     return _sum(parts, ledger)
 
 
 def _standing_value(served: Sequence[Served], ledger: Ledger, *, hub: bool) -> Samples:
     """A year's, however many requests there are; of a workload whose SLO is kept in so many cases, that share."""
     parts = [
-        ledger.take(f"workloads.{s.point.workload.id}.value", said) * (s.hub if hub else s.option).p_slo
+        ledger.take(f"workloads.{s.point.workload.id}.value", said) * (s.hub.p_slo if hub else s.kept)
         for s in served
         if (said := s.point.workload.value_usd_per_year) is not None
     ]

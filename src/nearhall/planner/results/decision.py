@@ -11,15 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearhall.core.evidence import Kind, weakest
-from nearhall.planner.learning.beliefs import Learned, Spread
-from nearhall.planner.learning.decide import Next, PilotSeen, Stamp, Verdict
+from nearhall.documents.site_returns import SiteReturns
+from nearhall.planner.learning.accept import is_rehearsal
+from nearhall.planner.learning.beliefs import Learned, Spread, spread_of
+from nearhall.planner.learning.decide import PilotSeen, Scaling, Stamp, Verdict
 from nearhall.planner.learning.gates import Gate
+from nearhall.planner.learning.join import Joined
+from nearhall.planner.learning.next_measurements import Next
 from nearhall.planner.learning.told import alike
+from nearhall.planner.results.decision_assumptions import assumptions
 from nearhall.planner.samples.draws import Samples
 
 DENSITY_POINTS = 61
 """Of the curve of a belief."""
 SCHEMA = "nearhall/decision/v1"
+PURE = ("slo", "pue")
+"""Conditions on pilots' own figures; others stand on the plan's prices and models too, however well those are measured."""
 
 INDEPENDENT = (
     "Quantities are drawn independently of each other: a site that takes more power than expected is not taken to have a higher "
@@ -36,10 +43,13 @@ def decision_document(
     software: str,
     horizon_years: float | None = None,
     discount_rate: float | None = None,
+    joined: Joined | None = None,
+    choices: Mapping[str, Any] | None = None,
 ) -> Json:
     """The document, of plain values only; what is not known is None, never 0.
 
-    Years and rate are those by which the return is told.
+    Years and rate are those by which the return is told; `joined` names the returns that no verdict took, and `choices` what the
+    plan wants of a decision (its `decision`, with the fields that it says itself in `said`).
     """
     quantities = [(verdict, item) for verdict in verdicts for item in verdict.quantities]
     evidence: dict[str, Mapping[str, str]] = {}
@@ -51,7 +61,8 @@ def decision_document(
     }
     for index, verdict in enumerate(verdicts):
         evidence |= _class_evidence(f"/site_classes/{index}", verdict)
-    kinds = Counter(item.kind for _, item in quantities)
+    evidence["/assumptions"] = {"kind": Kind.ASSUMED.value, "source": "what each of them says"}
+    kinds = Counter(kind_of(item) for _, item in quantities)
     return {
         "schema": SCHEMA,
         "plan": plan_name,
@@ -60,10 +71,14 @@ def decision_document(
         "horizon_years": horizon_years,
         "discount_rate": discount_rate,
         "site_classes": [_class(verdict) for verdict in verdicts],
-        "quantities": [_quantity(verdict.site_class, item) for verdict, item in quantities],
-        "next": [_next(verdict.site_class, one) for verdict in verdicts for one in verdict.next],
-        "pilots": [_pilot(verdict.site_class, pilot) for verdict in verdicts for pilot in verdict.pilots],
-        "notes": [INDEPENDENT],
+        "quantities": [_quantity(verdict, item) for verdict, item in quantities],
+        "next": [_next(verdict.kind, verdict.site_class, one) for verdict in verdicts for one in verdict.next],
+        "pilots": [
+            *(_pilot(verdict.kind, verdict.site_class, pilot) for verdict in verdicts for pilot in verdict.pilots),
+            *(_left(site, why) for site, why in (joined.left if joined is not None else ())),
+        ],
+        "assumptions": assumptions(verdicts, choices or {}),
+        "notes": [INDEPENDENT, *(joined.notes if joined is not None else ())],
         "evidence": evidence,
         "counts": {kind.value: kinds[kind] for kind in Kind},
     }
@@ -80,6 +95,7 @@ def _stamp(verdicts: Sequence[Verdict]) -> Stamp:
 def _class(verdict: Verdict) -> Json:
     before, after = verdict.p_npv_positive
     return {
+        "kind_of_site": verdict.kind,
         "class": verdict.site_class,
         "verdict": verdict.state,
         "would": verdict.would,
@@ -90,7 +106,15 @@ def _class(verdict: Verdict) -> Json:
         "conflicts": list(verdict.conflicts),
         "p_npv_positive": {"prior": _round(before), "posterior": _round(after)},
         "npv_usd": {"prior": _spread(verdict.npv_usd[0]), "posterior": _spread(verdict.npv_usd[1])},
+        "scaling": None if verdict.scaling is None else _scaling(verdict.scaling),
     }
+
+
+def _scaling(scaling: Scaling) -> Json:
+    """What all sites of the kind cost to build, by the plan: prices are the same for all, so that the spread grows with them."""
+    one = spread_of(scaling.capex_usd)
+    every = Spread(p10=scaling.sites * one.p10, p50=scaling.sites * one.p50, p90=scaling.sites * one.p90)
+    return {"sites": scaling.sites, "capex_usd_each": _spread(one), "capex_usd": _spread(every)}
 
 
 def _gate(gate: Gate) -> Json:
@@ -108,10 +132,16 @@ def _gate(gate: Gate) -> Json:
     }
 
 
-def _quantity(site_class: str, item: Learned) -> Json:
+def kind_of(item: Learned) -> Kind:
+    """A rehearsal's figures are simulated, though a real clock counted some of them: nobody's load was there."""
+    return Kind.SIMULATED if item.rehearsed else item.kind
+
+
+def _quantity(verdict: Verdict, item: Learned) -> Json:
     data = None if item.data is None else {"value": _round(item.data), "n_sites": len(item.sites), "n_blocks": item.blocks}
     return {
-        "site_class": site_class,
+        "kind_of_site": verdict.kind,
+        "site_class": verdict.site_class,
         "name": item.belief.name,
         "words": item.belief.words,
         "unit": item.belief.unit,
@@ -123,12 +153,13 @@ def _quantity(site_class: str, item: Learned) -> Json:
         "density": _density(item),
         "z": _round(item.z),
         "conflict": item.conflict,
+        "favourable": verdict.better.get(item.belief.name),
         "widened": item.widened,
         "accepted": bool(item.sites),
         "too_short": item.short,
         "refused": "; ".join(alike(item.refused)),
         "notes": list(item.notes),
-        "kind": item.kind.value,
+        "kind": kind_of(item).value,
     }
 
 
@@ -160,7 +191,8 @@ def _evidence(pointer: str, item: Learned) -> dict[str, Mapping[str, str]]:
     found: dict[str, Mapping[str, str]] = {f"{pointer}/prior": {"kind": held.kind.value, "source": held.source}}
     told = {"kind": held.kind.value, "source": held.source}
     if item.sites:
-        told = {"kind": item.kind.value, "source": f"registers and counters of {', '.join(item.sites)}"}
+        how = "a rehearsal at " if item.rehearsed else "registers and counters of "
+        told = {"kind": kind_of(item).value, "source": f"{how}{', '.join(item.sites)}"}
     for part in ("data", "posterior", "new_site"):
         found[f"{pointer}/{part}"] = told
     return found
@@ -168,22 +200,26 @@ def _evidence(pointer: str, item: Learned) -> dict[str, Mapping[str, str]]:
 
 def _class_evidence(pointer: str, verdict: Verdict) -> dict[str, Mapping[str, str]]:
     """Money is the plan's own, whatever was measured; a condition on figures of the pilots is as sure as those."""
-    kinds = {item.belief.name: item.kind for item in verdict.quantities}
+    kinds = {item.belief.name: kind_of(item) for item in verdict.quantities}
     used = sum(bool(item.sites) for item in verdict.quantities)
     source = f"the plan's prices and models, with {used} of {len(kinds)} quantities as the pilots had them"
     before = {"kind": Kind.ASSUMED.value, "source": "the plan's prices and models, before any pilot"}
     found: dict[str, Mapping[str, str]] = {pointer: {"kind": Kind.ASSUMED.value, "source": source}}
     found |= {f"{pointer}/{part}/prior": before for part in ("npv_usd", "p_npv_positive")}
+    found[f"{pointer}/scaling"] = {"kind": Kind.ASSUMED.value, "source": "the plan's prices and its number of sites"}
     for index, gate in enumerate(verdict.gates):
         if gate.beliefs and gate.probability is not None:
             names = ", ".join(gate.beliefs)
-            kind = weakest([kinds[name] for name in gate.beliefs])
-            found[f"{pointer}/gates/{index}"] = {"kind": kind.value, "source": f"what is believed of {names}"}
+            pure = gate.name.partition(":")[0] in PURE or gate.name == f"limit:{gate.beliefs[0]}"
+            kind = weakest([kinds[name] for name in gate.beliefs]) if pure else Kind.ASSUMED
+            more = "" if pure else ", with the plan's own prices and models"
+            found[f"{pointer}/gates/{index}"] = {"kind": kind.value, "source": f"what is believed of {names}{more}"}
     return found
 
 
-def _next(site_class: str, one: Next) -> Json:
+def _next(kind: str, site_class: str, one: Next) -> Json:
     return {
+        "kind_of_site": kind,
         "site_class": site_class,
         "what": one.belief,
         "words": one.words,
@@ -195,10 +231,11 @@ def _next(site_class: str, one: Next) -> Json:
     }
 
 
-def _pilot(site_class: str, pilot: PilotSeen) -> Json:
+def _pilot(kind: str, site_class: str, pilot: PilotSeen) -> Json:
     return {
         "file": pilot.origin,
         "site": pilot.site,
+        "kind_of_site": kind,
         "site_class": site_class,
         "seconds": _round(pilot.seconds),
         "rehearsal": pilot.rehearsed,
@@ -206,6 +243,22 @@ def _pilot(site_class: str, pilot: PilotSeen) -> Json:
         "accepted": bool(pilot.accepted),
         "used": list(pilot.used),
         "refused": [{"why": why, "for": list(names)} for why, names in pilot.refused],
+    }
+
+
+def _left(site: SiteReturns, why: str) -> Json:
+    """Returns that belong to no kind of site that the plan builds."""
+    return {
+        "file": site.origin,
+        "site": site.id,
+        "kind_of_site": None,
+        "site_class": site.site_class,
+        "seconds": _round(site.seconds),
+        "rehearsal": is_rehearsal(site),
+        "too_short": "",
+        "accepted": False,
+        "used": [],
+        "refused": [{"why": why, "for": []}],
     }
 
 

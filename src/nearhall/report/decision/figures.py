@@ -9,7 +9,7 @@ from typing import Any
 
 from bokeh.models import ColumnDataSource, FixedTicker, LabelSet, NumeralTickFormatter, Range1d, Span
 
-from nearhall.report.decision.tables import WORTH_LEAST_USD
+from nearhall.report.decision.tables import WORTH_LEAST_USD, kind_named_in
 from nearhall.report.figures import bars, hover, toned
 from nearhall.report.look import LIGHT
 from nearhall.report.plan.figures import row_heights, worded_rows
@@ -55,7 +55,7 @@ def beliefs(reader: ResultReader, site_class: str) -> Any:
     rows = [
         row
         for pointer, item in reader.items("/quantities")
-        if item.get("site_class") == site_class and (row := _row(reader, pointer))
+        if kind_named_in(item) == site_class and (row := _row(reader, pointer))
     ]
     if not rows:
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
@@ -57,10 +57,16 @@ def render_decision(decision: Mapping[str, Any]) -> str:
         notes=[str(note) for note in elements(reader.at("/notes"))],
         steps_shown=STEPS_SHOWN,
         quantities=quantities,
-        too_short=sum(row["badge"][0] == "too short" for row in quantities),
-        conflicts=[row for row in quantities if row["badge"][0] == "conflict"],
+        too_short=sum("too short" in row["badge"][0] for row in quantities),
+        assumptions=tables.assumptions(reader),
+        conflicts=[row for row in quantities if row["badge"][0] == "conflict" and not _is_said(found, row)],
         pilots=tables.pilots(reader),
     )
+
+
+def _is_said(found: Sequence[Mapping[str, Any]], quantity: Mapping[str, Any]) -> bool:
+    """Whether the sentence of its kind of site begins with this quantity's conflict."""
+    return any(row["name"] == quantity["site_class"] and f"{quantity['words']}: pilots lie" in row["said"] for row in found)
 
 
 def _name(reader: ResultReader) -> str:
@@ -89,14 +95,16 @@ def decision_words(decision: Mapping[str, Any]) -> str:
     quantities = tables.quantities(reader)
     badges = [row["badge"][0] for row in quantities]
     changed = sum(badge != "still assumed" for badge in badges)
-    told = {"rehearsed": "only rehearsed", "too short": "from less than a day"}
-    parts = [f"{badges.count(badge)} {words}" for badge, words in told.items() if badge in badges]
+    rehearsed, short = sum("rehearsed" in badge for badge in badges), sum("too short" in badge for badge in badges)
+    parts = [f"{rehearsed} only rehearsed"] if rehearsed else []
+    parts += ["from less than a day" if short == rehearsed else f"{short} from less than a day"] if short else []
     how = f" ({', '.join(parts)})" if parts else ""
     lines += [
         "",
         *_wrapped(f"Pilots changed {changed} of {len(quantities)} quantities{how}; the others are as the plan took them"),
     ]
-    conflicts = [row["words"] for row in quantities if row["badge"][0] == "conflict"]
+    said = " ".join(gate["words"] for row in found for gate in row["failing"])
+    conflicts = [row["words"] for row in quantities if row["badge"][0] == "conflict" and row["words"] not in said]
     lines += [line for words in conflicts for line in _wrapped(f"! far from what the plan expected: {words}", 2)]
     lines += [line for row in tables.pilots(reader) if not row["accepted"] for line in _wrapped(_pilot_words(row), 2)]
     lines += ["", "Worth measuring next:", *_step_words(reader)]
@@ -111,7 +119,12 @@ def _class_words(row: Mapping[str, Any]) -> list[str]:
     chances = [one["chance"].marked for one in row["returns"]]
     lines += _wrapped(f"  return of a site: {before[1]} before, {after[1]} after the pilots (P10 {after[0]}, P90 {after[2]})", 4)
     lines += _wrapped(f"  pays in {chances[0]} before, {chances[1]} after the pilots", 4)
-    failing, more = row["failing"][:FAILING_SHOWN], len(row["failing"]) - FAILING_SHOWN
+    if row["spend"] is not None:
+        low, middle, high = (figure.marked for figure in row["spend"]["all"])
+        sites = f"all {row['spend']['sites']} sites" if row["spend"]["many"] else "it"
+        lines += _wrapped(f"  building {sites} takes {middle} (P10 {low}, P90 {high})", 4)
+    unsaid = [gate for gate in row["failing"] if gate["words"] not in row["said"]]
+    failing, more = unsaid[:FAILING_SHOWN], len(unsaid) - FAILING_SHOWN
     lines += [line for gate in failing for line in _wrapped(f"  ! {gate['words']}: {gate['badge']}", 4)]
     rest = [f"{more} more fail{'s' if more == 1 else ''}"] if more > 0 else []
     rest += [f"{len(row['holding'])} other{'s hold' if len(row['holding']) != 1 else ' holds'}"] if row["holding"] else []

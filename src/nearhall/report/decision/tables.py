@@ -30,6 +30,12 @@ VERDICTS: dict[str, tuple[str, str]] = {
     "STOP": ("bad", "build no more of them"),
 }
 REHEARSED = "REHEARSED"
+FAVOURABLE: dict[Any, str] = {
+    True: "This is better than planned, but the plan or a meter is wrong: look which before you rely on it",
+    False: "This is worse than planned, and the plan or a meter is wrong: look which before you build more",
+    None: "Look for the reason before you believe either",
+}
+"""What a conflict means, by the side on which the pilots lie."""
 WORTH_LEAST_USD = 0.5
 """What is worth less would be told as nothing."""
 
@@ -40,17 +46,20 @@ def classes(reader: ResultReader) -> list[dict[str, Any]]:
 
 
 def _class(reader: ResultReader, pointer: str, row: Mapping[str, Any]) -> dict[str, Any]:
-    name, verdict = str(row.get("class") or "?"), str(row.get("verdict") or "not said")
+    name, verdict = kind_named_in(row), str(row.get("verdict") or "not said")
     tone, meaning = VERDICTS.get(verdict, ("warn", "the document does not say what to do"))
     gates = [_gate(reader, name, at, gate) for at, gate in reader.items(f"{pointer}/gates")]
     said = {gate["words"] for gate in gates}
     return {
         "pointer": pointer,
         "name": name,
+        "title": _title(row),
+        "spend": _spend(reader, name, f"{pointer}/scaling"),
         "verdict": verdict,
         "rehearsed": str(row.get("stamp") or "") == REHEARSED,
         "tone": tone,
         "meaning": meaning,
+        "said": reader.text(f"{pointer}/sentence"),
         "sentence": rested(reader, name, f"{pointer}/sentence", _sentence(reader.text(f"{pointer}/sentence"), verdict)),
         "reasons": [
             rested(reader, name, f"{pointer}/reasons", full_stop(str(reason)))
@@ -63,6 +72,30 @@ def _class(reader: ResultReader, pointer: str, row: Mapping[str, Any]) -> dict[s
         "failing": sorted((gate for gate in gates if gate["state"] == "fails"), key=lambda gate: gate["tone"] != "bad"),
         "holding": [gate for gate in gates if gate["state"] == "holds"],
         "uncompared": [gate for gate in gates if gate["state"] == "uncompared"],
+    }
+
+
+def kind_named_in(row: Mapping[str, Any]) -> str:
+    """The kind of site that a row is of, as the plan calls it; its class where the document names no kind."""
+    return str(row.get("kind_of_site") or row.get("site_class") or row.get("class") or "?")
+
+
+def _title(row: Mapping[str, Any]) -> str:
+    """How a kind of site is called above what is told of it."""
+    kind, site_class = row.get("kind_of_site"), str(row.get("class") or "?")
+    return f"{kind} (class {site_class})" if isinstance(kind, str) and kind else f"Sites of class {site_class}"
+
+
+def _spend(reader: ResultReader, name: str, pointer: str) -> dict[str, Any] | None:
+    """What building all of them takes, and one of them; None where the document does not say."""
+    sites = reader.number(f"{pointer}/sites")
+    if sites is None or reader.number(f"{pointer}/capex_usd/p50") is None:
+        return None
+    return {
+        "sites": count(sites),
+        "many": sites > 1,
+        "each": _given(reader, name, f"{pointer}/capex_usd_each/p50", money),
+        "all": [_given(reader, name, f"{pointer}/capex_usd/{at}", money) for at in ("p10", "p50", "p90")],
     }
 
 
@@ -86,9 +119,11 @@ def rested(reader: ResultReader, site_class: str, pointer: str, text: str) -> Fi
     kind, source = reader.evidence.find(pointer)
     if source != NOT_STATED:
         return Figure(text=text, kind=kind, source=source)
-    kinds = [_kind(reader, at, row) for at, row in reader.items("/quantities") if str(row.get("site_class")) == site_class]
+    kinds = [_kind(reader, at, row) for at, row in reader.items("/quantities") if kind_named_in(row) == site_class]
     told = ", ".join(f"{kinds.count(kind)} {kind.value}" for kind in dict.fromkeys(kinds))
-    return Figure(text=text, kind=weakest(kinds), source=f"from what is believed of this class: {told}" if told else NOT_STATED)
+    return Figure(
+        text=text, kind=weakest(kinds), source=f"from what is believed of this kind of site: {told}" if told else NOT_STATED
+    )
 
 
 def _kind(reader: ResultReader, pointer: str, row: Mapping[str, Any]) -> Any:
@@ -165,7 +200,7 @@ def _quantity(reader: ResultReader, pointer: str, row: Mapping[str, Any]) -> dic
     notes = [str(note) for note in elements(row.get("notes"))]
     notes += ["believed more widely, since pilots disagree with each other's books"] if row.get("widened") is True else []
     return {
-        "site_class": str(row.get("site_class") or ""),
+        "site_class": kind_named_in(row),
         "name": str(row.get("name") or "?"),
         "words": str(row.get("words") or row.get("name") or "?"),
         **spreads,
@@ -176,6 +211,7 @@ def _quantity(reader: ResultReader, pointer: str, row: Mapping[str, Any]) -> dic
         # How far the data lie from the prior is known as well as the data.
         "z": reader.texts(f"{pointer}/data", f"z = {z:+.1f}".replace("-", "\u2212")) if z is not None else None,
         "badge": _state(row),
+        "means": FAVOURABLE[row["favourable"] if row.get("favourable") in (True, False) else None],
         "refused": str(row.get("refused") or ""),
         "notes": notes,
     }
@@ -194,7 +230,7 @@ def _state(row: Mapping[str, Any]) -> tuple[str, str]:
     if row.get("accepted") is not True:
         return "still assumed", "warn"
     if row.get("kind") == "simulated":
-        return "rehearsed", "warn"
+        return ("rehearsed, too short" if row.get("too_short") is True else "rehearsed"), "warn"
     return ("too short", "warn") if row.get("too_short") is True else ("measured", "good")
 
 
@@ -217,7 +253,7 @@ def _step(reader: ResultReader, pointer: str, step: Mapping[str, Any]) -> dict[s
     what, words = str(step.get("what") or "?"), str(step.get("words") or "")
     worth = (reader.number(f"{pointer}/evppi_usd") or 0.0) >= WORTH_LEAST_USD
     title = words or what
-    site_class = str(step.get("site_class") or "")
+    site_class = kind_named_in(step)
     return {
         "what": capital(title),
         "name": what,
@@ -251,7 +287,7 @@ def _pilot(reader: ResultReader, pointer: str, row: Mapping[str, Any]) -> dict[s
     return {
         "file": str(row.get("file") or "?"),
         "site": str(row.get("site") or "?"),
-        "site_class": str(row.get("site_class") or ""),
+        "site_class": kind_named_in(row),
         "lasted": lasted(seconds) if seconds is not None else NO_VALUE,
         "accepted": accepted,
         "rehearsal": rehearsal,
@@ -260,6 +296,23 @@ def _pilot(reader: ResultReader, pointer: str, row: Mapping[str, Any]) -> dict[s
         "used": used,
         "refused": refused,
     }
+
+
+def assumptions(reader: ResultReader) -> list[dict[str, str]]:
+    """What the decision takes for granted besides the plan's own numbers."""
+    rows: list[dict[str, str]] = []
+    for pointer, row in reader.items("/assumptions"):
+        value = reader.number(f"{pointer}/value")
+        rows.append(
+            {
+                "name": str(row.get("name") or "?"),
+                "words": str(row.get("words") or ""),
+                "value": NO_VALUE if value is None else _rounded(value),
+                "kind": str(row.get("kind") or ""),
+                "source": str(row.get("source") or ""),
+            }
+        )
+    return rows
 
 
 def lasted(seconds: float) -> str:
