@@ -30,7 +30,7 @@ def load() -> ModuleType:
 bench = load()
 
 
-@pytest.mark.parametrize("figure", ["power", "egress", "PUE", "SLO"])
+@pytest.mark.parametrize("figure", list(bench.FIGURES))
 def test_intervals_hold_as_often_as_they_claim(figure: str):
     outcome = bench.calibrate(figure, runs=RUNS, seed=1)
     assert outcome.holds, f"{figure}: {outcome.inside:.1%} inside, {outcome.below:.1%} below, {outcome.above:.1%} above"
