@@ -157,12 +157,15 @@ def pue(random: np.random.Generator) -> float:
     return fall_of_year(sites, pilots.next_site + level + float(np.log(np.exp(shape(YEAR)).mean())), prior, None)
 
 
-def compressor_pue(random: np.random.Generator) -> float:
-    """The same where outdoor air cools up to a temperature and a compressor beyond, which the plan knows with error."""
+def compressor_pue(random: np.random.Generator, *, by_curve: bool = True) -> float:
+    """The same where outdoor air cools up to a temperature and a compressor beyond, which the plan knows with error.
+
+    Without `by_curve` the method is not told the plan's curve, as a plan of another kind of cooling would not.
+    """
     truth = Cooling.drawn(random)
     pilots = weather_pilots(random, truth.log_overhead)
     sites = [pue_blocks([one], SEASON) for one in pilots.sites]
-    return fall_of_year(sites, pilots.next_site + truth.year, PLANNED.prior, PLANNED.curve)
+    return fall_of_year(sites, pilots.next_site + truth.year, PLANNED.prior, PLANNED.curve if by_curve else None)
 
 
 def planned_again(random: np.random.Generator) -> float:

@@ -43,3 +43,8 @@ def test_a_method_that_takes_sites_for_alike_is_found_out():
 
     falls = np.array([fall(number) for number in range(100)])
     assert float(np.mean((falls > 0.1) & (falls < 0.9))) < bench.LIMITS[0]
+
+
+def test_a_method_that_knows_no_compressor_is_found_out():
+    falls = np.array([bench.compressor_pue(np.random.default_rng([1, number]), by_curve=False) for number in range(200)])
+    assert float(np.mean((falls > 0.1) & (falls < 0.9))) < bench.LIMITS[0]
