@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -95,3 +96,24 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path):
         write_whole(path, "text, not bytes")  # pyright: ignore[reportArgumentType]
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["kept.json"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: &a [*a]", "bad.yaml:1: holds itself by an alias"),
+        ("a: " + "[" * 50 + "]" * 50, "nested too deep; at most 40 levels"),
+        ("a: " + "[" * 100_000, "nested too deep; at most 40 levels"),
+        ("".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}' if n else 'x'] * 9)}]\n" for n in range(9)), "more than 1000000 values"),
+    ],
+    ids=["endless", "deep", "abyss", "bomb"],
+)
+def test_what_aliases_multiply_is_not_written_out(text: str, told: str):
+    with pytest.raises(InputError, match=re.escape(told)):
+        parse_document(text.encode(), Up, name="bad.yaml")
+
+
+def test_aliases_that_spare_words_are_welcome():
+    text = GOOD.decode()
+    assert "rtt_ms: 40.0" in text
+    assert parse_document(text.replace("rtt_ms: 40.0", "rtt_ms: &r 40.0").encode(), Up, name="x.yaml") == default_pilot()

@@ -17,6 +17,9 @@ from nearhall.core.errors import InputError
 DOCUMENT_BYTES_MAX = 4 * 1024 * 1024
 """A site.yaml is a few kilobytes, a fleet's plan some hundred; beyond this it is another kind of file."""
 MISTAKES_SHOWN_MAX = 20
+NODES_MAX, DEPTH_MAX = 1_000_000, 40
+"""What a document may hold with its aliases written out, and how deep: a file of 4 MB has no more values than that, if nobody
+multiplies them with aliases."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -58,9 +61,13 @@ def parse_document(data: bytes, model: type[Document], *, name: str, across: Acr
     try:
         loader = _Loader(data.decode())
         node = loader.get_single_node()
+        if node is not None:
+            _written_out(node, name, {}, [])
         value = _value(loader, node, (), lines, name) if node is not None else None
     except UnicodeDecodeError as error:
         raise InputError("is not UTF-8 text", where=name, right="write YAML or JSON in UTF-8") from error
+    except RecursionError as error:
+        raise _too_deep(name) from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"{name}:{mark.line + 1}" if mark is not None else name
@@ -84,6 +91,31 @@ def dump_document(document: BaseModel) -> bytes:
     """The document as YAML, keys in the order of the model, defaults written out."""
     plain = document.model_dump(mode="json", by_alias=True)
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120).encode()
+
+
+def _too_deep(where: str) -> InputError:
+    return InputError("is nested too deep", where=where, right=f"at most {DEPTH_MAX} levels")
+
+
+def _written_out(node: yaml.Node, name: str, known: dict[int, int], above: list[int]) -> int:
+    """How many values the node holds with aliases written out; raises InputError where they are too many, too deep or endless."""
+    where = f"{name}:{node.start_mark.line + 1}"
+    if id(node) in above:
+        raise InputError("holds itself by an alias", where=where, right="write the value out")
+    if len(above) > DEPTH_MAX:
+        raise _too_deep(where)
+    if id(node) not in known:
+        parts: list[yaml.Node] = []
+        if isinstance(node, yaml.SequenceNode):
+            parts = node.value
+        elif isinstance(node, yaml.MappingNode):
+            parts = [part for pair in node.value for part in pair]
+        known[id(node)] = 1 + sum(_written_out(part, name, known, [*above, id(node)]) for part in parts)
+    if known[id(node)] > NODES_MAX:
+        raise InputError(
+            f"holds more than {NODES_MAX} values", where=where, right="write fewer; an alias counts as what it stands for"
+        )
+    return known[id(node)]
 
 
 def _value(loader: yaml.SafeLoader, node: yaml.Node, path: Path_, lines: dict[Path_, int], name: str) -> Any:
