@@ -14,6 +14,8 @@ from scipy.sparse import lil_array
 
 from nearhall.core.errors import PermanentError
 from nearhall.planner.place import UNSERVED, Answer, Feeder, Problem, facility_location, p_median, place, why_not
+from nearhall.planner.placement.capacitated import _cleaned
+from nearhall.planner.placement.instance import Instance
 from nearhall.planner.placement.solver import Rows, solve
 
 BESIDE = Path(__file__).parents[3] / "shared" / "data"
@@ -357,6 +359,30 @@ def test_what_exists_is_paid_for_anyway_and_a_plan_without_any_option_is_answere
     nothing = place(problem(allowed=np.zeros((4, 3), bool)))
     assert at(nothing) == [UNSERVED] * 4
     assert why_not(problem(), nothing, 1, 2).text == "$500 a year dearer"
+
+
+@pytest.mark.parametrize("split", [True, False])
+def test_what_is_told_on_the_way_holds_for_the_whole(split: bool):
+    cost, fixed, demand = instance(5, 250, 100)
+    told: list[tuple[float, float, float]] = []
+
+    def tell(best: float, bound: float, gap: float) -> None:
+        told.append((best, bound, gap))
+
+    found = facility_location(fixed, cost, demand, np.full(100, demand.sum() / 15), split=split, progress=tell)
+    assert told
+    assert all(bound <= found.objective * (1 + 1e-9) and best >= found.objective * (1 - 1e-9) for best, bound, _ in told)
+    assert all(0 <= gap < 0.05 for *_, gap in told)
+
+
+def test_a_solution_above_a_capacity_is_no_answer():
+    given_ = Instance(fixed=np.ones(2), cost=np.ones((2, 2)), need=np.ones(2), room=np.array([1.0, 2.0]), split=True)
+    opened = np.array([True, True])
+    fine = _cleaned(given_, opened, np.array([[1.0 + 1e-9, 0.0], [-1e-9, 1.0]]))
+    assert (fine.objective, fine.shares.tolist()) == (4.0, [[1.0, 0.0], [0.0, 1.0]])
+    for shares in ([[1.0, 0.0], [1e-4, 1.0 - 1e-4]], [[1.0, 0.0], [0.0, 0.9]]):
+        with pytest.raises(PermanentError, match="serves not everybody within the capacities"):
+            _cleaned(given_, opened, np.array(shares))
 
 
 def test_progress_is_told_and_a_wish_to_stop_is_heard():

@@ -310,9 +310,7 @@ def _cleaned(given: Instance, opened: NDArray[np.bool_], shares: Floats) -> Serv
     once = held.sum(axis=1)
     held /= np.maximum(once, SLACK)[:, None]
     if np.any(np.abs(once - 1.0) > SLACK) or np.any(held.T @ given.need > given.room * (1 + SLACK)):
-        raise PermanentError(
-            "HiGHS's solution does not keep the capacities: they, or the demands, are too far apart to be told apart"
-        )
+        raise PermanentError("HiGHS's solution serves not everybody within the capacities: they or the demands are too far apart")
     served = np.where(np.isfinite(given.cost), given.cost, 0.0) * held
     return Served(opened=opened, shares=held, objective=float(given.fixed[opened].sum() + served.sum()), bound=-np.inf)
 

@@ -94,8 +94,9 @@ def instance(
     cost = np.where(fits, cost, np.inf)
     alone = ~np.isfinite(cost).any(axis=1)
     if alone.any():
+        which = int(alone.argmax())
         message = (
-            f"no set of places can serve every point within their capacities: a point has no place (point {int(alone.argmax())})"
+            f"no set of places can serve every point within their capacities: a point has no place with room for it, {which}"
         )
         raise ValueError(message)
     known = np.where(np.isfinite(cost), np.abs(cost), 0.0)

@@ -6,7 +6,7 @@ program over the places and pairs that reduced costs do not settle.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -47,7 +47,8 @@ def solve_uncapacitated(given: Instance, effort: Effort) -> Served | None:
     served = _served(given, cost, found)
     if not _close(found.best, found.bound, effort) and not effort.over() and fits(given, served):
         roomy = bool(np.all(given.room >= given.need.sum()))
-        found = _settled(fixed, cost, found, effort.left(1.0 if roomy else PART))
+        # Where capacity may bind after all, HiGHS's solutions may be none of the whole, so they are not told.
+        found = _settled(fixed, cost, found, effort.left() if roomy else replace(effort.left(PART), progress=None))
         effort.spend_s(found.run_s)
         served = _served(given, cost, found)
     return served if np.all(allowed | (served.shares == 0)) else None
