@@ -14,9 +14,11 @@ from scipy.sparse import lil_array
 
 from nearhall.core.errors import PermanentError
 from nearhall.planner.place import UNSERVED, Answer, Feeder, Problem, facility_location, p_median, place, why_not
-from nearhall.planner.placement.capacitated import _cleaned
+from nearhall.planner.placement.capacitated import _cleaned, solve_capacitated
+from nearhall.planner.placement.effort import Effort
 from nearhall.planner.placement.instance import Instance
-from nearhall.planner.placement.solver import Rows, solve
+from nearhall.planner.placement.instance import instance as asked
+from nearhall.planner.placement.solver import Limits, Rows, solve
 
 BESIDE = Path(__file__).parents[3] / "shared" / "data"
 absent = "the OR-Library's files are not beside the project"
@@ -177,7 +179,7 @@ def test_where_many_pairs_are_left_out_at_first_all_are_asked_in_the_end(split: 
 
 def test_what_was_found_first_is_the_answer_where_time_ends():
     cost, fixed, demand = instance(3, 160, 150)
-    found = facility_location(fixed, cost, demand, np.full(150, demand.sum() / 25), time_limit_s=5.0)
+    found = facility_location(fixed, cost, demand, np.full(150, demand.sum() / 25), time_limit_s=8.0)
     assert found.shares is not None
     assert np.all(found.shares.T @ demand <= demand.sum() / 25 * (1 + 1e-6))
     assert np.allclose(found.shares.sum(axis=1), 1.0)
@@ -223,6 +225,32 @@ def test_what_is_told_is_what_was_asked(seed: int, tight: float, split: bool, ex
     assert set(np.flatnonzero(shares.sum(axis=0) > 0)) <= set(found.chosen)
     paid = fixed[list(found.chosen)].sum() * 10.0**exponent + (np.where(shares > 0, cost, 0.0) * shares).sum()
     assert found.objective == pytest.approx(paid, rel=1e-9)
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    tight=st.floats(1.2, 6.0),
+    split=st.booleans(),
+    less=st.sampled_from([0.0, 50.0]),
+    gap=st.sampled_from([0.0, 0.01]),
+)
+@settings(max_examples=40, deadline=None)
+def test_pairs_left_out_at_first_make_no_difference(seed: int, tight: float, split: bool, less: float, gap: float):
+    """Forbidden pairs, no demand at some points, costs below 0, an infinite capacity: either's bound holds for both."""
+    random = np.random.default_rng(seed)
+    points, places = int(random.integers(5, 30)), int(random.integers(3, 12))
+    cost, fixed = random.uniform(0, 100, (points, places)) - less, random.uniform(0, 200, places) - less
+    cost[random.random(cost.shape) < 0.3] = np.inf
+    demand = random.uniform(0, 8, points) * (random.random(points) < 0.9)
+    room = random.uniform(0.3, 2.0, places) * demand.sum() / places * tight
+    room[0], cost[:, 0] = np.inf, 100.0
+    given_, _ = asked(fixed, cost, demand, room, split=split)
+    effort = Effort(Limits(gap=gap, time_limit_s=20.0))
+    whole, parts = (solve_capacitated(given_, None, effort, whole_max=pairs) for pairs in (points * places, 0))
+    rounding = 1e-8 * abs(whole.objective)
+    for found, other in ((whole, parts), (parts, whole)):
+        assert found.bound <= other.objective + rounding
+        assert found.objective - found.bound <= gap * abs(found.objective) + rounding
 
 
 FINE = {"fixed_cost": np.ones(3), "assign_cost": np.ones((4, 3)), "demand": np.ones(4), "capacity": np.full(3, 2.0)}

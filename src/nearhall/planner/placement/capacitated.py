@@ -198,17 +198,18 @@ def _reduced(given: Instance, cost: Floats, u: Floats) -> Relaxed:
     return Relaxed(bound=bound, multiplier=u, place_cost=value, pair_cost=reduced)
 
 
-def solve_capacitated(given: Instance, loose: Served | None, effort: Effort) -> Served:
+def solve_capacitated(given: Instance, loose: Served | None, effort: Effort, *, whole_max: int = WHOLE_MAX) -> Served:
     """The best found, with a bound for the whole. `loose` is what is best with room for everybody everywhere, if that is known.
 
-    ValueError where no places can serve everybody, TimeoutError where the search ended before it knew either.
+    Up to `whole_max` pairs are asked at once. ValueError where no places can serve everybody, TimeoutError where the search ended
+    before it knew either.
     """
     known = _Known(
         found=loose if loose is not None and fits(given, loose) else None, bound=-np.inf if loose is None else loose.bound
     )
     finite = np.isfinite(given.cost)
     every = _Question(may=finite, pairs=finite, places=np.arange(len(given.fixed)), forced=np.zeros(len(given.fixed), bool))
-    if int(finite.sum()) > WHOLE_MAX:
+    if int(finite.sum()) > whole_max:
         relaxed = relax(given, effort)
         known = known.with_bound(relaxed.bound)
         known = known.with_found(None if known.found is not None or effort.over() else _first(given, relaxed, effort))
