@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import floyd_warshall
 
 from nearhall.planner.place import p_median
-from nearhall.planner.placement.interchange import good, total
+from nearhall.planner.placement.interchange import good, greedy, swapped, total
 from nearhall.planner.placement.median_bound import Pace, Question, Watch, raised
 from nearhall.planner.placement.solver import Rows, solve
 
@@ -116,6 +116,79 @@ def test_four_hundred_nodes_are_proven(p: int):
     found = p_median(distance, np.ones(400), p)
     assert found.status == "optimal"
     assert found.bound == found.objective == total(distance, np.array(found.chosen))
+
+
+@given(seed=st.integers(0, 10_000), points=st.integers(1, 12), places=st.integers(1, 12), share=st.floats(0.0, 1.0))
+@settings(max_examples=50, deadline=None)
+def test_the_first_places_are_those_that_help_most_each_time(seed: int, points: int, places: int, share: float):
+    cost = np.random.default_rng(seed).integers(0, 9, (points, places)).astype(float)
+    p, chosen = 1 + int(share * (places - 1)), list[int]()
+    for _ in range(p):
+        chosen.append(min(set(range(places)) - set(chosen), key=lambda j: (cost[:, [*chosen, j]].min(axis=1).sum(), j)))
+    assert greedy(cost, p).tolist() == chosen
+
+
+def test_the_search_for_a_first_solution_keeps_the_limits_too():
+    """1,500 nodes: it alone took 40 seconds, whatever was allowed."""
+    at = np.random.default_rng(9).random((1500, 2))
+    distance = np.hypot(*(at[:, None, :] - at[None, :, :]).transpose(2, 0, 1))
+    asked: list[int] = []
+    ended = p_median(distance, np.ones(1500), 300, cancelled=lambda: not asked.append(1))
+    assert len(asked) < 10, "no swap after the wish to end"
+    assert (len(set(ended.chosen)), ended.status) == (300, "stopped")
+    assert ended.bound <= ended.objective
+    steps: list[float] = []
+    some = swapped(distance[:200, :200], np.arange(20), lambda cells: bool(steps.append(cells)) or len(steps) > 3)
+    assert len(set(some.tolist()) - set(range(20))) <= 3, "a swap for each step that was allowed"
+    quick = p_median(distance[:400, :400], np.ones(400), 40, time_limit_s=0.05)
+    assert quick.status == "stopped"
+    assert quick.bound <= p_median(distance[:400, :400], np.ones(400), 40, gap=0.01).objective
+
+
+@pytest.mark.parametrize("p", [0, 4, -1, 2.5, True, "3", None, float("nan")])
+def test_p_is_a_whole_number_of_places(p: object):
+    with pytest.raises(ValueError, match=r"p is .*it is between 1 and the number of places, 3, and whole"):
+        p_median(np.ones((3, 3)), np.ones(3), p)  # type: ignore[arg-type]
+    for two in (2, 2.0, np.int64(2)):
+        assert p_median(np.ones((3, 3)), np.ones(3), two).chosen == (0, 1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("distance", "weight", "told"),
+    [
+        ([[0.0, np.nan]], [1.0], r"distance\[0, 1\] is nan"),
+        ([[0.0, -np.inf]], [1.0], r"distance\[0, 1\] is -inf"),
+        (np.full((5, 5), 1e200) + np.eye(5), np.full(5, 1e200), r"distance\[0, 0\] is 1e\+200; .* at most 1e\+100"),
+        (np.ones((3, 3)), np.full(3, 1e101), r"weight\[0\] is 1e\+101"),
+        (np.ones((3, 3)), [1.0, -1.0, 1.0], r"weight\[1\] is -1"),
+        (np.ones((3, 3)), [1.0, np.inf, 1.0], r"weight\[1\] is inf"),
+        (np.ones((3, 3)), [1.0], r"weight has the shape \(1,\); it must have \(3,\)"),
+        (np.ones(3), np.ones(3), r"distance has the shape \(3,\)"),
+        (np.ones((0, 3)), [], r"distance has the shape \(0, 3\)"),
+        (np.ones((1, 3), complex), [1.0], "distance is no array of numbers"),
+    ],
+)
+def test_what_cannot_be_computed_with_is_said(distance: Floats, weight: Floats, told: str):
+    with pytest.raises(ValueError, match=told):
+        p_median(distance, weight, 1)
+    large = p_median(np.full((5, 5), 1e99) + 1e98 * np.eye(5), np.full(5, 1e100), 2, time_limit_s=5.0)
+    assert large.objective == pytest.approx(5e199), "what is just not too large ends"
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-9, 1e9])
+def test_units_change_nothing(scale: float):
+    distance = np.random.default_rng(1).random((40, 40))
+    one, other = p_median(distance, np.ones(40), 9), p_median(distance * scale, np.ones(40), 9)
+    assert (other.chosen, other.status) == (one.chosen, "optimal")
+    assert other.objective == pytest.approx(one.objective * scale)
+
+
+def test_an_early_end_is_told_from_what_cannot_be():
+    only = np.where(np.eye(30) == 1, 1.0, np.inf)
+    with pytest.raises(ValueError, match="no p places can serve"):
+        p_median(only, np.ones(30), 29)
+    with pytest.raises(TimeoutError, match="before it had found p places"):
+        p_median(only, np.ones(30), 29, cancelled=lambda: True)
 
 
 def test_places_that_may_not_serve_are_left_out():

@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import lil_array
 
+from nearhall.core.errors import PermanentError
 from nearhall.planner.place import UNSERVED, Answer, Feeder, Problem, facility_location, p_median, place, why_not
+from nearhall.planner.placement.capacitated import _cleaned, solve_capacitated
+from nearhall.planner.placement.effort import Effort
+from nearhall.planner.placement.instance import Instance
+from nearhall.planner.placement.instance import instance as asked
+from nearhall.planner.placement.solver import Limits, Rows, solve
 
 BESIDE = Path(__file__).parents[3] / "shared" / "data"
 absent = "the OR-Library's files are not beside the project"
@@ -161,6 +167,154 @@ def test_permuting_places_and_points_changes_nothing(seed: int):
     assert wider.objective <= one.objective + 1e-6, "one more place never makes it dearer"
 
 
+@pytest.mark.parametrize(("split", "best"), [(True, 18_116.106382709673), (False, 18_134.396274834304)])
+def test_where_many_pairs_are_left_out_at_first_all_are_asked_in_the_end(split: bool, best: float):
+    """25,000 pairs; the plain model, given whole to HiGHS, proves the same."""
+    cost, fixed, demand = instance(5, 250, 100)
+    found = facility_location(fixed, cost, demand, np.full(100, demand.sum() / 15), split=split)
+    assert found.status == "optimal"
+    assert found.objective == pytest.approx(best, rel=1e-9)
+    assert found.bound == pytest.approx(best, rel=1e-9)
+
+
+def test_what_was_found_first_is_the_answer_where_time_ends():
+    cost, fixed, demand = instance(3, 160, 150)
+    found = facility_location(fixed, cost, demand, np.full(150, demand.sum() / 25), time_limit_s=8.0)
+    assert found.shares is not None
+    assert np.all(found.shares.T @ demand <= demand.sum() / 25 * (1 + 1e-6))
+    assert np.allclose(found.shares.sum(axis=1), 1.0)
+    assert found.bound <= 14_656.0938187 * (1 + 1e-9) <= found.objective * (1 + 2e-9), "the optimum lies between"
+
+
+@pytest.mark.parametrize("split", [True, False])
+def test_an_infinite_capacity_is_no_limit(split: bool):
+    cost, fixed, demand = instance(7, 30, 8)
+    room = np.full(8, demand.sum() / 5)
+    room[2] = demand.sum()
+    enough = facility_location(fixed, cost, demand, room, split=split)
+    for large in (1e9, 1e30, np.inf):
+        room[2] = large
+        assert facility_location(fixed, cost, demand, room, split=split).objective == pytest.approx(enough.objective, rel=1e-9)
+
+
+@pytest.mark.parametrize("split", [True, False])
+@pytest.mark.parametrize("tight", [4.0, 1e6])
+@pytest.mark.parametrize(("money", "load"), [(1e-9, 1.0), (1e9, 1.0), (1e-30, 1.0), (1.0, 1e-8), (1.0, 1e12), (1e-12, 1e-12)])
+def test_units_change_nothing(money: float, load: float, tight: float, split: bool):
+    cost, fixed, demand = instance(8, 20, 8)
+    room = np.full(8, demand.sum() / 8 * tight)
+    one = facility_location(fixed, cost, demand, room, split=split)
+    other = facility_location(fixed * money, cost * money, demand * load, room * load, split=split)
+    assert (other.chosen, other.status, one.status) == (one.chosen, "optimal", "optimal")
+    assert other.objective == pytest.approx(one.objective * money, rel=1e-9)
+
+
+@given(seed=st.integers(0, 10_000), tight=st.floats(1.2, 20.0), split=st.booleans(), exponent=st.integers(-12, 12))
+@settings(max_examples=25, deadline=None)
+def test_what_is_told_is_what_was_asked(seed: int, tight: float, split: bool, exponent: int):
+    cost, fixed, demand = instance(seed, 12, 6)
+    random = np.random.default_rng(seed)
+    cost = np.where(random.random(cost.shape) < 0.2, np.inf, cost) * 10.0**exponent
+    room = np.append(random.uniform(0.5, 1.5, 5) * demand.sum() / 6 * tight, np.inf)
+    cost[:, 5] = 500.0 * 10.0**exponent
+    found = facility_location(fixed * 10.0**exponent, cost, demand, room, split=split)
+    shares = found.shares if found.shares is not None else np.eye(6)[found.assignment]
+    assert (found.shares is not None) == split
+    assert np.all(shares.T @ demand <= room * (1 + 1e-6))
+    assert np.allclose(shares.sum(axis=1), 1.0)
+    assert set(np.flatnonzero(shares.sum(axis=0) > 0)) <= set(found.chosen)
+    paid = fixed[list(found.chosen)].sum() * 10.0**exponent + (np.where(shares > 0, cost, 0.0) * shares).sum()
+    assert found.objective == pytest.approx(paid, rel=1e-9)
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    tight=st.floats(1.2, 6.0),
+    split=st.booleans(),
+    less=st.sampled_from([0.0, 50.0]),
+    gap=st.sampled_from([0.0, 0.01]),
+)
+@settings(max_examples=40, deadline=None)
+def test_pairs_left_out_at_first_make_no_difference(seed: int, tight: float, split: bool, less: float, gap: float):
+    """Forbidden pairs, no demand at some points, costs below 0, an infinite capacity: either's bound holds for both."""
+    random = np.random.default_rng(seed)
+    points, places = int(random.integers(5, 30)), int(random.integers(3, 12))
+    cost, fixed = random.uniform(0, 100, (points, places)) - less, random.uniform(0, 200, places) - less
+    cost[random.random(cost.shape) < 0.3] = np.inf
+    demand = random.uniform(0, 8, points) * (random.random(points) < 0.9)
+    room = random.uniform(0.3, 2.0, places) * demand.sum() / places * tight
+    room[0], cost[:, 0] = np.inf, 100.0
+    given_, _ = asked(fixed, cost, demand, room, split=split)
+    effort = Effort(Limits(gap=gap, time_limit_s=20.0))
+    whole, parts = (solve_capacitated(given_, None, effort, whole_max=pairs) for pairs in (points * places, 0))
+    rounding = 1e-8 * abs(whole.objective)
+    for found, other in ((whole, parts), (parts, whole)):
+        assert found.bound <= other.objective + rounding
+        assert found.objective - found.bound <= gap * abs(found.objective) + rounding
+
+
+FINE = {"fixed_cost": np.ones(3), "assign_cost": np.ones((4, 3)), "demand": np.ones(4), "capacity": np.full(3, 2.0)}
+
+
+def changed(name: str, at: object, value: float) -> dict[str, np.ndarray]:
+    array = FINE[name].copy()
+    array[at] = value
+    return {**FINE, name: array}
+
+
+@pytest.mark.parametrize(
+    ("given_", "told"),
+    [
+        (changed("fixed_cost", 1, np.nan), r"fixed_cost\[1\] is nan"),
+        (changed("fixed_cost", 1, np.inf), r"fixed_cost\[1\] is inf"),
+        (changed("assign_cost", (2, 1), np.nan), r"assign_cost\[2, 1\] is nan"),
+        (changed("assign_cost", (2, 1), -np.inf), r"assign_cost\[2, 1\] is -inf"),
+        (changed("assign_cost", (2, 1), 1e200), r"assign_cost\[2, 1\] is 1e\+200; .* at most 1e\+100, or infinite"),
+        (changed("demand", 0, -1.0), r"demand\[0\] is -1; it must be a number of at least 0"),
+        (changed("demand", 0, np.inf), r"demand\[0\] is inf"),
+        (changed("capacity", 2, np.nan), r"capacity\[2\] is nan"),
+        (changed("capacity", 2, -1.0), r"capacity\[2\] is -1"),
+        ({**FINE, "fixed_cost": np.ones(1)}, r"fixed_cost has the shape \(1,\); it must have \(3,\)"),
+        ({**FINE, "capacity": 9.0}, r"capacity has the shape \(\)"),
+        ({**FINE, "demand": np.ones((4, 1))}, r"demand has the shape \(4, 1\); it must have \(4,\)"),
+        ({**FINE, "assign_cost": np.ones(4)}, r"assign_cost has the shape \(4,\); it must have \(any, any\)"),
+        ({**FINE, "assign_cost": np.ones((0, 3)), "demand": []}, r"assign_cost has the shape \(0, 3\)"),
+        ({**FINE, "demand": ["1", "2", "3", "4"]}, "demand is no array of numbers"),
+        ({**FINE, "demand": [1, [2, 3]]}, "demand is no array of numbers"),
+        ({**FINE, "gap": np.nan}, "gap is nan"),
+        ({**FINE, "time_limit_s": -1.0}, "time_limit_s is -1"),
+    ],
+)
+def test_what_cannot_be_computed_with_is_said_in_one_line(given_: dict[str, np.ndarray], told: str):
+    with pytest.raises(ValueError, match=told) as raised:
+        facility_location(**given_)
+    assert "\n" not in str(raised.value)
+    assert facility_location(**FINE).objective == 2 + 4, "a positive control: what they were changed from"
+
+
+def test_a_search_that_ends_early_is_told_from_one_that_cannot_be():
+    cost, fixed, demand = instance(5, 30, 15)
+    room = np.full(15, demand.sum() / 6)
+    for limit in ({"cancelled": lambda: True}, {"time_limit_s": 0.0}):
+        with pytest.raises(TimeoutError, match="before it had found any solution"):
+            facility_location(fixed, cost, demand, room, **limit)
+    loose = facility_location(fixed, cost, demand, np.full(15, np.inf), cancelled=lambda: True)
+    assert loose.bound <= loose.objective
+    lonely = np.full_like(cost, np.inf)
+    lonely[:, 0], lonely[0] = cost[:, 0], cost[0]
+    with pytest.raises(ValueError, match="no set of places can serve every point within their capacities"):
+        facility_location(fixed, lonely, demand, room)
+
+
+def test_what_highs_refuses_is_no_answer():
+    one, rows = np.ones(1), Rows()
+    rows.add([0], [1e16], 0.0, 1.0)
+    with pytest.raises(PermanentError, match="numbers too far apart"):
+        solve(cost=one, lower=np.zeros(1), upper=one, integer=np.ones(1, bool), rows=rows)
+    crumbs = facility_location([1.0, 1.0, 1.0], [[1.0, 5.0, 5.0]] * 2, [1.0, 1.0], [1e-15, 1.0, 1.0])
+    assert crumbs.objective == 12.0, "a place with room for a trace is none"
+
+
 def test_what_cannot_be_is_said():
     cost, fixed, demand = instance(1, 5, 3)
     with pytest.raises(ValueError, match="all places together are too small"):
@@ -233,6 +387,30 @@ def test_what_exists_is_paid_for_anyway_and_a_plan_without_any_option_is_answere
     nothing = place(problem(allowed=np.zeros((4, 3), bool)))
     assert at(nothing) == [UNSERVED] * 4
     assert why_not(problem(), nothing, 1, 2).text == "$500 a year dearer"
+
+
+@pytest.mark.parametrize("split", [True, False])
+def test_what_is_told_on_the_way_holds_for_the_whole(split: bool):
+    cost, fixed, demand = instance(5, 250, 100)
+    told: list[tuple[float, float, float]] = []
+
+    def tell(best: float, bound: float, gap: float) -> None:
+        told.append((best, bound, gap))
+
+    found = facility_location(fixed, cost, demand, np.full(100, demand.sum() / 15), split=split, progress=tell)
+    assert told
+    assert all(bound <= found.objective * (1 + 1e-9) and best >= found.objective * (1 - 1e-9) for best, bound, _ in told)
+    assert all(0 <= gap < 0.05 for *_, gap in told)
+
+
+def test_a_solution_above_a_capacity_is_no_answer():
+    given_ = Instance(fixed=np.ones(2), cost=np.ones((2, 2)), need=np.ones(2), room=np.array([1.0, 2.0]), split=True)
+    opened = np.array([True, True])
+    fine = _cleaned(given_, opened, np.array([[1.0 + 1e-9, 0.0], [-1e-9, 1.0]]))
+    assert (fine.objective, fine.shares.tolist()) == (4.0, [[1.0, 0.0], [0.0, 1.0]])
+    for shares in ([[1.0, 0.0], [1e-4, 1.0 - 1e-4]], [[1.0, 0.0], [0.0, 0.9]]):
+        with pytest.raises(PermanentError, match="serves not everybody within the capacities"):
+            _cleaned(given_, opened, np.array(shares))
 
 
 def test_progress_is_told_and_a_wish_to_stop_is_heard():

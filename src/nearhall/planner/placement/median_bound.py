@@ -47,7 +47,6 @@ class Priced:
     """Those p that gain most."""
     often: Floats
     """How often each was among them lately, 0 to 1."""
-    rounds: int
 
     def dearer(self) -> Floats:
         """What the bound rises by, at least, if a place is decided the other way; shape (places,)."""
@@ -120,4 +119,4 @@ def raised(asked: Question, price: Floats, pace: Pace, *, watch: Watch) -> Price
     among = np.zeros(len(cost), bool)
     among[at] = True
     bound -= ROUNDOFF * float(np.abs(price).sum())
-    return Priced(bound=bound, price=price, value=value, among=among, often=often, rounds=done)
+    return Priced(bound=bound, price=price, value=value, among=among, often=often)

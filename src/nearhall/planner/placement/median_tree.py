@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
-from math import log2
 
 import numpy as np
 
+from nearhall.planner.placement.effort import Effort
 from nearhall.planner.placement.interchange import Places, good, swapped, total
 from nearhall.planner.placement.median_bound import Pace, Priced, Question, Watch, raised
-from nearhall.planner.placement.solver import Floats, Limits, Rows, Solved, solve
+from nearhall.planner.placement.solver import Floats, Limits, Rows, Solved, relative_gap, solve, towards
 
 AT_ROOT = Pace(rounds=1500, scale=1.5, stale=15, scale_min=1e-4)
 AT_NODE = Pace(rounds=80, scale=0.7, stale=8, scale_min=0.02)
@@ -34,9 +34,10 @@ WHOLE = 1e-6
 """Where every solution costs a whole number, what is better is better by one, less this."""
 MAGNITUDE = 2.0**17
 """HiGHS is shown objectives of this size, so that its absolute tolerances are small ones."""
-CELLS_PER_S = 4e8
 ROUND_CELLS = 30_000
-"""Time is counted here, there being no clock: a round's cells of the matrix and so many more, at the pace of a slow core."""
+"""A round of prices takes the cells of its matrix and so many more."""
+START = 0.3
+"""Share of the time for the first solution."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,20 +60,23 @@ class _Node:
 
 
 class Search:
-    """One instance; `cost` has shape (points, places) and is finite, `p` is less than the number of places."""
+    """One instance; `cost` has shape (points, places) and is finite, `p` is less than the number of places.
 
-    def __init__(self, cost: Floats, p: int, limits: Limits) -> None:
-        self._cost, self._p, self._limits = cost, p, limits
+    What costs `forbidden` or more is no solution, and ends no search for being within the gap.
+    """
+
+    def __init__(self, cost: Floats, p: int, limits: Limits, *, forbidden: float = np.inf) -> None:
+        self._cost, self._p, self._limits, self._forbidden = cost, p, limits, forbidden
+        self._effort = Effort(limits)
         self._by_place = np.ascontiguousarray(cost.T)
         self._whole = bool(np.all(cost == np.round(cost))) and float(np.abs(cost).sum()) < 2.0**52
-        self._open = good(cost, p)
+        self._open = good(cost, p, lambda cells: self._effort.spend(cells, START))
         self._best = total(cost, self._open)
         self._settled = np.inf
         """The least bound of all nodes that are done with."""
         self._seen: set[bytes] = set()
         self._nodes: list[tuple[float, int, _Node]] = []
         self._made = 0
-        self._spent_s = 0.0
 
     def run(self) -> Found:
         """Looks until nothing better can be, or the limits say so."""
@@ -81,7 +85,7 @@ class Search:
         none = np.zeros(0, np.int64)
         self._add(_Node(bound=at_least, opened=none, free=np.arange(self._cost.shape[1], dtype=np.int64), price=price))
         pace, pairs_max = AT_ROOT, max(PAIRS_AT_ROOT, PAIRS_OF_MANY * len(self._cost) if self._p >= MANY else 0)
-        while self._nodes and not self._stop():
+        while self._nodes and not self._effort.over():
             node = heappop(self._nodes)[2]
             if node.bound >= self._worth():
                 self._settled = min(self._settled, node.bound)
@@ -90,16 +94,13 @@ class Search:
             pace, pairs_max = AT_NODE, PAIRS_AT_NODE
             if self._limits.progress is not None:
                 bound = self._bound()
-                self._limits.progress(self._best, bound, max(self._best - bound, 0.0) / max(abs(self._best), 1e-12))
+                self._limits.progress(self._best, bound, relative_gap(self._best, bound))
         return Found(open_=np.sort(self._open), objective=self._best, bound=self._bound())
-
-    def _stop(self) -> bool:
-        cancelled = self._limits.cancelled
-        return self._spent_s > self._limits.time_limit_s or (cancelled is not None and cancelled())
 
     def _worth(self) -> float:
         """What costs as much is not looked for."""
-        wanted = self._best - max(self._limits.gap, TOLERANCE) * abs(self._best)
+        gap = self._limits.gap if self._best < self._forbidden else 0.0
+        wanted = self._best - max(gap, TOLERANCE) * abs(self._best)
         return min(wanted, self._best - 1.0 + WHOLE) if self._whole else wanted
 
     def _bound(self) -> float:
@@ -117,7 +118,7 @@ class Search:
         if key in self._seen or total(self._cost, open_) > self._best * near:
             return
         self._seen.add(key)
-        better = swapped(self._cost, open_)
+        better = swapped(self._cost, open_, self._effort.spend)
         cost = total(self._cost, better)
         if cost < self._best:
             self._open, self._best = better, cost
@@ -137,10 +138,9 @@ class Search:
         watch = Watch(
             aims=lambda: (self._best, self._worth()),
             seen=lambda among: self._offer(np.concatenate([node.opened, node.free[among]])),
-            stop=self._stop,
+            stop=lambda: self._effort.spend(asked.cost.size + ROUND_CELLS),
         )
         found = raised(asked, node.price, pace, watch=watch)
-        self._spent_s += found.rounds * (asked.cost.size + ROUND_CELLS) / CELLS_PER_S
         bound = max(node.bound, found.bound)
         lately = node.free[np.argsort(-found.often, kind="stable")[:left]]
         self._offer(np.concatenate([node.opened, lately]), near=NEAR if len(node.opened) else np.inf)
@@ -179,7 +179,7 @@ class Search:
             return False
         held = np.flatnonzero(np.isfinite(cap))
         solved = self._solved(node, cost, (place, point), held, cap)
-        self._spent_s += solved.run_s
+        self._effort.spend_s(solved.run_s)
         if solved.x is not None:
             open_ = np.concatenate([node.opened, node.free[solved.x[: len(node.free)] > 0.5]])
             now = total(self._cost, open_)
@@ -206,7 +206,7 @@ class Search:
             rows.add(mine, np.ones(len(mine)), 1.0, 1.0)
         if m:
             rows.add_many(np.column_stack([n + np.arange(m), place]), np.array([[1.0, -1.0]]), -np.inf, 0.0)
-        scale = 2.0 ** float(round(log2(MAGNITUDE / max(abs(self._best), 1e-9))))
+        scale = towards(MAGNITUDE, self._best)
         solved = solve(
             cost=np.concatenate([np.zeros(n), cost[place, point], cap[held]]) * scale,
             lower=np.zeros(n + m + len(held)),
@@ -214,7 +214,7 @@ class Search:
             integer=np.concatenate([np.ones(n, bool), np.zeros(m + len(held), bool)]),
             rows=rows,
             gap=self._limits.gap,
-            time_limit_s=max(self._limits.time_limit_s - self._spent_s, 0.1),
+            time_limit_s=max(self._effort.left().time_limit_s, 0.1),
             cancelled=self._limits.cancelled,
         )
         return replace(solved, objective=solved.objective / scale, bound=solved.bound / scale)

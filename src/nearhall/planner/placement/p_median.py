@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from nearhall.planner.placement.instance import LARGEST, limits, numbers
 from nearhall.planner.placement.median_tree import Found, Search
-from nearhall.planner.placement.solver import Cancelled, Floats, Limits, Progress
+from nearhall.planner.placement.solver import Cancelled, Floats, Progress, relative_gap, said_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +25,7 @@ class Placement:
     assignment: NDArray[np.int64]
     """For each point the place that it goes to, or takes most from; shape (points,)."""
     shares: Floats | None
-    """Where demand may be split: shape (points, places)."""
+    """Of each point at each place where demand may be split, shape (points, places); else None."""
     objective: float
     bound: float
     gap: float
@@ -31,8 +33,8 @@ class Placement:
 
 
 def p_median(
-    distance: Floats,
-    weight: Floats,
+    distance: ArrayLike,
+    weight: ArrayLike,
     p: int,
     *,
     gap: float = 0.0,
@@ -42,22 +44,21 @@ def p_median(
 ) -> Placement:
     """Opens `p` of the places. `distance` has shape (points, places), infinite where a place may not serve; `weight` (points,).
 
-    Raises ValueError for another p, for weights below 0 and what is not a number, and where no p places can serve every point.
-    The time is counted by the work that is done, so two runs agree; `cancelled` ends it at any time.
+    Raises ValueError for another p, for arrays that do not fit together, for what is not a number or out of range, and where no p
+    places can serve every point; TimeoutError where time or `cancelled` ended the search before it knew whether any can.
+    Time is counted by the work that is done, so two runs agree; `cancelled` ends it at any time.
     """
-    away, heavy = np.asarray(distance, dtype=np.float64), np.asarray(weight, dtype=np.float64)
-    places = away.shape[1]
-    if not 1 <= p <= places:
-        message = f"p is {p}; it is between 1 and the number of places, {places}"
-        raise ValueError(message)
-    if np.isnan(away).any() or not (np.isfinite(heavy) & (heavy >= 0)).all():
-        raise ValueError("a distance is not a number, or a weight is below 0 or not finite")
+    away = numbers("distance", distance, (None, None), least=-LARGEST, most=np.inf)
+    points, places = away.shape
+    heavy, count = numbers("weight", weight, (points,), least=0.0), _count(p, places)
     cost, forbidden = _finite(away, heavy)
-    limits = Limits(gap=gap, time_limit_s=time_limit_s, progress=progress, cancelled=cancelled)
-    found = Search(cost, p, limits).run() if p < places else _all(cost)
+    within = limits(gap, time_limit_s, progress, cancelled)
+    found = Search(cost, count, within, forbidden=forbidden).run() if count < places else _all(cost)
     if found.objective >= forbidden:
-        raise ValueError("no p places were found that can serve every point")
-    left = max(found.objective - found.bound, 0.0) / max(abs(found.objective), 1e-12)
+        if found.bound < forbidden:
+            raise TimeoutError("the search ended before it had found p places that can serve every point; allow more time")
+        raise ValueError("no p places can serve every point")
+    left = relative_gap(found.objective, found.bound)
     return Placement(
         chosen=tuple(int(j) for j in found.open_),
         assignment=found.open_[away[:, found.open_].argmin(axis=1)],
@@ -65,8 +66,16 @@ def p_median(
         objective=found.objective,
         bound=found.bound,
         gap=left,
-        status="optimal" if left <= 1e-9 else ("within gap" if left <= gap + 1e-12 else "stopped"),
+        status=said_of(left, gap),
     )
+
+
+def _count(p: object, places: int) -> int:
+    whole = float(cast("float", p)) if isinstance(p, (int, float, np.number)) and not isinstance(p, bool) else 0.0
+    if 1 <= whole <= places and whole.is_integer():
+        return int(whole)
+    message = f"p is {p!r}; it is between 1 and the number of places, {places}, and whole"
+    raise ValueError(message)
 
 
 def _finite(away: Floats, heavy: Floats) -> tuple[Floats, float]:
@@ -75,7 +84,7 @@ def _finite(away: Floats, heavy: Floats) -> tuple[Floats, float]:
     cost = np.where(allowed & (heavy > 0)[:, None], np.where(allowed, away, 0.0) * heavy[:, None], 0.0)
     if allowed.all():
         return cost, np.inf
-    price = float(np.ceil(2.0 * np.abs(cost).max(axis=1).sum() + 1.0))
+    price = 4.0 * float(np.abs(cost).max(axis=1).sum()) or 1.0
     return np.where(allowed | (heavy == 0)[:, None], cost, price), price / 2
 
 

@@ -7,17 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import inf, isfinite, log2
 from typing import Any
 
 import highspy
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nearhall.core.errors import PermanentError
+
 Floats = NDArray[np.float64]
 Progress = Callable[[float, float, float], None]
 """Told (best objective so far, bound, relative gap) now and then."""
 Cancelled = Callable[[], bool]
 """Asked now and then; once true, the search ends with the best it has."""
+
+EXACT = 1e-9
+"""A relative gap up to this is none: sums of floating-point numbers differ by as much."""
+SCALE_MAX = 300
+"""Powers of two: what is smaller than that is as good as nothing, and nothing overflows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,9 +37,29 @@ class Limits:
     progress: Progress | None = None
     cancelled: Cancelled | None = None
 
-    def part(self, share: float) -> Limits:
-        """A share of the time."""
-        return replace(self, time_limit_s=self.time_limit_s * share)
+    def within(self, time_limit_s: float) -> Limits:
+        """The same in another time."""
+        return replace(self, time_limit_s=time_limit_s)
+
+
+def relative_gap(objective: float, bound: float) -> float:
+    """(objective - bound) / |objective|; 0 where the bound is reached, infinite where there is none or the objective is 0."""
+    left = objective - bound
+    if left <= 0:
+        return 0.0
+    return left / abs(objective) if objective and isfinite(left) else inf
+
+
+def said_of(left: float, gap: float) -> str:
+    """The word for a gap that is left where `gap` was allowed: optimal, within gap, stopped."""
+    return "optimal" if left <= EXACT else ("within gap" if left <= gap + EXACT else "stopped")
+
+
+def towards(size: float, magnitude: float) -> float:
+    """The power of two that brings a magnitude near a size, so that absolute tolerances mean the same; it rounds nothing."""
+    if magnitude == 0:
+        return 1.0
+    return 2.0 ** min(max(round(log2(size) - log2(abs(magnitude))), -SCALE_MAX), SCALE_MAX)
 
 
 class Rows:
@@ -110,11 +138,16 @@ def solve(
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> Solved:
-    """Minimises cost x within the rows and bounds; shapes (n,) each. `gap` is relative."""
+    """Minimises cost x within the rows and bounds; shapes (n,) each. `gap` is relative.
+
+    Raises PermanentError where HiGHS does not take the model.
+    """
     highs = _Silent()
     for option, value in (("threads", 1), ("mip_rel_gap", gap), ("mip_abs_gap", 1e-6), ("time_limit", time_limit_s)):
         highs.setOptionValue(option, value)
-    highs.passModel(_model(cost=cost, lower=lower, upper=upper, integer=integer, rows=rows, offset=offset))
+    model = _model(cost=cost, lower=lower, upper=upper, integer=integer, rows=rows, offset=offset)
+    if highs.passModel(model) == highspy.HighsStatus.kError:
+        raise PermanentError("HiGHS refuses the model: it has numbers too far apart, or one that is not finite")
     if start is not None:
         given = highspy.HighsSolution()
         given.col_value = start.tolist()
@@ -192,7 +225,7 @@ def _outcome(highs: highspy.Highs, *, is_mip: bool) -> Solved:
         return Solved(x=None, objective=nothing, bound=-nothing, gap=nothing, status=said, run_s=run_s)
     objective = float(info.objective_function_value)
     bound = float(info.mip_dual_bound) if is_mip else objective
-    left = max(objective - bound, 0.0) / max(abs(objective), 1e-12)
+    left = relative_gap(objective, bound)
     exact = left <= max(1e-9, 1e-6 / max(abs(objective), 1.0))
     words = ("optimal" if exact else "within gap") if done else "stopped"
     return Solved(x=np.asarray(found), objective=objective, bound=bound, gap=left, status=words, run_s=run_s)
