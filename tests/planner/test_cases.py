@@ -36,7 +36,7 @@ def test_what_was_planned_returns_what_was_planned():
 
 @pytest.mark.parametrize(
     ("residency", "why"),
-    [("site", "the hub may not answer it (residency"), ("any", "the hub cannot answer it (latency p99")],
+    [("site", "the hub may not answer it (residency"), ("any", "the hub cannot answer it (an answer would come after up to")],
 )
 def test_a_hub_that_may_not_or_cannot_is_no_rival_and_one_that_can_is(residency: str, why: str):
     (case,) = cases(made(small(residency)))
