@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from nearhall.planner.learning.gates import NPV_STOP
 from nearhall.planner.plan import Planned, SitePlan
 from nearhall.planner.results.money import must_be_worth, said_worth
 from nearhall.planner.results.settles import Settled, asks_first, order_words, settled
@@ -39,6 +40,7 @@ def verdict_part(planned: Planned, following: Sequence[Measurement]) -> Json:
             "min_p_npv_positive": planned.plan.decision.min_p_npv_positive,
             "min_p_slo": planned.plan.decision.min_p_slo,
             "pilots_min": planned.plan.decision.pilots_min,
+            "stop_below": NPV_STOP,
         },
     }
 
@@ -112,9 +114,9 @@ def _then(verdict: str, order: Sequence[Settled]) -> str:
 
 
 def _reasons(planned: Planned, built: Sequence[SitePlan], kinds: Sequence[Json], order: Sequence[Settled]) -> list[str]:
-    told = [without_sites(planned)] if built else []
     away = sorted({p.point.workload.id for p in planned.placed if p.verdict == "hub"})
-    told += [f"Better left with the hub: {', '.join(away)}."] if away else []
+    left = [f"Better left with the hub: {', '.join(away)}."] if away else []
+    told = [" ".join([*([without_sites(planned)] if built else []), *left])] if built or left else []
     going = any(kind["verdict"] in {"pilot", "open"} for kind in kinds)
     return told + [words for words in [order_words(order)] if going and words]
 
