@@ -89,6 +89,12 @@ def test_what_no_hub_may_answer_is_told_with_its_worth_and_who_says_so():
     assert "What cams would add is not said." in silent
 
 
+def test_a_hub_that_is_too_late_is_told_in_a_few_words_and_the_details_with_each_workload():
+    found = result_document(example("factory"), software="test")
+    assert "No hub can answer inspection (answers would come too late): without a site" in found["verdict"]["reasons"][0]
+    assert "an answer would come after up to" in found["workloads"][0]["placed"][0]["why"]
+
+
 def test_the_staged_case_comes_before_all_at_once_and_says_how_often_money_never_comes_back():
     money = result_document(example("retail"), software="test")["money"]
     staged, all_of_it = money["rollout"][-2:]

@@ -374,7 +374,7 @@ def test_what_one_gets_is_told_in_the_plan_s_own_words_and_whose_the_hub_is() ->
     result["workloads"][0]["words"] = "counts visitors by camera"
     text = " ".join(Page(render_plan(result)).text.split())
     assert "visitors counts visitors by camera: at shop-city ( 80 sites" in text
-    assert "Nothing of it is bought here: a hub is a data center that answers for many sites and is paid by the request." in text
+    assert "Nothing of it is bought here: a hub is a data center, yours or a rented one, that answers" in text
     assert "visitors counts visitors by camera" in plan_words(result)
 
 
@@ -420,6 +420,7 @@ def test_measurements_worth_next_to_nothing_are_left_out() -> None:
     result["next"][2] |= {"usd": 3.0, "share": 0.001}
     assert len(plan_tables.next_steps(ResultReader(result))) == 2
     assert plan_tables.next_steps(ResultReader(result))[1]["usd"] is not None
+    assert len(plan_tables.next_steps(ResultReader(result | {"next": [step | {"share": 0.0} for step in result["next"]]}))) == 2
     result["next"][1] |= {"usd": 3000.0, "share": 0.25}
     hardly = plan_tables.next_steps(ResultReader(result))[1]
     assert hardly["usd"] is None

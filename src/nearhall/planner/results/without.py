@@ -18,7 +18,7 @@ def without_sites(planned: Planned) -> str:
     told = [f"Without these sites the hub answers {listed(hub)}."] if hub else []
     if nobody:
         reasons = [p for p in planned.placed if p.point.workload.id in nobody and p.at == p.point.site.id]
-        why = "; ".join(dict.fromkeys(binding(p) for p in reasons))
+        why = "; ".join(dict.fromkeys(_binding(p) for p in reasons))
         why = why.replace("its data", "their data") if len(nobody) > 1 else why
         verb = "may" if all(_forbidden(p) for p in reasons) else "can"
         told.append(f"No hub {verb} answer {listed(nobody)} ({why}): without a site you keep what you have there.")
@@ -26,11 +26,13 @@ def without_sites(planned: Planned) -> str:
     return " ".join(told)
 
 
-def binding(placed: Placed) -> str:
-    """What speaks against the hub that is nearest to being possible."""
+def _binding(placed: Placed) -> str:
+    """What speaks against the hub that is nearest to being possible; by how much it would be late stands with each workload."""
     hubs = [option for option in placed.options if option.is_hub]
     best = max(hubs, key=lambda option: option.p_slo, default=None)
-    return best.against[0].removeprefix("residency: ") if best is not None and best.against else "another place is better"
+    if best is None or not best.against:
+        return "another place is better"
+    return "answers would come too late" if best.kind_against == "latency" else best.against[0].removeprefix("residency: ")
 
 
 def _forbidden(placed: Placed) -> bool:

@@ -57,17 +57,14 @@ def gets(reader: ResultReader, rows: Sequence[Placement]) -> list[dict[str, Any]
         for pointer, site in reader.items("/sites")
         for items in [[item for _, item in reader.items(f"{pointer}/hardware")]]
     }
-    return [
-        {
-            "name": row.first.workload,
-            "words": row.first.words or row.first.model,
-            "sites": row.sites,
-            "count": row.count,
-            "on": standing.get(row.first.site, ""),
-        }
-        for row in at_sites(rows)
-        if row.first.at
-    ]
+    found: dict[str, dict[str, Any]] = {}
+    for row in at_sites(rows):
+        if row.first.at:
+            one = found.setdefault(
+                row.first.workload, {"name": row.first.workload, "words": row.first.words or row.first.model, "places": []}
+            )
+            one["places"].append({"sites": row.sites, "count": row.count, "on": standing.get(row.first.site, "")})
+    return list(found.values())
 
 
 def away(reader: ResultReader, rows: Sequence[Placement]) -> dict[str, Any] | None:

@@ -361,9 +361,15 @@ def next_steps(reader: ResultReader) -> list[dict[str, Any]]:
     kept = [
         row
         for row in found
-        if (reader.number(f"{row[0]}/usd") or 0.0) >= TRIFLE * most or (reader.number(f"{row[0]}/share") or 1.0) >= TRIFLE
+        if (reader.number(f"{row[0]}/usd") or 0.0) >= TRIFLE * most or _share_or_all(reader, row[0]) >= TRIFLE
     ]
     return [_step(reader, pointer, step) for pointer, step in kept]
+
+
+def _share_or_all(reader: ResultReader, pointer: str) -> float:
+    """What a measurement explains; everything where the document does not say."""
+    share = reader.number(f"{pointer}/share")
+    return 1.0 if share is None else share
 
 
 def _step(reader: ResultReader, pointer: str, step: Mapping[str, Any]) -> dict[str, Any]:
