@@ -130,7 +130,7 @@ def _compared(reader: ResultReader, base: str, mean: str, heads: tuple[str, str,
 
     words = {"value": "what its answers are worth"} | COST_WORDS
     rows: list[Sequence[Any] | Row] = [
-        [words[name], *three(here, there)] for name, here, there in zip(signs, site, hub, strict=True)
+        [words[name], *three(here, there)] for name, here, there in zip(signs, site, hub, strict=True) if here or there
     ]
     rows.append(total("left over" if not mean else "average return", *three(sum(site), sum(hub))))
     return sheet([heads[0], f"#{heads[1]}", f"#{heads[2]}", "#difference"], rows)

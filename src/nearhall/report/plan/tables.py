@@ -103,7 +103,7 @@ def money_first(reader: ResultReader) -> dict[str, Any]:
             *([("to buy the pilot", pilot)] if (pilot := pilot_cost(reader)) is not None else []),
             ("to buy all sites", capex(reader)),
             *([("all costs of these years, with the purchase", whole)] if (whole := all_costs(reader, "site")) else []),
-            *([("of that also without these sites", hub)] if (hub := all_costs(reader, "hub")) else []),
+            *([("without these sites it would be", hub)] if (hub := all_costs(reader, "hub")) else []),
         ],
         "back": _payback(reader),
     }
