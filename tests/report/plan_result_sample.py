@@ -389,7 +389,11 @@ def _money() -> dict[str, Any]:
             _phase("pilot", 3, 0, 20_400, -9000, which="2 x shop-city, 1 x shop-large"),
             _phase("wave 1", 35, 0.5, 218_000, 92_000, which="23 x shop-city, 12 x shop-large"),
             _phase("wave 2", 82, 1.5, 452_000, 220_000, which="55 x shop-city, 27 x shop-large"),
-            _phase("all of it", 120, None, 690_000, 303_000, words="each phase's money as of today"),
+            _phase(
+                "pilot, then the rest if it is good", 120, None, 690_000, 290_000, words="a pilot that promises no gain ends it"
+            )
+            | {"p_stop": 0.15, "npv": {"p10": 100_000, "p50": 290_000, "p90": 640_000}},
+            _phase("all, whatever the pilot says", 120, None, 690_000, 303_000, words="later sites count less as of today"),
         ],
     }
 

@@ -157,6 +157,8 @@ class Workload(Strict):
     """A stream of requests, at some sites or at all."""
 
     id: Identifier
+    words: str = Field(default="", max_length=80)
+    """What it does, as the person who signs would say it: `counts visitors by camera`."""
     model: ModelWish | None = None
     llm: LanguageModel | None = None
     arrivals: Arrivals

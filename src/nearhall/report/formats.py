@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from math import floor, isfinite, log10
+
+from nearhall.core.shares import percent_beside
 
 NO_VALUE = "\u2013"
 """An en dash."""
@@ -90,6 +93,40 @@ def chance(probability: float) -> str:
     if 0.01 <= probability <= 0.99:
         return f"{probability * 100:.0f} %"
     return "> 99.9 %" if probability > 0.999 else "< 0.1 %" if probability < 0.001 else percent(probability)
+
+
+def chance_beside(probability: float, asked: float | None) -> str:
+    """A probability told finely enough to see on which side of what is asked it lies: 79.7 % where 80 % are asked."""
+    if asked is None or not 0.01 <= probability <= 0.99:
+        return chance(probability)
+    return f"{percent_beside(probability, asked)} %"
+
+
+MONEY_STEPS = ((1.0, ""), (1e3, " k"), (1e6, " M"), (1e9, " bn"))
+COLUMN_DIGITS = 1e5
+"""From so many steps on a column is told in larger ones."""
+
+
+def money_step(amounts: Sequence[float]) -> tuple[float, str]:
+    """In which steps a column of money is told so that it adds up as it is printed (dollars, thousands, ..), and their unit."""
+    most = max(map(abs, amounts), default=0.0)
+    return next((step for step in MONEY_STEPS if most < COLUMN_DIGITS * step[0]), MONEY_STEPS[-1])
+
+
+def adding_up(amounts: Sequence[float], step: float) -> list[int]:
+    """The amounts in whole steps whose sum is the sum in whole steps: what rounding leaves goes to the largest remainders."""
+    whole = [floor(amount / step) for amount in amounts]
+    left = round(sum(amounts) / step) - sum(whole)
+    by_remainder = sorted(range(len(whole)), key=lambda i: whole[i] - amounts[i] / step)
+    for index in by_remainder[:left]:
+        whole[index] += 1
+    return whole
+
+
+def money_in(steps: int, unit: str) -> str:
+    """Whole steps of money with their unit: \u2212$1,452 k."""
+    sign = "\u2212" if steps < 0 else ""
+    return f"{sign}${abs(steps):,}{unit}"
 
 
 def capital(words: str) -> str:

@@ -14,7 +14,8 @@ from nearhall.planner.money.cashflow import discount_factors, payback_spread, pa
 from nearhall.planner.money.cost import Amount, replacement_years
 from nearhall.planner.money.rollout_phases import Phase, RolloutValue, phases_of, value_rollout
 from nearhall.planner.plan import Planned, SitePlan
-from nearhall.planner.results.spread import listed, share, three, usd
+from nearhall.planner.results.spread import share, three, usd
+from nearhall.planner.results.without import without_sites
 from nearhall.planner.samples.ledger import Entry
 from nearhall.planner.sensitivity.tornado import Bar
 
@@ -33,7 +34,8 @@ def money_part(planned: Planned, bars: Mapping[str, Bar], entries: Mapping[str, 
     low, high = np.quantile(npv, (0.005, 0.995))
     counts, edges = np.histogram(np.clip(npv, low, high), bins=BINS)
     discounted = np.cumsum(planned.flows * discount_factors(plan.horizon_years, rate=plan.discount_rate), axis=1)
-    payback = payback_spread(payback_years(planned.flows, rate=plan.discount_rate))
+    back = payback_years(planned.flows, rate=plan.discount_rate)
+    payback = payback_spread(back)
     by_site = [_site_money(planned, site) for site in built]
     return {
         "npv": {**(three(npv) or {}), "mean": float(npv.mean())},
@@ -47,7 +49,8 @@ def money_part(planned: Planned, bars: Mapping[str, Bar], entries: Mapping[str, 
         "payback_years": {
             name: value if np.isfinite(value) else None
             for name, value in (("p10", payback.p10), ("p50", payback.p50), ("p90", payback.p90))
-        },
+        }
+        | {"never": float(np.mean(~np.isfinite(back)))},
         "tornado": [
             {
                 "name": bar.name,
@@ -61,16 +64,6 @@ def money_part(planned: Planned, bars: Mapping[str, Bar], entries: Mapping[str, 
         ],
         "rollout": rollout,
     }
-
-
-def without_sites(planned: Planned) -> str:
-    """What the return is compared with, in words."""
-    built = [site for site in planned.sites if site.built]
-    hub = {s.point.workload.id for site in built for s in site.served if s.hub.allowed}
-    nobody = {s.point.workload.id for site in built for s in site.served if not s.hub.allowed}
-    parts = [f"the hub answers {listed(hub)}"] if hub else []
-    parts += [f"nobody answers {listed(nobody)}, which no hub may or can"] if nobody else []
-    return "Without these sites " + ", and ".join(parts) + "."
 
 
 def _site_money(planned: Planned, site: SitePlan) -> Json:
@@ -120,10 +113,20 @@ def must_be_worth(planned: Planned, site: SitePlan) -> np.ndarray:
     """
     plan = planned.plan
     years = float(discount_factors(plan.horizon_years, rate=plan.discount_rate)[1:].sum())
+    return said_worth(site) - site.npv_usd / years / _kept(site)
+
+
+def said_worth(site: SitePlan) -> np.ndarray:
+    """What the plan says that a year of these answers is worth, USD, shape (samples,) or that of one number."""
     here, there = site.accounts.site, site.accounts.hub
-    known = np.asarray(here.value_usd + here.standing_value_usd - there.value_usd - there.standing_value_usd, dtype=np.float64)
+    known = here.value_usd + here.standing_value_usd - there.value_usd - there.standing_value_usd
+    return np.asarray(known, dtype=np.float64) / _kept(site)
+
+
+def _kept(site: SitePlan) -> float:
+    """In what share of the cases what only this site can answer keeps its SLO, a mean; never quite 0."""
     kept = [s.option.p_slo for s in site.served if not s.at_hub and not s.hub.allowed]
-    return (known - site.npv_usd / years) / max(float(np.mean(kept)) if kept else 1.0, 1e-3)
+    return max(float(np.mean(kept)) if kept else 1.0, 1e-3)
 
 
 def _mean(value: Amount) -> float:
@@ -167,14 +170,17 @@ def rollout_part(planned: Planned) -> list[Json]:
             "year": None,
             "capex": three(-planned.flows[:, 0]),
         }
-        told.append({"phase": "all of it", **together, "npv": three(value.all_usd), "words": LATER})
-        told.append(
-            {"phase": "all, if the pilot is good", **together, "npv": three(value.with_option_usd), "words": _stopping(value)}
-        )
+        both = ((STAGED, value.with_option_usd, _stopping(value)), ("all, whatever the pilot says", value.all_usd, LATER))
+        told += [
+            {"phase": name, **together, "npv": three(npv), "p_npv_positive": float(np.mean(npv > 0)), "words": words}
+            for name, npv, words in both
+        ]
+        told[-2]["p_stop"] = value.p_stop
     return told
 
 
-LATER = "each phase's money as of today, so later sites count less than in the return above, which has all of them built at once"
+STAGED = "pilot, then the rest if it is good"
+LATER = "later sites count less as of today, so this is less than all built at once"
 
 
 def _stopping(value: RolloutValue) -> str:
@@ -195,5 +201,6 @@ def _phase(phase: Phase, npv: np.ndarray, built: Sequence[SitePlan], words: str)
         "year": phase.start_year,
         "capex": three(spent),
         "npv": three(npv),
+        "p_npv_positive": float(np.mean(npv > 0)),
         "words": words,
     }

@@ -32,7 +32,7 @@ def result_document(planned: Planned, *, software: str) -> Json:
     inputs = planned.ledger.inputs()
     built = [site for site in planned.sites if site.built]
     bars = {bar.name: bar for bar in tornado(inputs, planned.npv_usd)} if built else {}
-    following = measurements(planned.npv_usd, inputs, entries) if built else ()
+    following = measurements([site.site.count * site.npv_usd for site in built], inputs, entries, bars) if built else ()
     return {
         "schema": SCHEMA,
         "plan": _about(planned),
@@ -40,7 +40,7 @@ def result_document(planned: Planned, *, software: str) -> Json:
         "stamp": "PLANNED",
         "evidence": evidence_part(planned, entries),
         "counts": {kind.value: sum(e.quantity.evidence.kind is kind for e in entries.values()) for kind in Kind},
-        "verdict": verdict_part(planned),
+        "verdict": verdict_part(planned, following),
         "workloads": [workload_part(planned, workload) for workload in planned.plan.workloads],
         "memory": memory_part(planned),
         "sites": [site_part(planned, site) for site in planned.sites],
@@ -101,6 +101,7 @@ def _following(m: Measurement) -> Json:
     return {
         "what": m.what,
         "words": m.words,
+        "by": "desk" if m.at_a_desk else "pilot",
         "why": why,
         "days": m.days,
         "usd": m.usd,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from nearhall.core.shares import percent_beside, side
 from nearhall.planner.samples.draws import Samples
 
 
@@ -21,6 +22,12 @@ def three(samples: Samples | Sequence[float], *, high: bool = False) -> dict[str
 def share(value: float) -> str:
     """A share in whole percent, as it stands in a sentence; what was drawn is never quite certain."""
     return "> 99\u00a0%" if value > 0.995 else "< 1\u00a0%" if value < 0.005 else f"{100 * value:.0f}\u00a0%"
+
+
+def cases_asked(value: float, asked: float) -> str:
+    """A share of the cases beside what is asked, told finely enough to see on which side of it the share lies."""
+    told = f"{percent_beside(value, asked)}\u00a0%" if 0.005 <= value <= 0.995 else share(value)
+    return f"{told} of the cases, {side(value, asked)} the {100 * asked:g}\u00a0% asked"
 
 
 def usd(value: float) -> str:

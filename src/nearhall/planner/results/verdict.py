@@ -7,22 +7,31 @@ from typing import Any
 
 import numpy as np
 
-from nearhall.planner.plan import Placed, Planned, SitePlan
-from nearhall.planner.results.money import must_be_worth, without_sites
-from nearhall.planner.results.spread import listed, share, three, usd
+from nearhall.planner.learning.gates import NPV_STOP
+from nearhall.planner.plan import Planned, SitePlan
+from nearhall.planner.results.money import must_be_worth, said_worth
+from nearhall.planner.results.settles import Settled, asks_first, order_words, settled
+from nearhall.planner.results.spread import cases_asked, listed, share, three, usd
+from nearhall.planner.results.without import without_sites
+from nearhall.planner.sensitivity.measurements import Measurement
 
 Json = dict[str, Any]
 
 
-def verdict_part(planned: Planned) -> Json:
-    """What to do; a plan alone never says to build a fleet, since nothing of it is measured."""
+def verdict_part(planned: Planned, following: Sequence[Measurement]) -> Json:
+    """What to do; a plan alone never says to build a fleet, since nothing of it is measured.
+
+    `following`: what could be measured next, in its order.
+    """
     built = [site for site in planned.sites if site.built]
-    kinds = [_kind(planned, site) for site in built]
-    state, sentence = _sentence(planned, kinds)
+    order = settled(following)
+    kinds = [_kind(planned, site, order) for site in built]
+    state, sentence = _sentence(planned, kinds, order)
     return {
         "sentence": sentence,
         "state": state,
-        "reasons": _reasons(planned, built),
+        "reasons": _reasons(planned, built, kinds, order),
+        "settles": [one.document for one in order],
         "by_kind": kinds,
         "p_npv_positive": float(np.mean(planned.npv_usd > 0.0)) if built else None,
         "npv": three(planned.npv_usd) if built else None,
@@ -31,11 +40,12 @@ def verdict_part(planned: Planned) -> Json:
             "min_p_npv_positive": planned.plan.decision.min_p_npv_positive,
             "min_p_slo": planned.plan.decision.min_p_slo,
             "pilots_min": planned.plan.decision.pilots_min,
+            "stop_below": NPV_STOP,
         },
     }
 
 
-def _sentence(planned: Planned, kinds: Sequence[Json]) -> tuple[str, str]:
+def _sentence(planned: Planned, kinds: Sequence[Json], order: Sequence[Settled]) -> tuple[str, str]:
     impossible = sorted({p.point.id for p in planned.placed if p.at is None})
     if impossible:
         return "infeasible", f"As written it cannot be: {', '.join(impossible)} can be answered nowhere."
@@ -44,11 +54,13 @@ def _sentence(planned: Planned, kinds: Sequence[Json]) -> tuple[str, str]:
     going = [kind for kind in kinds if kind["verdict"] in {"pilot", "open", "unpriced"}]
     if not going:
         return "none", f"Do not build: {_clauses(kinds)}."
-    pilot = min(planned.plan.rollout.pilot_sites, sum(kind["count"] for kind in going))
-    sites = f"{pilot} site{'' if pilot == 1 else 's'}"
-    unpriced = [kind for kind in kinds if kind["verdict"] == "unpriced"]
-    if len(unpriced) == len(kinds):
+    if all(kind["verdict"] == "unpriced" for kind in kinds):
         return "pilot", f"Say first what it is worth to you: {_clauses(kinds)}."
+    whole = sum(kind["count"] for kind in kinds)
+    pilot = min(planned.plan.rollout.pilot_sites, sum(kind["count"] for kind in going))
+    sites = f"{pilot} of {whole} sites" if pilot < whole else f"{whole} site{'' if whole == 1 else 's'}"
+    if asks_first(order):
+        return "pilot", f"Ask first, then pilot {sites}: {_clauses(kinds)}."
     return "pilot", f"Pilot {sites} before buying more: {_clauses(kinds)}."
 
 
@@ -58,7 +70,7 @@ def _clauses(kinds: Sequence[Json]) -> str:
     return "; ".join(told) + (f"; and {len(kinds) - 4} more kinds" if len(kinds) > 4 else "")
 
 
-def _kind(planned: Planned, site: SitePlan) -> Json:
+def _kind(planned: Planned, site: SitePlan, order: Sequence[Settled]) -> Json:
     """pilot: likely to pay; open: may or may not; leave: likely to lose; unpriced: nobody said what its answers are worth."""
     name, least = site.site.id, planned.plan.decision.min_p_npv_positive
     p = float(np.mean(site.npv_usd > 0.0))
@@ -74,43 +86,39 @@ def _kind(planned: Planned, site: SitePlan) -> Json:
             f"only this site can answer {listed(silent)}, and the plan does not say what that is worth: "
             f"for the site to pay it has to be {usd(middle)} a year in the middle case, {usd(high)} in one case of ten"
         )
-    elif p >= least:
-        verdict, short = "pilot", f"{name} pays in {share(p)} of the cases"
-        words = f"pays in {share(p)} of the cases, {share(least)} are asked for: pilot it, then decide by what was measured"
-    elif p <= 1.0 - least:
+    elif p > 1.0 - least or p >= least:
+        verdict = "pilot" if p >= least else "open"
+        short = f"{name} pays in {cases_asked(p, least)}"
+        words = f"pays in {cases_asked(p, least)}: {_then(verdict, order)}"
+    else:
         verdict, short = "leave", f"{name} loses in {share(1 - p)} of the cases"
         words = f"loses in {share(1 - p)} of the cases: leave it out, unless its answers are worth more than the plan says"
-    else:
-        verdict, short = "open", f"{name} pays in {share(p)} of the cases only"
-        words = f"pays in {share(p)} of the cases, {share(least)} are asked for: open until a pilot has measured it"
     return {
         "site": name,
         "count": site.site.count,
         "verdict": verdict,
+        "settled_by": order[0].by if order else None,
         "short": short,
         "words": words,
         "p_npv_positive": p,
         "must_be_worth": three(year),
+        "worth": three(np.broadcast_to(said_worth(site), year.shape)),
     }
 
 
-def _binding(placed: Placed) -> str:
-    """What speaks against the hub that is nearest to being possible."""
-    hubs = [option for option in placed.options if option.is_hub]
-    best = max(hubs, key=lambda option: option.p_slo)
-    return best.against[0].removeprefix("residency: ") if best.against else "another place is better"
+def _then(verdict: str, order: Sequence[Settled]) -> str:
+    """What to do with a kind that may pay: ask before a pilot where that settles more."""
+    if verdict == "open":
+        return "open; ask first, and build it only if it then reaches that" if asks_first(order) else "open until a pilot tells"
+    return f"{'ask first, then ' if asks_first(order) else ''}pilot it, and decide by what was measured"
 
 
-def _only_here(placed: Placed) -> bool:
-    return placed.at == placed.point.site.id and not any(o.allowed for o in placed.options if o.is_hub)
-
-
-def _reasons(planned: Planned, built: Sequence[SitePlan]) -> list[str]:
-    only_site = {p.point.workload.id: _binding(p) for p in planned.placed if _only_here(p)}
-    told = [f"Only a site can answer {name}: {why}." for name, why in sorted(only_site.items())]
-    told += [without_sites(planned)] if built else []
+def _reasons(planned: Planned, built: Sequence[SitePlan], kinds: Sequence[Json], order: Sequence[Settled]) -> list[str]:
     away = sorted({p.point.workload.id for p in planned.placed if p.verdict == "hub"})
-    return told + ([f"Better left with the hub: {', '.join(away)}."] if away else [])
+    left = [f"Better left with the hub: {', '.join(away)}."] if away else []
+    told = [" ".join([*([without_sites(planned)] if built else []), *left])] if built or left else []
+    going = any(kind["verdict"] in {"pilot", "open"} for kind in kinds)
+    return told + [words for words in [order_words(order)] if going and words]
 
 
 def _warnings(built: Sequence[SitePlan]) -> list[str]:

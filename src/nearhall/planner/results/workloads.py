@@ -24,6 +24,7 @@ def workload_part(planned: Planned, workload: Workload) -> Json:
     mine = [placed for placed in planned.placed if placed.point.workload.id == workload.id]
     return {
         "id": workload.id,
+        "words": workload.words,
         "kind": workload.wish.kind,
         "model": planned.equipment.models[workload.id].name,
         "slo": {"of": "ttft" if workload.slo.ttft_p99_ms is not None else "latency", "limit_ms": workload.slo.limit_ms},

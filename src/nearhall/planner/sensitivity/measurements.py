@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nearhall.planner.samples.draws import Samples
 from nearhall.planner.samples.ledger import Entry
-from nearhall.planner.sensitivity.worth import evppi_usd, explained_share
+from nearhall.planner.sensitivity.tornado import Bar
+from nearhall.planner.sensitivity.worth import evppi_usd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,18 +21,23 @@ class Measurement:
     """Names in the ledger that it settles."""
     days: float
     usd: float
-    """Expected value of knowing them all, each by itself added up at most once for the strongest."""
+    """Expected value of knowing them all before each kind of site is built or left."""
     share: float
-    """Of the variance of the return that its strongest input explains."""
+    """Of the variance of the return that they explain: the sum of their shares in the tornado."""
 
     @property
     def usd_per_day(self) -> float:
         """What a day of it is worth."""
         return self.usd / self.days
 
+    @property
+    def at_a_desk(self) -> bool:
+        """Whether somebody has only to be asked, or a paper to be read: no pilot is needed for it."""
+        return self.what.startswith(("ask ", "read "))
+
 
 HOW: tuple[tuple[str, str, str, float], ...] = (
-    ("*.value", "ask what it is worth", "what the answers earn, or what they replace, from last year's books", 3.0),
+    ("*.value", "ask what the answers are worth", "what they earn, or what they replace, from last year's books", 3.0),
     ("*.arrivals.rate_per_s", "count requests", "a counter at one site of each kind for two weeks", 14.0),
     ("*.data.*", "weigh a request", "log the sizes of a day's requests", 1.0),
     ("*site.it_scale", "meter IT power", "an IT meter at one site under real load for a week (nearhall up --meter)", 7.0),
@@ -76,10 +82,12 @@ def _fits(name: str, pattern: str) -> bool:
     return not rest or (name.endswith(rest[-1]) and len(name) - len(rest[-1]) >= at)
 
 
-def measurements(returns: Samples, inputs: Mapping[str, Samples], entries: Mapping[str, Entry]) -> tuple[Measurement, ...]:
+def measurements(
+    returns: Sequence[Samples], inputs: Mapping[str, Samples], entries: Mapping[str, Entry], bars: Mapping[str, Bar]
+) -> tuple[Measurement, ...]:
     """What could be measured next, the most worth a day of metering first; what turns no decision comes by its share of doubt.
 
-    Inputs that are measured already are left out.
+    `returns`: of each kind of site, since each is built or left by itself. Inputs that are measured already are left out.
     """
     groups: dict[tuple[str, str, float], list[str]] = {}
     for name in inputs:
@@ -92,8 +100,8 @@ def measurements(returns: Samples, inputs: Mapping[str, Samples], entries: Mappi
             words=words,
             inputs=tuple(names),
             days=days,
-            usd=max(evppi_usd(returns, inputs[name]) for name in names),
-            share=max(explained_share(returns, inputs[name]) for name in names),
+            usd=sum(evppi_usd(kind, *(inputs[name] for name in names)) for kind in returns),
+            share=sum(bars[name].share for name in names if name in bars and not bars[name].is_noise),
         )
         for (what, words, days), names in groups.items()
     ]

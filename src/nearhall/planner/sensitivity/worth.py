@@ -30,27 +30,32 @@ class Worth:
         return self.usd / self.days
 
 
-def evppi_usd(returns: Samples, known: Samples) -> float:
-    """E[max(E[returns | known], 0)] - max(E[returns], 0): what knowing one input before the decision to build or not is worth.
+def evppi_usd(returns: Samples, *known: Samples) -> float:
+    """E[max(E[returns | known], 0)] - max(E[returns], 0): what knowing these inputs before the decision to build is worth.
 
     The conditional mean is a polynomial of the input's rank on the normal scale (Strong, Oakley, Brennan 2014). Never below 0; 0
     where no value of the input turns the decision, and where the input is not uncertain.
     """
-    fitted = conditional_mean(returns, known)
+    fitted = conditional_mean(returns, *known)
     return float(np.maximum(fitted, 0.0).mean() - max(float(fitted.mean()), 0.0))
 
 
-def conditional_mean(returns: Samples, known: Samples) -> Samples:
-    """The mean return at each sample's value of the input, shape (samples,); its mean is that of `returns`."""
-    n = len(known)
-    if float(np.ptp(known)) <= 1e-12 * max(1.0, abs(float(known[0]))):
-        return np.full(n, returns.mean())
-    ranks = np.empty(n)
-    ranks[np.argsort(known, kind="stable")] = (np.arange(n) + 0.5) / n
-    scaled = np.asarray(ndtri(ranks))
-    design = np.column_stack([scaled**k for k in range(DEGREE + 1)])
+def conditional_mean(returns: Samples, *known: Samples) -> Samples:
+    """The mean return at each sample's values of the inputs, shape (samples,); its mean is that of `returns`.
+
+    What several inputs add is summed: how one changes what another does is left out.
+    """
+    columns = [_scaled(values) for values in known if float(np.ptp(values)) > 1e-12 * max(1.0, abs(float(values[0])))]
+    design = np.column_stack([np.ones(len(returns)), *(column**k for column in columns for k in range(1, DEGREE + 1))])
     fitted = design @ np.linalg.lstsq(design, returns, rcond=None)[0]
     return fitted - fitted.mean() + returns.mean()
+
+
+def _scaled(values: Samples) -> Samples:
+    """The ranks on the normal scale."""
+    ranks = np.empty(len(values))
+    ranks[np.argsort(values, kind="stable")] = (np.arange(len(values)) + 0.5) / len(values)
+    return np.asarray(ndtri(ranks))
 
 
 def explained_share(returns: Samples, known: Samples) -> float:

@@ -171,8 +171,8 @@ def _tried(point: Point, at: str, service: Service, network: Samples, reach: Rea
         against, kind = (service.missing,), "memory" if service.missing.startswith("memory") else "unknown"
     elif pool is None:
         best = pool_of([lane], max(1, int(np.ceil(np.median(point.rate_per_s * lane.server_s) * 4))), seed=seed)
-        p99, least = best.p99_ms(lane), network + service_p99_ms(service)
-        against = (_late(point, least, p_min, "with no waiting at all"),)
+        p99 = best.p99_ms(lane)
+        against = (_late(point, p99, p_min, ""),)
         kind = "latency"
     else:
         p99 = pool.p99_ms(lane)
@@ -209,7 +209,7 @@ def _at_hub(point: Point, hub: Hub, plan: Plan, services: Services, ledger: Ledg
         found.append((service.missing, "memory" if service.missing.startswith("memory") else "unknown"))
     p_slo = _hub_p_slo(point, service, network)
     if p99 is not None and p_slo < p_min:
-        found.append((_late(point, p99, p_min, f"{float(np.median(reach.rtt_ms)):.1f} ms of it is the round trip"), "latency"))
+        found.append((_late(point, p99, p_min, f"; {float(np.median(reach.rtt_ms)):.1f} ms of it is the round trip"), "latency"))
     needed = needed_mbps(point, ledger)
     fastest = point.site.uplink.steps_mbps[-1] if point.site.uplink.steps_mbps else point.site.uplink.mbps
     if needed > fastest:
@@ -252,11 +252,17 @@ def _refused(option: Option, why: str, kind: str) -> Option:
 
 
 def _late(point: Point, p99_ms: Samples, p_min: float, of_it: str) -> str:
+    """By when answers would come: the P99 in the case that the plan asks to be in time."""
     at = float(np.quantile(p99_ms, p_min))
-    what = "time to first token" if point.workload.slo.ttft_p99_ms is not None else "latency"
-    shown = f"{at:.1f} ms" if np.isfinite(at) else "without end"
-    allowed = f"{point.workload.slo.limit_ms:g} ms are allowed"
-    return f"{what} p99 is up to {shown} in {100 * p_min:g} % of the cases, {allowed}; {of_it}"
+    what = "the first word of an answer" if point.workload.slo.ttft_p99_ms is not None else "an answer"
+    shown = f"after up to {_time(at)}" if np.isfinite(at) else "ever later"
+    allowed = f"{_time(point.workload.slo.limit_ms)} are allowed"
+    return f"{what} would come {shown} (99 of 100, in {100 * p_min:g} % of the cases); {allowed}{of_it}"
+
+
+def _time(ms: float) -> str:
+    """Milliseconds as people say them."""
+    return f"{ms / 1e3:.1f} s" if ms >= 1e3 else f"{ms:.3g} ms"
 
 
 def of_point(options: Sequence[Option], at: str) -> Option:

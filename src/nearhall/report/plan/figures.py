@@ -9,6 +9,7 @@ from typing import Any
 from bokeh.core.properties import value as constant
 from bokeh.models import ColumnDataSource, FixedTicker, LabelSet, NumeralTickFormatter, Range1d, Span
 
+from nearhall.core.evidence import Kind
 from nearhall.report.figures import bare, bars, hover, rows_figure, toned
 from nearhall.report.look import LIGHT
 from nearhall.report.result_reader import ResultReader
@@ -45,12 +46,19 @@ LITTLE = 0.01
 HOURS = list(range(25))
 
 
+def letter(reader: ResultReader, pointer: str) -> str:
+    """The evidence of what a picture draws, for its axis; nothing where it is assumed, as all is that the page does not mark."""
+    return "" if reader.evidence.find(pointer)[0] is Kind.ASSUMED else reader.letter(pointer)
+
+
 def power_steps(reader: ResultReader, site: str) -> Any:
     """From the servers up to the feed: each bar the median of one stage, its whisker up to P99; the last three are wholes."""
     stages = _stages(reader, site)
     if not stages:
         return None
-    made = rows_figure([stage.name for stage in stages], x_label=f"W, or VA where it says so{reader.letter(f'{site}/waterfall')}")
+    made = rows_figure(
+        [stage.name for stage in stages], x_label=f"W, or VA where it says so{letter(reader, f'{site}/waterfall')}"
+    )
     for stage in stages:
         ends = {"left": [stage.start], "right": [stage.start + stage.median], "high": [stage.start + stage.p99]}
         source = ColumnDataSource({"row": [stage.name], "median": [stage.median], "p99": [stage.p99], **ends})
@@ -175,7 +183,11 @@ def worded_rows(labels: list[str], *, x_label: str, row_px: int = 46, **settings
 
 
 def _short(label: str) -> str:
-    return label if len(label) <= LABEL_CHARS_MAX else f"{label[: LABEL_CHARS_MAX - 1].rstrip()}…"
+    """As much of a label as a phone shows; up to its last comma where that is enough to know it by."""
+    if len(label) <= LABEL_CHARS_MAX:
+        return label
+    head = label[:LABEL_CHARS_MAX].rpartition(",")[0]
+    return head if len(head) >= LABEL_CHARS_MAX // 2 else f"{label[: LABEL_CHARS_MAX - 1].rstrip()}…"
 
 
 def row_heights(n: int) -> list[float]:
@@ -188,7 +200,7 @@ def memory_bars(reader: ResultReader) -> Any:
     found = [(p, m) for p, m in reader.items("/memory") if (reader.number(f"{p}/usable_gib") or 0) > 0]
     if not found:
         return None
-    labels = [f"{m.get('workload', '?')} on {m.get('hardware', '?')}{reader.letter(pointer)}" for pointer, m in found]
+    labels = [f"{m.get('workload', '?')} on {m.get('hardware', '?')}{letter(reader, pointer)}" for pointer, m in found]
     made = worded_rows(labels, x_label="% of the memory that the server can use")
     ys = row_heights(len(found))
     ends = [105.0]
@@ -226,7 +238,7 @@ def coincidence(reader: ResultReader) -> Any:
         return None
     made = bare(
         260,
-        x_axis_label=f"sites (logarithmic){reader.letter('/fleet/coincidence')}",
+        x_axis_label=f"sites (logarithmic){letter(reader, '/fleet/coincidence')}",
         y_axis_label="% of the sum of their peaks",
         x_axis_type="log",
     )
@@ -278,7 +290,7 @@ def _alike(common: float) -> str:
 def restart(reader: ResultReader) -> Any:
     """Power of the fleet after an outage, all at once and spread in time, against the normal peak."""
     minutes = reader.series("/fleet/restart/minutes")
-    made = bare(240, x_axis_label=f"minutes after power is back{reader.letter('/fleet/restart')}", y_axis_label="kW")
+    made = bare(240, x_axis_label=f"minutes after power is back{letter(reader, '/fleet/restart')}", y_axis_label="kW")
     drawn: list[Any] = []
     for name, (tone, dash, _), label in zip(("kw", "kw_spread"), CURVES, ("all at once", "spread"), strict=False):
         values = reader.series(f"/fleet/restart/{name}")
@@ -305,7 +317,7 @@ def feeder_day(reader: ResultReader, feeder: str) -> Any:
         return None
     existing = _day(reader, f"{feeder}/existing_kva") or [0.0] * 25
     shaved = _day(reader, f"{feeder}/shaved_kva")
-    made = bare(240, x_axis_label=f"hour of the day{reader.letter(feeder)}", y_axis_label="kVA", x_range=(0, 24))
+    made = bare(240, x_axis_label=f"hour of the day{letter(reader, feeder)}", y_axis_label="kVA", x_range=(0, 24))
     made.xaxis.ticker = FixedTicker(ticks=[0, 6, 12, 18, 24])
     columns = {"h": HOURS, "low": existing, "high": [a + b for a, b in zip(existing, fleet, strict=True)], "fleet": fleet}
     columns["shaved"] = [a + b for a, b in zip(existing, shaved, strict=True)] if shaved else [nan] * 25

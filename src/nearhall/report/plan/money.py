@@ -6,7 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nearhall.report.evidence_marks import Figure, joined, kind_named
-from nearhall.report.formats import NO_VALUE, capital, chance, count, full_stop, money, significant
+from nearhall.report.formats import (
+    NO_VALUE,
+    adding_up,
+    capital,
+    chance_beside,
+    count,
+    full_stop,
+    money,
+    money_in,
+    money_step,
+    significant,
+)
 from nearhall.report.result_reader import ResultReader
 from nearhall.report.sheet import Cell, Row, Sheet, sheet, total
 
@@ -16,40 +27,59 @@ ADVICE: dict[str, tuple[str, str]] = {
     "leave": ("leave out", "bad"),
     "unpriced": ("say its worth", "warn"),
 }
+ASK_FIRST: dict[str, tuple[str, str]] = {"pilot": ("ask, then pilot", "good"), "open": ("ask first", "warn")}
+"""Where somebody who is asked settles more than a pilot."""
 COST_WORDS: dict[str, str] = {
     "purchase": "buying it, spread over the years",
     "energy": "energy",
     "demand": "demand charge",
     "operations": "visits, spares, upkeep",
-    "uplink": "the line",
-    "requests": "the hub's servers",
+    "uplink": "the internet line",
+    "requests": "the hub, by the request",
     "egress": "bytes leaving the cloud",
 }
+
+
+def advice(kind: Mapping[str, Any]) -> tuple[str, str]:
+    """What to do with a kind of site, and its tone."""
+    verdict = str(kind.get("verdict"))
+    told = ASK_FIRST if kind.get("settled_by") == "desk" and verdict in ASK_FIRST else ADVICE
+    return told.get(verdict, ("not said", "warn"))
 
 
 def by_kind(reader: ResultReader) -> Sheet:
     """What to do with each kind of site, and why."""
     money_at = {str(row.get("site")): pointer for pointer, row in reader.items("/money/by_site")}
+    asked = reader.number("/verdict/thresholds/min_p_npv_positive")
     rows: list[Sequence[Any]] = []
     for pointer, kind in reader.items("/verdict/by_kind"):
         name = str(kind.get("site", "?"))
         at = money_at.get(name, "/money/by_site/none")
-        words, tone = ADVICE.get(str(kind.get("verdict")), ("not said", "warn"))
+        words, tone = advice(kind)
         sites = reader.number(f"{pointer}/count")
         rows.append(
             [
                 Cell(text=name, strong=True, sub=f"{sites:,.0f} site{'' if sites == 1 else 's'}" if sites is not None else ""),
                 Cell(badge=words, tone=tone),
-                reader.figure(f"{pointer}/p_npv_positive", chance),
+                reader.figure(f"{pointer}/p_npv_positive", lambda p: chance_beside(p, asked)),
                 reader.median(f"{at}/capex", money),
                 Cell(figure=reader.median(f"{at}/npv", money), sub_figure=reader.between(f"{at}/npv", money)),
-                reader.median(f"{pointer}/must_be_worth", lambda v: f"{money(v)} a year" if v > 0 else "in any case"),
+                Cell(
+                    figure=reader.median(f"{pointer}/must_be_worth", lambda v: f"{_round(v)} a year" if v > 0 else "in any case"),
+                    sub_figure=reader.median(f"{pointer}/worth", lambda v: f"the plan says {_round(v)}")
+                    if reader.middle(f"{pointer}/worth")
+                    else None,
+                ),
                 Cell(figure=reader.texts(f"{pointer}/words", full_stop(capital(str(kind.get("words") or "")))), note=True),
             ]
         )
-    return sheet(
-        ["kind of site", "advice", "#chance it pays", "#to build one", "#return of one, P50", "#pays if worth", "why"], rows
-    )
+    heads = ["kind of site", "advice", "#chance it pays", "#to buy one", "#return of one, middle case", "#pays if worth", "why"]
+    return sheet(heads, rows)
+
+
+def _round(value: float) -> str:
+    """Dollars in three digits: what is compared is not known more finely."""
+    return money(float(f"{value:.3g}"))
 
 
 def fleet(reader: ResultReader) -> Sheet:
@@ -63,65 +93,100 @@ def years(reader: ResultReader) -> list[dict[str, Any]]:
     for pointer, row in reader.items("/money/by_site"):
         made = _compared(reader, f"{pointer}/yearly", "", ("a year of one site", "with its own", "without"))
         if made.rows:
-            times = reader.number(f"{pointer}/years_factor")
-            mean = reader.figure(f"{pointer}/npv/mean", money)
-            found.append({"site": str(row.get("site", "?")), "table": made, "times": times, "mean": mean})
+            found.append(
+                {
+                    "site": str(row.get("site", "?")),
+                    "table": made,
+                    "times": reader.number(f"{pointer}/years_factor"),
+                    "mean": reader.figure(f"{pointer}/npv/mean", money),
+                    "middle": reader.median(f"{pointer}/npv", money),
+                }
+            )
     return found
 
 
+def all_costs(reader: ResultReader, side: str) -> Figure | None:
+    """Everything that is paid over the horizon, with the sites or (`hub`) without them; None where the document does not say."""
+    base = f"/money/fleet/{side}"
+    costs = [cost for name in COST_WORDS if (cost := reader.number(f"{base}/{name}")) is not None]
+    return reader.texts(base, money(sum(costs))) if costs else None
+
+
 def _compared(reader: ResultReader, base: str, mean: str, heads: tuple[str, str, str]) -> Sheet:
-    """Value less costs, on both sides, and the difference."""
+    """Value less costs, on both sides, and the difference; rounded so that rows and columns add up as they are printed."""
     names = [name for name in COST_WORDS if any(reader.number(f"{base}/{side}/{name}") for side in ("site", "hub"))]
     sides = {side: reader.mapping(f"{base}/{side}") for side in ("site", "hub")}
     if not names or not all(sides.values()):
         return sheet([], [])
+    valued = any(reader.number(f"{base}/{side}/value") for side in sides)
+    signs = {**({"value": 1.0} if valued else {}), **dict.fromkeys(names, -1.0)}
+    amounts = {side: [sign * (reader.number(f"{base}/{side}/{name}") or 0.0) for name, sign in signs.items()] for side in sides}
+    step, unit = money_step([amount for column in amounts.values() for amount in column])
+    site, hub = (adding_up(amounts[side], step) for side in ("site", "hub"))
 
-    def amount(side: str, name: str) -> float:
-        return reader.number(f"{base}/{side}/{name}") or 0.0
+    def three(here: int, there: int) -> list[Figure]:
+        told = [reader.texts(f"{base}/{side}", money_in(v, unit)) for side, v in (("site", here), ("hub", there))]
+        return [*told, reader.texts(base, f"{'+' if here > there else ''}{money_in(here - there, unit)}")]
 
-    def three(site: float, hub: float) -> list[Figure]:
-        return [reader.texts(f"{base}/{side}", told) for side, told in (("site", money(site)), ("hub", money(hub)))] + [
-            reader.texts(base, _signed(site - hub))
-        ]
-
-    rows: list[Sequence[Any] | Row] = []
-    if amount("site", "value") or amount("hub", "value"):
-        rows.append(["what its answers are worth", *three(amount("site", "value"), amount("hub", "value"))])
-    rows += [[COST_WORDS[name], *three(-amount("site", name), -amount("hub", name))] for name in names]
-    left = {side: amount(side, "value") - sum(amount(side, name) for name in COST_WORDS) for side in ("site", "hub")}
-    rows.append(total("left over" if not mean else "average return", *three(left["site"], left["hub"])))
+    words = {"value": "what its answers are worth"} | COST_WORDS
+    rows: list[Sequence[Any] | Row] = [
+        [words[name], *three(here, there)] for name, here, there in zip(signs, site, hub, strict=True) if here or there
+    ]
+    rows.append(total("left over" if not mean else "average return", *three(sum(site), sum(hub))))
     return sheet([heads[0], f"#{heads[1]}", f"#{heads[2]}", "#difference"], rows)
 
 
-def _signed(value: float) -> str:
-    return f"+{money(value)}" if value > 0 else money(value)
-
-
 def rollout(reader: ResultReader) -> Sheet:
-    """The phases: which sites, what they take, what they return."""
-    rows: list[Sequence[Any]] = []
-    for pointer, row in reader.items("/money/rollout"):
+    """The phases: which sites, what they take, what they return; then all of them, in steps and whatever the pilot says."""
+    found = reader.items("/money/rollout")
+    spent, returns = ([reader.middle(f"{pointer}/{what}") or 0.0 for pointer, _ in found] for what in ("capex", "npv"))
+    (step, unit), (step_back, unit_back) = money_step(spent), money_step(returns)
+    rows: list[Sequence[Any] | Row] = []
+    for pointer, row in found:
         which = str(row.get("which") or "")
         words = str(row.get("words") or "")
         start = reader.number(f"{pointer}/year")
+        cells: list[Any] = [
+            Cell(text=str(row.get("phase", "?")), strong=True),
+            Cell(text=_when(start)),
+            Cell(text=f"{reader.number(f'{pointer}/sites') or 0:,.0f}"),
+            reader.median(f"{pointer}/capex", lambda v: money_in(round(v / step), unit)),
+            reader.median(f"{pointer}/npv", lambda v: money_in(round(v / step_back), unit_back)),
+            reader.between(f"{pointer}/npv", lambda v: money_in(round(v / step_back), unit_back)),
+            Cell(text=which or full_stop(capital(words)), note=True),
+        ]
+        rows.append(cells if which else total(*cells))
+    return sheet(["phase", "when", "#sites", "#to buy", "#return, middle case", "#8 of 10 cases", "which"], rows)
+
+
+def only_one_kind(reader: ResultReader) -> Sheet:
+    """What is spent and returned if one kind of site alone is built; nothing where there is only one."""
+    asked = reader.number("/verdict/thresholds/min_p_npv_positive")
+    rows: list[Sequence[Any]] = []
+    for pointer, row in reader.items("/money/by_site"):
+        sites = reader.number(f"{pointer}/count") or 0.0
+
+        def all_of_them(value: float, sites: float = sites) -> str:
+            return money(value * sites)
+
         rows.append(
             [
-                Cell(text=str(row.get("phase", "?")), strong=True),
-                Cell(text=_when(start)),
-                Cell(text=f"{reader.number(f'{pointer}/sites') or 0:,.0f}"),
-                reader.median(f"{pointer}/capex", money),
-                reader.median(f"{pointer}/npv", money),
-                reader.between(f"{pointer}/npv", money),
-                Cell(text=which or full_stop(capital(words)), note=True),
+                Cell(text=f"only {row.get('site', '?')}", strong=True),
+                Cell(text=count(sites)),
+                reader.figure(f"{pointer}/p_npv_positive", lambda p: chance_beside(p, asked)),
+                reader.median(f"{pointer}/capex", all_of_them),
+                reader.median(f"{pointer}/npv", all_of_them),
+                reader.between(f"{pointer}/npv", all_of_them),
             ]
         )
-    return sheet(["phase", "when", "#sites", "#to spend", "#return, P50", "#P10 to P90", "which"], rows)
+    heads = ["built", "#sites", "#chance it pays", "#to buy", "#return, middle case", "#8 of 10 cases"]
+    return sheet(heads, rows if len(rows) > 1 else [])
 
 
 def _when(year: float | None) -> str:
     if year is None:
         return ""
-    return "now" if year == 0 else f"after {year:g} year{'' if year == 1 else 's'}"
+    return "now" if year == 0 else f"after\u00a0{year:g}\u00a0year{'' if year == 1 else 's'}"
 
 
 def pilot_cost(reader: ResultReader) -> Figure | None:
@@ -130,46 +195,83 @@ def pilot_cost(reader: ResultReader) -> Figure | None:
     return reader.median(f"{phases[0]}/capex", money) if len(phases) > 1 else None
 
 
+def pilot_ends(reader: ResultReader) -> dict[str, Any]:
+    """How long the pilot has before more is bought, which result ends it, and in how many cases the plan reckons with that."""
+    months = reader.number("/money/rollout/1/year")
+    stop, slo = (reader.number(f"/verdict/thresholds/{name}") for name in ("stop_below", "min_p_slo"))
+    staged = next((pointer for pointer, row in reader.items("/money/rollout") if row.get("p_stop") is not None), None)
+    return {
+        "months": f"{12 * months:,.0f} months" if months else "",
+        "stop": f"{100 * stop:g} %" if stop is not None else "",
+        "slo": f"{100 * slo:g} %" if slo is not None else "",
+        "ends": reader.figure(f"{staged}/p_stop", lambda p: f"{100 * p:.0f} of 100 cases") if staged is not None else None,
+    }
+
+
 def bill(reader: ResultReader) -> Sheet:
     """What is to be bought, with one total: the middle case of everything together, which medians of parts do not add up to.
 
-    Parts whose price is within another's stand below that one.
+    Parts whose price is within another's stand below that one. Amounts are rounded so that they add up as they are printed.
     """
     within: dict[str, list[str]] = {}
     for _, row in reader.items("/bill_of_materials"):
         if row.get("within"):
             within.setdefault(f"{row.get('site')}/{row['within']}", []).append(str(row.get("what") or row.get("item") or "?"))
+    found = [(pointer, row) for pointer, row in reader.items("/bill_of_materials") if not row.get("within")]
+    amounts = [_together(reader, pointer) for pointer, _ in found]
+    known = reader.middle("/money/capex")
+    priced = [amount for amount in amounts if amount is not None]
+    allowance = [known - sum(priced)] if known is not None and priced else []
+    step, unit = money_step([*priced, *allowance, known or 0.0])
+    told = iter(adding_up([*priced, *allowance], step))
     rows: list[Sequence[Any] | Row] = []
-    priced: list[Figure] = []
-    whole = 0.0
-    for pointer, row in reader.items("/bill_of_materials"):
-        if row.get("within"):
-            continue
-        quantity, sites = reader.number(f"{pointer}/quantity"), reader.number(f"{pointer}/count")
-        price = reader.middle(f"{pointer}/unit_usd")
-        pieces = quantity * sites if quantity is not None and sites is not None else None
+    figures: list[Figure] = []
+    steps = 0
+    for (pointer, row), amount in zip(found, amounts, strict=True):
         source, kind = str(row.get("source") or "no source is given"), kind_named(row.get("kind"))
-        quote = "; a quote is needed" if row.get("needs_quote") else ""
-        parts = within.get(f"{row.get('site')}/{row.get('item')}", [])
-        ends: tuple[Any, Any] = (Cell(text="not priced", note=True), Cell())
+        ends: list[Any] = [Cell(text="not priced", note=True), Cell()]
+        price = reader.middle(f"{pointer}/unit_usd")
         if price is not None:
-            ends = (Figure(text=money(price), kind=kind, source=source), Cell())
-        if price is not None and pieces is not None:
-            whole += price * pieces
-            priced.append(Figure(text=money(price * pieces), kind=kind, source=source))
-            ends = (ends[0], priced[-1])
-        what = "cabinet and installation" if row.get("item") == "enclosure" else f"{row.get('what') or row.get('item') or '?'}"
-        site = str(row.get("site", "?"))
-        rows.append(
-            [
-                Cell(text=what, sub=f"{site}; with {'; '.join(_meters(parts))}" if parts else site),
-                Cell(text=_amount(quantity)),
-                Cell(text=_amount(pieces)),
-                *ends,
-                Cell(text=f"{source}{quote}", note=True),
-            ]
-        )
-    return sheet(["what", "#each site", "#in all", "#one piece", "#together", "price from"], rows + _sum(reader, whole, priced))
+            ends[0] = Figure(text=money(price), kind=kind, source=source)
+        if amount is not None:
+            rounded = next(told)
+            steps += rounded
+            ends[1] = Figure(text=money_in(rounded, unit), kind=kind, source=source)
+            figures.append(ends[1])
+        rows.append([*_item(reader, pointer, row, within), *ends, Cell(text=_price_from(row, source), note=True)])
+    for rounded in told:
+        why = "prices can rise more than they can fall: the middle case of all together lies above the sum of the middle cases"
+        more = joined(f"{'+' if rounded > 0 else ''}{money_in(rounded, unit)}", figures)
+        rows.append([Cell(text="allowance for what is not known"), "", "", "", more, Cell(text=why, note=True)])
+        steps += rounded
+    return sheet(
+        ["what", "#each site", "#in all", "#one piece", "#together", "price from"], rows + _sum(reader, steps, unit, figures)
+    )
+
+
+def _together(reader: ResultReader, pointer: str) -> float | None:
+    """What all pieces of one row cost; None where a price or a number is missing."""
+    quantity, sites = reader.number(f"{pointer}/quantity"), reader.number(f"{pointer}/count")
+    price = reader.middle(f"{pointer}/unit_usd")
+    return price * quantity * sites if price is not None and quantity is not None and sites is not None else None
+
+
+def _item(reader: ResultReader, pointer: str, row: Mapping[str, Any], within: Mapping[str, Sequence[str]]) -> list[Cell]:
+    """What is bought, with what is in its price, and how many."""
+    quantity, sites = reader.number(f"{pointer}/quantity"), reader.number(f"{pointer}/count")
+    parts = within.get(f"{row.get('site')}/{row.get('item')}", [])
+    what = "cabinet and installation" if row.get("item") == "enclosure" else f"{row.get('what') or row.get('item') or '?'}"
+    site = str(row.get("site", "?"))
+    return [
+        Cell(text=what, sub=f"{site}; with {'; '.join(_meters(parts))}" if parts else site),
+        Cell(text=_amount(quantity)),
+        Cell(text=_amount(quantity * sites if quantity is not None and sites is not None else None)),
+    ]
+
+
+def _price_from(row: Mapping[str, Any], source: str) -> str:
+    """Who said the price, and that a quote is needed, once."""
+    return f"{source}; a quote is needed" if row.get("needs_quote") and "quote" not in source else source
 
 
 def _meters(parts: Sequence[str]) -> list[str]:
@@ -180,19 +282,16 @@ def _meters(parts: Sequence[str]) -> list[str]:
     return others + ([f"{len(at)} energy meters ({', '.join(at)}), class 1 or better"] if at else [])
 
 
-def _sum(reader: ResultReader, whole: float, priced: Sequence[Figure]) -> list[Sequence[Any] | Row]:
-    """The allowance that parts lack to the total, and the total."""
-    known = reader.middle("/money/capex")
-    if known is None or not priced:
-        return [total(Cell(text="together", strong=True), "", "", "", joined(money(whole), priced), "")] if priced else []
-    why = "prices can rise more than they can fall: the middle case of all together lies above the sum of the middle cases"
-    more = joined(_signed(known - whole), priced)
-    high = reader.between("/money/capex", money)
-    span = Cell(text=f"8 of 10 cases: {high.text}; US dollars, without taxes", note=True) if not high.missing else Cell()
-    return [
-        [Cell(text="allowance for what is not known"), "", "", "", more, Cell(text=why, note=True)],
-        total(Cell(text="the whole fleet", strong=True), "", "", "", reader.median("/money/capex", money), span),
-    ]
+def _sum(reader: ResultReader, steps: int, unit: str, priced: Sequence[Figure]) -> list[Sequence[Any] | Row]:
+    """The total: of what is priced, where the document says none."""
+    if not priced:
+        return []
+    whole, high = reader.middle("/money/capex"), reader.between("/money/capex", money)
+    together = reader.texts("/money/capex", money_in(steps, unit)) if whole is not None else joined(money_in(steps, unit), priced)
+    cell = Cell(figure=together, sub_figure=None if high.missing else high)
+    words = "the whole fleet" if whole is not None else "together"
+    spread = "" if high.missing else "; below the middle case from where to where 8 of 10 cases lie"
+    return [total(Cell(text=words, strong=True), "", "", "", cell, Cell(text=f"US dollars, without taxes{spread}", note=True))]
 
 
 def _amount(value: float | None) -> str:

@@ -11,10 +11,10 @@ from bokeh.models import ColumnDataSource, FixedTicker, NumeralTickFormatter, Ra
 
 from nearhall.report.evidence_marks import MARKS
 from nearhall.report.figures import bare, bars, hover, nought, text, toned
-from nearhall.report.plan.figures import row_heights, worded_rows
+from nearhall.report.plan.figures import letter, row_heights, worded_rows
 from nearhall.report.result_reader import ResultReader, path_words
 
-BARS_MAX = 10
+BARS_MAX = 8
 """More inputs than these move the return too little to be seen."""
 TAIL = 0.005
 """Of the cases at each end that may lie outside the picture."""
@@ -30,7 +30,7 @@ def npv_histogram(reader: ResultReader) -> Any:
         return None
     made = bare(
         250,
-        x_axis_label=f"return over the horizon, in today's dollars{reader.letter('/money/npv_histogram')}",
+        x_axis_label=f"return over the horizon, in today's dollars{letter(reader, '/money/npv_histogram')}",
         y_axis_label="% of cases",
     )
     drawn: list[Any] = []
@@ -107,7 +107,7 @@ def _in_dollars(axis: Any) -> None:
 
 
 def tornado(reader: ResultReader) -> Any:
-    """How far each input moves the return: solid where the input is high (P90), striped where it is low (P10)."""
+    """How far each input moves the return: solid towards what is better than the average, striped towards what is worse."""
     found = [
         (pointer, bar, low, high)
         for pointer, bar in reader.items("/money/tornado")
@@ -120,16 +120,15 @@ def tornado(reader: ResultReader) -> Any:
     said = mean_return(reader)
     middle = said if said is not None else sum(low + high for _, _, low, high in found) / (2 * len(found))
     labels = [_words(bar) for _, bar, _, _ in found]
-    made = worded_rows(labels, x_label=f"average return in today's dollars{reader.letter('/money/tornado')}")
+    made = worded_rows(labels, x_label=f"average return in today's dollars{letter(reader, '/money/tornado')}")
     ys = row_heights(len(found))
-    for ends, tone, hatch, told in (
-        ([low for _, _, low, _ in found], "hub", "right_diagonal_line", "input low (P10)"),
-        ([high for _, _, _, high in found], "local", "blank", "input high (P90)"),
-    ):
+    for better, tone, hatch in ((False, "refused", "right_diagonal_line"), (True, "local", "blank")):
+        ends = [max(low, high) if better else min(low, high) for _, _, low, high in found]
+        which = ["high (P90)" if (high > low) is better else "low (P10)" for _, _, low, high in found]
         data: dict[str, list[Any]] = {"y": ys, "left": [min(e, middle) for e in ends], "right": [max(e, middle) for e in ends]}
-        data["end"], data["input"] = ends, labels
+        data |= {"end": ends, "input": labels, "which": which}
         drawn = bars(made, ColumnDataSource(data), "y", "left", "right", tone=tone, hatch=hatch, height=0.34)
-        hover(made, [drawn], [("", "@input"), (told, "@end{$0,0}")])
+        hover(made, [drawn], [("", "@input"), ("if it is", "@which"), ("average return", "@end{$0,0}")])
     toned(made.segment([middle], [-0.5], [middle], [len(found) - 0.5], line_width=1.5, line_dash="dotted").glyph, line="ink")
     extent = [v for _, _, low, high in found for v in (low, high)] + [middle]
     room = 0.06 * (max(extent) - min(extent) or abs(middle) or 1.0)
@@ -145,17 +144,21 @@ def _words(bar: Mapping[str, Any]) -> str:
     return words if words and words != name else path_words(name)
 
 
+def cash_dash(reader: ResultReader) -> str:
+    """How the line of `cash_by_year` is drawn: solid where it is measured."""
+    return MARKS[reader.evidence.find("/money/cash_by_year")[0]].line_dash
+
+
 def cash_by_year(reader: ResultReader) -> Any:
     """Money in less money out up to each year: the middle case as a line, 8 of 10 cases within the band."""
     columns = {name: reader.series(f"/money/cash_by_year/{name}") for name in ("p10", "p50", "p90")}
     n = len(columns["p50"])
     if n < 2 or any(len(column) != n for column in columns.values()):
         return None
-    kind, _ = reader.evidence.find("/money/cash_by_year")
-    made = bare(250, x_axis_label=f"year [{MARKS[kind].letter}]", y_axis_label="dollars up to then")
+    made = bare(250, x_axis_label=f"year{letter(reader, '/money/cash_by_year')}", y_axis_label="dollars up to then")
     source = ColumnDataSource({"year": list(range(n)), **columns})
     toned(made.varea("year", "p10", "p90", source=source, fill_alpha=0.25).glyph, fill="local")
-    toned(made.line("year", "p50", source=source, line_width=2.5, line_dash=MARKS[kind].line_dash).glyph, line="local")
+    toned(made.line("year", "p50", source=source, line_width=2.5, line_dash=cash_dash(reader)).glyph, line="local")
     dots = made.scatter("year", "p50", source=source, size=8, line_color=None)
     toned(dots.glyph, fill="local")
     made.xaxis.ticker = FixedTicker(ticks=list(range(n)) if n <= 11 else list(range(0, n, 5)))

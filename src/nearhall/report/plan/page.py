@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 from textwrap import shorten, wrap
 from typing import Any
 
-from nearhall.report.formats import LINES_MAX, NO_VALUE, WIDTH, chance, full_stop, kilowatts, money, percent
+from nearhall.core.evidence import Kind
+from nearhall.report.evidence_marks import Figure
+from nearhall.report.formats import LINES_MAX, NO_VALUE, WIDTH, chance_beside, full_stop, kilowatts, money, percent
 from nearhall.report.pages import render
-from nearhall.report.plan import cabinet, sheets, tables
+from nearhall.report.plan import cabinet, right_size, sheets, signing, tables
 from nearhall.report.plan import figures as draw
 from nearhall.report.plan import money as money_tables
 from nearhall.report.plan import money_figures as draw_money
@@ -48,11 +51,11 @@ CONTENTS = (
 """Anchors of the page's parts, in their order."""
 BORDER = {"solid": "solid", "dashed": "dashed", "dotted": "dotted", "dotdash": "dashed", "dashdot": "dashed"}
 """How a line's dash is told in a key, whose borders know fewer."""
+RESTART_FELT = 1.1
+"""A fleet that draws less than so many times its normal peak after an outage is not felt by the grid."""
 KINDS_SHOWN = 4
 WHY_LINES = 2
 FEW_PLACEMENTS = 6
-PLACEMENTS_SHOWN = 10
-"""In the terminal's summary; the report has them all."""
 
 
 def render_plan(result: Mapping[str, Any]) -> str:
@@ -72,6 +75,7 @@ def render_plan(result: Mapping[str, Any]) -> str:
         rows_shown=ROWS_SHOWN,
         sites_shown=SITES_SHOWN,
         review=_review(reader),
+        **_placed(reader, placed),
         **_first_screen(reader),
         **_money(reader),
         **_sheets(reader, placed),
@@ -103,6 +107,19 @@ def _first_screen(reader: ResultReader) -> dict[str, Any]:
     }
 
 
+def _placed(reader: ResultReader, placed: list[tables.Placed]) -> dict[str, Any]:
+    """Rows that say the same in one; what is answered at a site apart from what is not bought."""
+    rows = signing.merged(placed)
+    here = signing.at_sites(rows)
+    return {
+        "gets": signing.gets(reader, rows),
+        "away": signing.away(reader, rows),
+        "here": here,
+        "there": [row for row in rows if row not in here],
+        "words_here": signing.words_here(reader),
+    }
+
+
 def _money(reader: ResultReader) -> dict[str, Any]:
     return {
         "money": tables.money_first(reader),
@@ -111,7 +128,11 @@ def _money(reader: ResultReader) -> dict[str, Any]:
         "years": money_tables.years(reader),
         "phases": money_tables.rollout(reader),
         "bill": money_tables.bill(reader),
+        "only_one_kind": money_tables.only_one_kind(reader),
         "pilot_cost": money_tables.pilot_cost(reader),
+        "pilot_ends": money_tables.pilot_ends(reader),
+        "oversized": right_size.oversized(reader),
+        "cash_border": BORDER[draw_money.cash_dash(reader)],
         "pilot_which": reader.text("/money/rollout/0/which"),
         "risks": plan_risks.risks(reader),
         "not_in_it": plan_risks.missing(reader),
@@ -138,6 +159,7 @@ def _grid(reader: ResultReader) -> dict[str, Any]:
     return {
         "common_parts": [(words, tone, BORDER[dash]) for words, tone, dash in draw.common_parts(reader)],
         "restart_words": reader.sentence("/fleet/restart/words"),
+        "restart_little": _restart_is_little(reader),
         "restart_peak": reader.figure("/fleet/restart/normal_peak_kw", kilowatts),
         "feeders": _feeders(reader),
     }
@@ -181,9 +203,13 @@ def _curves(reader: ResultReader) -> list[dict[str, Any]]:
                         "drawn": drawn,
                         "workload": str(workload.get("id", "?")),
                         "site": site,
-                        "letter": reader.letter(entries[0]),
+                        "letter": draw.letter(reader, entries[0]),
                         "limit": reader.figure(f"{entries[0]}/limit_ms", lambda v: f"{v:g} ms"),
-                        "first_token": reader.text(f"{place}/slo/of") == "ttft",
+                        "first_word": reader.text(f"{place}/slo/of") == "ttft",
+                        "here": any(
+                            reader.text(f"{placed}/site") == site and reader.text(f"{placed}/at") == site
+                            for placed, _ in reader.items(f"{place}/placed")
+                        ),
                         "at": [(reader.text(f"{p}/at") or "?", reader.at(f"{p}/is_hub") is True) for p in entries],
                     }
                 )
@@ -222,8 +248,14 @@ def _placement(reader: ResultReader) -> dict[str, Any]:
         "words": reader.sentence("/placement/words"),
         "rows": [
             ("all sites' cost a year", reader.figure("/placement/objective_usd_per_year", money)),
-            ("no placement costs less than", reader.figure("/placement/bound", money)),
-            ("so it is within", reader.figure("/placement/gap", percent)),
+            *(
+                []
+                if reader.text("/placement/words").startswith("proven: ")
+                else [
+                    ("no placement costs less than", reader.figure("/placement/bound", money)),
+                    ("so at most dearer than the cheapest by", reader.figure("/placement/gap", percent)),
+                ]
+            ),
         ],
         "links": [
             {
@@ -263,6 +295,13 @@ def _feeders(reader: ResultReader) -> list[dict[str, Any]]:
     ]
 
 
+def _restart_is_little(reader: ResultReader) -> bool:
+    """Whether the fleet draws hardly more after an outage than on any day."""
+    normal = reader.number("/fleet/restart/normal_peak_kw")
+    most = max([0.0, *(kw for kw in reader.series("/fleet/restart/kw") if isfinite(kw))])
+    return normal is not None and 0.0 < most < RESTART_FELT * normal
+
+
 def _review(reader: ResultReader) -> str:
     """What stands over everything electrical, whatever the document says."""
     said = full_stop(reader.text("/review"))
@@ -275,67 +314,87 @@ def _seed(reader: ResultReader) -> str:
 
 
 def plan_words(result: Mapping[str, Any]) -> str:
-    """The plan for a terminal: plain text, at most 40 lines, every figure followed by its evidence letter."""
+    """The plan for a terminal: plain text, at most 40 lines; a figure without a letter is assumed, others carry theirs."""
     reader = ResultReader(result)
-    first = tables.money_first(reader)
-    sentence = reader.sentence("/verdict/sentence").marked
+    first, placed = tables.money_first(reader), tables.placements(reader)
+    sentence = _told(reader.sentence("/verdict/sentence"))
     lines = _wrapped(f"{reader.text('/stamp') or 'PLANNED'}  {sentence}")
-    lines += [line for reason in reader.sentences("/verdict/reasons") for line in _wrapped(reason.marked)]
-    lines += [line for warning in reader.sentences("/verdict/warnings") for line in _wrapped(f"! {warning.marked}", 2)]
-    lines += ["", *_money_lines(first), *_kind_lines(reader)]
-    lines += ["", *_where(tables.placements(reader)), "", "Worth measuring next:"]
+    lines += [line for reason in reader.sentences("/verdict/reasons") for line in _wrapped(_told(reason))]
+    lines += [line for warning in reader.sentences("/verdict/warnings") for line in _wrapped(f"! {_told(warning)}", 2)]
+    lines += ["", *_gets_lines(reader, placed), *_money_lines(first), *_kind_lines(reader)]
     steps = tables.next_steps(reader)[:3]
+    lines += ["", "Worth finding out next:"]
     lines += [line for n, step in enumerate(steps, 1) for line in _wrapped(f" {n}. {_step(step)}", 4)]
-    lines += [] if steps else [" nothing is ranked"]
+    lines += [*([] if steps else [" nothing is ranked"]), ""]
     told = [f"{row['n']} {row['kind'].value}" for row in tables.evidence_counts(reader)]
-    lines += ["", *_wrapped(f"Rests on: {', '.join(told) if told else 'numbers that nobody has counted'}", 10)]
-    closing = [*_wrapped(_review(reader)), "M measured  S simulated  V vendor  N norm  A assumed"]
+    closing = [
+        *_wrapped(f"Rests on: {', '.join(told) if told else 'numbers that nobody has counted'}", 10),
+        *_wrapped(_review(reader)),
+        "Without a letter: assumed.  M measured  S simulated  V vendor  N norm",
+    ]
+    lines += _where(signing.merged(placed), LINES_MAX - len(closing) - len(lines))
     return "\n".join([*lines[: LINES_MAX - len(closing)], *closing])
+
+
+def _told(figure: Figure) -> str:
+    """A figure and its letter, but for the kind that nearly all of a plan's figures have."""
+    return figure.text if figure.kind is Kind.ASSUMED else figure.marked
+
+
+def _gets_lines(reader: ResultReader, placed: list[tables.Placed]) -> list[str]:
+    gets = signing.gets(reader, signing.merged(placed))
+    told = [f"{row['name']} {row['words']}" for row in gets if row["words"]][:KINDS_SHOWN]
+    return _wrapped(f"Sites do: {'; '.join(told)}", 10) if told else []
 
 
 def _money_lines(first: Mapping[str, Any]) -> list[str]:
     if not first["known"]:
         return ["Pays:     no site is built, so there is no return to tell"]
-    told = {label: figure.marked for label, figure in first["rows"]}
-    low, middle, high, *_, spent, back = told.values()
-    pilot = f"{told['to spend on the pilot']} for the pilot, " if "to spend on the pilot" in told else ""
+    low, middle, high = (_told(figure) for _, figure in first["spread"])
+    spent = ", ".join(f"{_told(figure)} {words.removeprefix('to buy ').split(',')[0]}" for words, figure in first["spent"][:3])
+    asked = f", {first['side']} what is asked" if first["side"] else ""
+    steps = "in steps, " if first["staged"] else ""
     return [
-        *_wrapped(f"Pays:     in {first['chance'].marked} of cases; P10 {low}, P50 {middle}, P90 {high}", 10),
-        *_wrapped(f"Money:    {pilot}{spent} in all, paid back: {back}", 10),
+        *_wrapped(f"Pays:     in {_told(first['chance'])} of cases{asked}; {steps}P10 {low}, P50 {middle}, P90 {high}", 10),
+        *_wrapped(f"Money:    {spent}; it is back {_told(first['back'])}", 10),
     ]
 
 
 def _kind_lines(reader: ResultReader) -> list[str]:
     """The advice for each kind of site."""
     lines: list[str] = []
+    asked = reader.number("/verdict/thresholds/min_p_npv_positive")
     for pointer, kind in reader.items("/verdict/by_kind")[:KINDS_SHOWN]:
-        chance_ = reader.figure(f"{pointer}/p_npv_positive", chance).marked
-        advice = money_tables.ADVICE.get(str(kind.get("verdict")), ("not said", ""))[0]
+        chance_ = _told(reader.figure(f"{pointer}/p_npv_positive", lambda p: chance_beside(p, asked)))
+        advice, _ = money_tables.advice(kind)
         sites = reader.number(f"{pointer}/count") or 0
         lines += _wrapped(f"{kind.get('site', '?')}, {sites:,.0f}: {advice}; pays in {chance_} of cases", 10)
     return lines
 
 
 def _step(step: Mapping[str, Any]) -> str:
-    worth = f", worth up to {step['usd'].marked}" if step["usd"] is not None else ""
-    return f"{step['what']}: {step['days'].marked}{worth}"
+    worth = f", worth up to {_told(step['usd'])}" if step["usd"] is not None else ""
+    return f"{step['what']}: {_told(step['days'])}{' ' + step['by'] if step['by'] else ''}{worth}"
 
 
 def _wrapped(text: str, indent: int = 0) -> list[str]:
     return wrap(text, WIDTH, subsequent_indent=" " * indent, break_on_hyphens=False)
 
 
-def _where(placed: list[tables.Placed]) -> list[str]:
+def _where(placed: list[signing.Placement], room: int) -> list[str]:
+    """In at most `room` lines."""
     if not placed:
         return ["No workload is placed."]
-    names = [shorten(f"{row.workload} {row.site}", 26, placeholder="…") for row in placed]
+    lines_each = WHY_LINES if len(placed) <= FEW_PLACEMENTS and WHY_LINES * len(placed) < room else 1
+    shown = placed if lines_each * len(placed) < room else placed[: max(0, room - 2)]
+    names = [shorten(f"{row.first.workload} {row.sites}", 26, placeholder="…") for row in placed]
     width = max(map(len, names))
-    lines_each = WHY_LINES if len(placed) <= FEW_PLACEMENTS else 1
-    lines = [f"{'workload, site':<{width}}  {'goes to':<14} {'kept':>11}  because"]
-    for name, row in list(zip(names, placed, strict=True))[:PLACEMENTS_SHOWN]:
-        before = f"{name:<{width}}  {shorten(row.at or row.badge, 14, placeholder='…'):<14} {row.sure.marked:>11}  "
+    lines = [f"{'workload, site':<{width}}  {'goes to':<14} {'kept':>8}  because"]
+    for name, row in zip(names, shown, strict=False):
+        goes = "the site" if row.first.at == row.first.site else row.first.at or row.first.badge
+        before = f"{name:<{width}}  {shorten(goes, 14, placeholder='…'):<14} {_told(row.first.sure):>8}  "
         why = wrap("" if row.why.missing else row.why.text, WIDTH - len(before), max_lines=lines_each, placeholder="…")
         lines += [f"{before if n == 0 else ' ' * len(before)}{line}".rstrip() for n, line in enumerate(why or [""])]
-    if len(placed) > PLACEMENTS_SHOWN:
-        lines.append(f"and {len(placed) - PLACEMENTS_SHOWN} more in the report")
+    if len(placed) > len(shown):
+        lines.append(f"and {len(placed) - len(shown)} more in the report")
     return lines

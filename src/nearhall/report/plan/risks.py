@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nearhall.report.evidence_marks import Words, said
-from nearhall.report.formats import capital, chance, listed, money
+from nearhall.report.formats import capital, chance, chance_beside, listed, money
 from nearhall.report.reader import elements
 from nearhall.report.result_reader import ResultReader, path_words
 
@@ -36,20 +36,22 @@ def _money(reader: ResultReader) -> list[Words]:
         bad = "low" if ends[0] < ends[1] else "high"
         name = str(bar.get("words") or bar.get("name") or "?")
         name = path_words(name) if name == bar.get("name") else name
-        which = "low (P10)" if bad == "low" else "high (P90)"
         figure = reader.figure(f"{pointer}/{bad}", money)
-        told.append(said("{name} is {which}: the average return is then {usd}.", name=capital(name), which=which, usd=figure))
+        words = "{name}, as {which} as in one case of ten: the average return is then {usd}."
+        told.append(said(words, name=capital(name), which=bad, usd=figure))
     return told
 
 
 def _limits(reader: ResultReader) -> list[Words]:
     told: list[Words] = []
+    asked = reader.number("/verdict/thresholds/min_p_slo")
+    allowed = None if asked is None else 1 - asked
     for pointer, workload in reader.items("/workloads"):
         name = str(workload.get("id", "?"))
         for place, placed in reader.items(f"{pointer}/placed"):
             sure = reader.number(f"{place}/p_slo")
             if sure is not None and sure < UNSURE_BELOW:
-                figure = reader.figure(f"{place}/p_slo", lambda v: chance(1 - v))
+                figure = reader.figure(f"{place}/p_slo", lambda v: chance_beside(1 - v, allowed))
                 told.append(
                     said(
                         "{name} at {site} misses its time limit in {p} of the cases.",
@@ -93,7 +95,7 @@ def _failures(reader: ResultReader) -> list[Words]:
             )
     away = sorted({str(w) for _, link in reader.items("/placement/links") for w in elements(link.get("workloads"))})
     if away:
-        told.append((f"A site's line fails: what is answered elsewhere stops there ({listed(away)}).",))
+        told.append((f"A site's internet line fails: what is answered elsewhere stops there ({listed(away)}).",))
     return told
 
 
@@ -117,13 +119,15 @@ def missing(reader: ResultReader) -> list[str]:
     vrla = any("vrla" in str(row.get("what", "")).casefold() for _, row in reader.items("/bill_of_materials"))
     told = [
         "Quotes: prices marked as assumed are guesses until a supplier has named one.",
+        "What sends the requests (cameras, kiosks, sensors) and the site's own network; of the cabinet only what the bill names.",
+        "Spare parts in the bill: they are in the yearly upkeep, as a share of the hardware's price.",
         "Taxes, duties, insurance, permits, building work, licences of software and models.",
         "Prices that rise or fall over the years, and what hardware is worth at the end.",
         "Weekends and holidays: every day is like the one that the plan describes.",
         "People of your own beyond visits and upkeep, and what a stop costs you.",
     ]
     if vrla and horizon >= LEAD_ACID_YEARS:
-        told.insert(2, f"A second set of lead-acid batteries: they last 3 to 5 years, the plan runs {horizon:g}.")
+        told.insert(4, f"A second set of lead-acid batteries: they last 3 to 5 years, the plan runs {horizon:g}.")
     return told
 
 

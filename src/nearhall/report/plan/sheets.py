@@ -19,7 +19,7 @@ def deciding_words(reader: ResultReader) -> str:
 
 def latencies(reader: ResultReader, shown: int) -> Sheet:
     """Each workload's time here and at the best hub."""
-    heads = ["workload", "arises at", "answered at", "#network", "#queue", "#service", "#99 of 100, middle case"]
+    heads = ["workload", "arises at", "answered at", "#network", "#queue", "#service", "#99 of 100 answers within, middle case"]
     rows = [
         [Cell(text=row["workload"], sub=row["until"], strong=True), row["site"], row["at"], *row["figures"]]
         for row in tables.latencies(reader)[:shown]

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from nearhall.core.evidence import Kind
+from nearhall.core.shares import side
 from nearhall.report.evidence_marks import Figure, joined, kind_named
 from nearhall.report.formats import (
     NO_VALUE,
     capital,
-    chance,
+    chance_beside,
     full_stop,
     gib,
     money,
@@ -23,7 +24,7 @@ from nearhall.report.formats import (
     years,
 )
 from nearhall.report.formats import energy as energy_text
-from nearhall.report.plan.money import pilot_cost
+from nearhall.report.plan.money import all_costs, pilot_cost
 from nearhall.report.reader import elements
 from nearhall.report.result_reader import ResultReader, path_words
 
@@ -34,11 +35,13 @@ PLACE_WORDS: dict[str, tuple[str, str]] = {
     "either": ("either will do", "warn"),
     "infeasible": ("nowhere", "bad"),
 }
-LEDGER_SHOWN = 10
+LEDGER_SHOWN = 6
 """The rest moves the verdict too little to be read at once; it is folded."""
 HARDLY = 0.005
-"""A measurement that is worth less than this share of what is to be spent hardly changes the decision."""
-TRIFLE = 0.02
+"""A measurement that is worth less than this share of what is to be spent seldom turns the decision."""
+SELDOM = 0.005
+"""A share of cases below this is none in a hundred."""
+TRIFLE = 0.05
 """A measurement that is worth less than this share of the best one is not told beside it."""
 TIGHT_FROM = 0.25
 """A model that takes less of a server's memory has no reason to shrink."""
@@ -49,9 +52,12 @@ class Placed:
     """One workload at one kind of site, and where it goes."""
 
     workload: str
+    words: str
+    """What it does."""
     model: str
     site: str
     sites: Figure
+    count: float
     badge: str
     tone: str
     at: str
@@ -62,6 +68,8 @@ class Placed:
     """Share of its answers within the limit, in the middle case."""
     sure: Figure
     """Chance that its limit is kept, over everything that is not known."""
+    passes: bool
+    """Whether that is what the plan asks for."""
     why: Figure
     chance: float | None
     alternatives: tuple[Mapping[str, Any], ...]
@@ -74,21 +82,42 @@ def evidence_counts(reader: ResultReader) -> list[dict[str, Any]]:
 
 
 def money_first(reader: ResultReader) -> dict[str, Any]:
-    """What the signer asks first: is it likely to pay, how much, and what is to be spent."""
+    """What the signer asks first: is it likely to pay, how much, what is to be spent; the case that is built in steps leads."""
     base = "/verdict/npv" if reader.mapping("/verdict/npv") else "/money/npv"
     likely = "/verdict/p_npv_positive" if reader.number("/verdict/p_npv_positive") is not None else "/money/p_npv_positive"
+    asked, found = reader.number("/verdict/thresholds/min_p_npv_positive"), reader.number(likely)
+    staged = staged_phase(reader)
+    at_once = joined_range(reader, base)
     return {
         "known": reader.number(f"{base}/p50") is not None,
-        "chance": reader.figure(likely, chance),
-        "rows": [
-            ("P10, bad case", reader.figure(f"{base}/p10", money)),
-            ("P50, middle", reader.figure(f"{base}/p50", money)),
-            ("P90, good case", reader.figure(f"{base}/p90", money)),
-            *([("to spend on the pilot", pilot)] if (pilot := pilot_cost(reader)) is not None else []),
-            ("to spend in all", capex(reader)),
-            ("paid back in", _payback(reader)),
+        "chance": reader.figure(likely, lambda p: chance_beside(p, asked)),
+        "side": side(found, asked) if found is not None and asked is not None else "",
+        "passes": found is not None and asked is not None and found >= asked,
+        "staged": staged is not None,
+        "spread": [
+            (words, reader.figure(f"{staged or base}/{'npv/' if staged else ''}{name}", money))
+            for name, words in (("p10", "bad case (P10)"), ("p50", "middle case (P50)"), ("p90", "good case (P90)"))
         ],
+        "at_once": at_once if staged is not None else None,
+        "spent": [
+            *([("to buy the pilot", pilot)] if (pilot := pilot_cost(reader)) is not None else []),
+            ("to buy all sites", capex(reader)),
+            *([("all costs of these years, with the purchase", whole)] if (whole := all_costs(reader, "site")) else []),
+            *([("without these sites it would be", hub)] if (hub := all_costs(reader, "hub")) else []),
+        ],
+        "back": _payback(reader),
     }
+
+
+def staged_phase(reader: ResultReader) -> str | None:
+    """Where the document tells of the case that goes on only after a good pilot."""
+    return next((pointer for pointer, row in reader.items("/money/rollout") if row.get("p_stop") is not None), None)
+
+
+def joined_range(reader: ResultReader, pointer: str) -> Figure:
+    """The median, and from where to where 8 of 10 cases lie."""
+    middle, between = reader.median(pointer, money), reader.between(pointer, money)
+    return middle if middle.missing or between.missing else joined(f"{middle.text} ({between.text})", [middle, between])
 
 
 def capex(reader: ResultReader) -> Figure:
@@ -106,8 +135,11 @@ def capex(reader: ResultReader) -> Figure:
 
 
 def _payback(reader: ResultReader) -> Figure:
+    """When the money is back in the middle case, and how often it never is."""
+    never = reader.number("/money/payback_years/never")
+    seldom = f"; in {100 * never:.0f} of 100 cases never" if never is not None and never >= SELDOM else ""
     if reader.middle("/money/payback_years") is not None:
-        return reader.median("/money/payback_years", years)
+        return reader.median("/money/payback_years", lambda v: f"in {years(v)}{seldom}")
     if reader.middle("/money/npv") is None:
         return Figure(text=NO_VALUE, missing=reader.missing("a return: no site is built"))
     horizon = reader.number("/plan/horizon_years")
@@ -118,6 +150,7 @@ def _payback(reader: ResultReader) -> Figure:
 def placements(reader: ResultReader) -> list[Placed]:
     """Every workload at every kind of site."""
     rows: list[Placed] = []
+    asked = reader.number("/verdict/thresholds/min_p_slo")
     for pointer, workload in reader.items("/workloads"):
         limit = _limit(reader, pointer)
         for place, placed in reader.items(f"{pointer}/placed"):
@@ -125,8 +158,10 @@ def placements(reader: ResultReader) -> list[Placed]:
             rows.append(
                 Placed(
                     workload=str(workload.get("id", "?")),
+                    words=str(workload.get("words") or ""),
                     model=str(workload.get("model") or ""),
                     site=str(placed.get("site", "?")),
+                    count=reader.number(f"{place}/count") or 0.0,
                     sites=reader.figure(f"{place}/count", lambda n: f"{n:,.0f} sites" if n != 1 else "1 site"),
                     badge=badge,
                     tone=tone,
@@ -134,7 +169,8 @@ def placements(reader: ResultReader) -> list[Placed]:
                     limit=limit,
                     until=_until(reader, pointer),
                     in_time=share_in_time(reader, pointer, str(placed.get("site")), str(placed.get("at"))),
-                    sure=reader.figure(f"{place}/p_slo", chance),
+                    sure=reader.figure(f"{place}/p_slo", lambda p: chance_beside(p, asked)),
+                    passes=asked is None or (reader.number(f"{place}/p_slo") or 0.0) >= asked,
                     why=reader.sentence(f"{place}/why"),
                     chance=reader.number(f"{place}/p_slo"),
                     alternatives=tuple(_alternatives(reader, place)),
@@ -148,7 +184,7 @@ def _limit(reader: ResultReader, workload: str) -> Figure:
 
 
 def _until(reader: ResultReader, workload: str) -> str:
-    return "to the first token" if reader.text(f"{workload}/slo/of") == "ttft" else ""
+    return "to the first word" if reader.text(f"{workload}/slo/of") == "ttft" else ""
 
 
 def share_in_time(reader: ResultReader, workload: str, site: str, at: str) -> Figure:
@@ -178,13 +214,14 @@ def _at(times: Sequence[float], shares: Sequence[float], limit: float) -> float:
 
 
 def _alternatives(reader: ResultReader, place: str) -> list[Mapping[str, Any]]:
+    asked = reader.number("/verdict/thresholds/min_p_slo")
     return [
         {
             "at": str(option.get("at", "?")),
             "hub": option.get("is_hub") is True,
             "p99": reader.median(f"{pointer}/p99_ms", ms),
             "p99_between": reader.between(f"{pointer}/p99_ms", ms, ends=("p50", "deciding")),
-            "sure": reader.figure(f"{pointer}/p_slo", chance),
+            "sure": reader.figure(f"{pointer}/p_slo", lambda p: chance_beside(p, asked)),
             "usd": reader.median(f"{pointer}/usd_per_year", money),
             "against": [str(reason) for reason in elements(option.get("against"))],
             "allowed": option.get("allowed") is not False,
@@ -324,25 +361,30 @@ def next_steps(reader: ResultReader) -> list[dict[str, Any]]:
     kept = [
         row
         for row in found
-        if (reader.number(f"{row[0]}/usd") or 0.0) >= TRIFLE * most or (reader.number(f"{row[0]}/share") or 1.0) >= TRIFLE
+        if (reader.number(f"{row[0]}/usd") or 0.0) >= TRIFLE * most or _share_or_all(reader, row[0]) >= TRIFLE
     ]
     return [_step(reader, pointer, step) for pointer, step in kept]
 
 
-def _explains(reader: ResultReader, pointer: str) -> str:
+def _share_or_all(reader: ResultReader, pointer: str) -> float:
+    """What a measurement explains; everything where the document does not say."""
     share = reader.number(f"{pointer}/share")
-    return f"; it explains {percent(share)} of what is not known of the return" if share else ""
+    return 1.0 if share is None else share
 
 
 def _step(reader: ResultReader, pointer: str, step: Mapping[str, Any]) -> dict[str, Any]:
     what = str(step.get("what") or step.get("words") or "?")
-    worth, spent = reader.number(f"{pointer}/usd"), reader.middle("/money/capex")
+    worth, spent, share = reader.number(f"{pointer}/usd"), reader.middle("/money/capex"), reader.number(f"{pointer}/share")
     little = worth is not None and spent is not None and worth < HARDLY * spent
     told = [str(step["words"])] if step.get("words") and step.get("words") != what else []
     # Why it is worth nothing by itself has to be said; what it is worth stands beside it as a figure.
     told += [str(step["why"])] if step.get("why") and not worth else []
-    told += [f"By itself it hardly changes the decision{_explains(reader, pointer)}"] if worth and little else []
+    told += (
+        [f"It explains {percent(share)} of what is not known of the return"] if share and (worth or not step.get("why")) else []
+    )
+    told += ["It seldom turns the decision: most of what it may say leaves the plan on the same side"] if worth and little else []
     return {
+        "by": {"desk": "at a desk", "pilot": "with a pilot"}.get(str(step.get("by")), ""),
         "what": capital(what),
         "words": " ".join(full_stop(capital(part)) for part in told),
         "days": reader.figure(f"{pointer}/days", lambda v: f"{v:,.3g} day{'' if v == 1 else 's'}"),
