@@ -45,14 +45,17 @@ def test_without_a_ups_nothing_holds():
 
 def test_eight_kilowatts_in_a_cabinet_of_100_kj_per_k_rise_48_k_a_minute():
     """Of A2's 11 K between 24 and 35 degrees nothing is left after 2.3 minutes, whatever the battery holds."""
-    at = site(ups=UPS, cooling=DX)
     load = load_of(rack(server(1000.0), 8))
-    book = ledger()
-    mass = book.take("x", None, "thermal.kj_per_k") * 8.0
+    measured = site(ups=UPS, cooling={**DX, "thermal_kj_per_k": 100.0})
+    found = hold_of(measured, load, cooling_w=COOLING_W, heat_w=flat(8000.0), ledger=ledger())
+    assert found is not None
+    np.testing.assert_allclose(found.thermal_s, 11.0 / 4.8 * 60.0)
+    at, book = site(ups=UPS, cooling=DX), ledger()
+    said = {name: book.take(name, None, f"thermal.{name}") for name in ("kj_per_k", "ups_kj_per_k", "cabinet_kj_per_k")}
+    mass = said["kj_per_k"] * 8.0 + said["ups_kj_per_k"] * UPS["kw"] + said["cabinet_kj_per_k"]
     found = hold_of(at, load, cooling_w=COOLING_W, heat_w=flat(8000.0), ledger=book)
     assert found is not None
-    typical = np.argmin(np.abs(mass - 100.0))
-    assert found.thermal_s[typical] == pytest.approx(11.0 / 4.8 * 60.0, rel=0.01)
+    np.testing.assert_allclose(found.thermal_s, mass * 1e3 * 11.0 / 8000.0)
     assert np.all(found.hold_s <= found.thermal_s)
     assert "heat binds" in check(found, "hold").words
     assert check(found, "hold").state == "fails"

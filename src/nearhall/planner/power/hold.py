@@ -138,11 +138,17 @@ def hold_of(
 
 
 def _thermal_mass_j_per_k(site: Site, load: SiteLoad, ledger: Ledger) -> Samples:
-    """As measured at the site, else by how much hardware there is to warm; what it may draw one day warms nothing."""
+    """As measured at the site, else by what there is to warm: servers, the UPS with its battery, and the empty cabinet.
+
+    What the cabinet may draw one day warms nothing.
+    """
     said = site.cooling.thermal_kj_per_k
     if said is not None:
         return ledger.take(f"sites.{site.id}.cooling.thermal_kj_per_k", said) * 1e3
-    return ledger.take(f"sites.{site.id}.thermal", None, "thermal.kj_per_k") * load.installed_w
+    servers = ledger.take(f"sites.{site.id}.thermal", None, "thermal.kj_per_k") * load.installed_w
+    cabinet = ledger.take(f"sites.{site.id}.thermal.cabinet", None, "thermal.cabinet_kj_per_k") * 1e3
+    rated_w = site.ups.kw * 1e3 if site.ups is not None else 0.0
+    return servers + cabinet + ledger.take(f"sites.{site.id}.thermal.ups", None, "thermal.ups_kj_per_k") * rated_w
 
 
 def _thermal_s(site: Site, heat_w: Samples, mass_j_per_k: Samples, outdoor_c: float) -> Samples:
