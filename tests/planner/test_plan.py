@@ -229,3 +229,33 @@ def test_of_hubs_that_cost_the_same_the_nearer_answers():
         at_hub = [placed.at for placed in planned.placed if placed.at in {"hub", "away"}]
         assert at_hub, "something is answered by a hub"
         assert set(at_hub) == {"hub"}
+
+
+def test_hardware_that_is_not_bought_moves_nothing_and_every_entry_says_by_how_much_it_does():
+    planned = example("retail")
+    bought = {rack.server.id for site in planned.sites for rack in site.load.racks}
+    assert "a2-server" not in bought
+    ledger = {entry["name"]: entry for entry in document(planned)["ledger"]}
+    idle = [entry for name, entry in ledger.items() if name.startswith("hardware.a2-server.")]
+    assert idle
+    assert all((entry["swing_usd"], entry["p_swing"], entry["share"]) == (0.0, 0.0, 0.0) for entry in idle)
+    assert all(0.0 <= entry["p_swing"] <= 1.0 for entry in ledger.values())
+    worth = ledger["workloads.crowds.value"]
+    assert worth["swing_usd"] > 100_000
+    assert worth["p_swing"] > 0.1
+    assert ledger["default:hardware.life_years"]["p50"] == 5.0
+
+
+@pytest.mark.parametrize("name", ["retail", "factory", "telco"])
+def test_placements_cost_goes_with_the_money_tables(name: str):
+    planned = example(name)
+    found = document(planned)["placement"]
+    words = found["words"]
+    assert f"${found['objective_usd_per_year']:,.0f}" in words
+    assert f"${found['as_sized_usd_per_year']:,.0f}" in words
+    tables = document(planned)["money"]["by_site"]
+    if len(tables) == len(planned.sites):
+        sides = [row["count"] * (sum(row["yearly"]["site"].values()) - row["yearly"]["site"]["value"]) for row in tables]
+        assert found["as_sized_usd_per_year"] == pytest.approx(sum(sides))
+    lines = sum(s.site.count * float(np.mean(s.accounts.site.uplink_usd)) for s in planned.sites)
+    assert found["as_sized_usd_per_year"] - lines < 2.0 * found["objective_usd_per_year"]

@@ -161,7 +161,8 @@ def why_not(problem: Problem, answer: Answer, point: int, where: int, *, forbidd
     if more >= 0:
         shown = f"${more:,.0f}" if more >= 1 else "less than $1"
         each = "" if problem.sites is None else " for each site"
-        return Why(kind="cost", text=f"{shown} a year dearer{each}", value=more, limit=0.0)
+        opened = ", the place itself included" if opening else ""
+        return Why(kind="cost", text=f"{shown} a year dearer{each}{opened}", value=more, limit=0.0)
     return Why(kind="cost", text="no dearer by itself; the whole is cheaper so", value=more, limit=0.0)
 
 

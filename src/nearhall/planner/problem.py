@@ -35,10 +35,11 @@ J_A_KW_YEAR = 1e3 * 8760 * 3600
 HIGH = 0.9
 """Of what a workload takes of room, power and feeder: what is placed together is sized as a whole, at its own P99, afterwards."""
 COMPARED = (
-    "compared are averages a year of shares of servers with their spares, their power, enclosure, visits and upkeep, the hub's "
-    "requests, answers that leave a cloud, each workload's own part of the line, and waiting that has a price; "
-    "not in it: a line's standing charge, and what answers are worth"
+    "averages of shares of servers with their spares, their power, enclosures, visits and upkeep, the hub's requests, answers that "
+    "leave a cloud, each workload's own part of the line, and waiting that has a price; not in it are lines' standing charges and "
+    "what answers are worth"
 )
+"""In words, for who reads the figure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

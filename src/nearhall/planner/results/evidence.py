@@ -24,7 +24,7 @@ Wanted = Callable[[str], bool]
 def evidence_part(planned: Planned, entries: Mapping[str, Entry]) -> Json:
     """By JSON pointer; the shortest holds for everything that has no entry nearer to it."""
     everything = tuple(entries.values())
-    found: Json = {"": _derived(planned, everything), "/placement": _derived(planned, everything, "HiGHS on medians; ")}
+    found: Json = {"": _derived(planned, everything), "/placement": _derived(planned, everything, "HiGHS on averages; ")}
     found["/memory"] = _derived(planned, _resting(everything, _of_memory))
     for index, workload in enumerate(planned.plan.workloads):
         found[f"/workloads/{index}"] = _derived(planned, _resting(everything, _of_workload(workload.id)))
