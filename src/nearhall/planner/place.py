@@ -7,7 +7,7 @@ unserved at a price that nobody would pay, so that a plan that cannot be is expl
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,7 +100,50 @@ def place(
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> Answer:
-    """Solves it; always answers, with the best found when it is stopped."""
+    """Solves it; always answers, with the best found when it is stopped. Of placements that cost the same, names decide."""
+    rows, columns = _by_name(problem.points), _by_name(problem.places)
+    found = _place(_in_order(problem, rows, columns), gap=gap, time_limit_s=time_limit_s, progress=progress, cancelled=cancelled)
+    at = np.full(len(problem.points), UNSERVED)
+    at[rows] = np.where(found.at == UNSERVED, UNSERVED, np.append(columns, UNSERVED)[found.at])
+    return replace(found, at=at, open=tuple(sorted(columns[where] for where in found.open)))
+
+
+def _by_name(names: Sequence[str]) -> list[int]:
+    return sorted(range(len(names)), key=lambda index: names[index])
+
+
+def _in_order(problem: Problem, rows: list[int], columns: list[int]) -> Problem:
+    """The same problem with its points and places in this order."""
+    stands = {was: now for now, was in enumerate(columns)}
+    both = np.ix_(rows, columns)
+    return Problem(
+        points=tuple(problem.points[row] for row in rows),
+        places=tuple(problem.places[column] for column in columns),
+        allowed=problem.allowed[both],
+        usd=problem.usd[both],
+        open_usd=problem.open_usd[columns],
+        resources=problem.resources,
+        use=problem.use[both],
+        room=problem.room[columns],
+        kva=problem.kva[both],
+        open_kva=problem.open_kva[columns],
+        feeders=tuple(
+            Feeder(
+                name=feeder.name,
+                headroom_kva=feeder.headroom_kva,
+                places=tuple(sorted(stands[place] for place in feeder.places)),
+                sites=tuple(feeder.sites_of(place) for place in columns if place in feeder.places),
+            )
+            for feeder in sorted(problem.feeders, key=lambda feeder: feeder.name)
+        ),
+        built=tuple(sorted(stands[place] for place in problem.built)),
+        sites=None if problem.sites is None else problem.sites[rows],
+    )
+
+
+def _place(
+    problem: Problem, *, gap: float, time_limit_s: float, progress: Progress | None, cancelled: Cancelled | None
+) -> Answer:
     i, j = np.nonzero(problem.allowed)
     points, places, pairs = len(problem.points), len(problem.places), len(i)
     price = _price_of_unserved(problem)

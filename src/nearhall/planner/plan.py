@@ -274,9 +274,9 @@ def _nobody(_: str) -> None:
 
 
 def _against_hub(options: Sequence[Option], hubs: Mapping[str, Hub], equipment: Equipment, ledger: Ledger) -> Served:
-    """The hub that would answer: one that is allowed if any, the nearest among those."""
+    """The hub that would answer: one that is allowed if any, the nearest among those; names decide between hubs as near."""
     there = [option for option in options if option.is_hub]
-    hub = min(there, key=lambda o: (not o.allowed, float(np.median(o.reach.rtt_ms))))
+    hub = min(there, key=lambda o: (not o.allowed, float(np.median(o.reach.rtt_ms)), o.at))
     return served_by_hub(options[0], hub, hubs[hub.at], equipment, ledger)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nearhall.core.quantity import Exact, Quantity
 from nearhall.documents.plan import Plan
 from nearhall.documents.plan_place import Hub, Site
 from nearhall.physics.electrical import UPS_PROPORTIONAL_LOSS
@@ -20,7 +21,7 @@ from nearhall.planner.grid.on_feeder import sites_on
 from nearhall.planner.money.accounts import Served, contract_of, waiting_usd_per_year
 from nearhall.planner.money.cashflow import discount_factors
 from nearhall.planner.money.cost import replacement_years
-from nearhall.planner.money.egress import mean_usd_per_gb, tiers_named
+from nearhall.planner.money.egress import NONE, mean_usd_per_gb, tiers_named
 from nearhall.planner.money.uplink import Traffic, contract_usd_per_month
 from nearhall.planner.place import Feeder, Problem
 from nearhall.planner.power.cooling import DAYS, Plant, plant_of, year_c
@@ -35,9 +36,9 @@ J_A_KW_YEAR = 1e3 * 8760 * 3600
 HIGH = 0.9
 """Of what a workload takes of room, power and feeder: what is placed together is sized as a whole, at its own P99, afterwards."""
 COMPARED = (
-    "averages of shares of servers with their spares, their power, enclosures, visits and upkeep, the hub's requests, answers that "
-    "leave a cloud, each workload's own part of the line, and waiting that has a price; not in it are lines' standing charges and "
-    "what answers are worth"
+    "averages of shares of servers with their spares, their power, enclosures, visits and upkeep, the hub's requests, "
+    "answers that leave a cloud, each workload's own part of the line, and waiting that has a price; "
+    "not in it are lines' standing charges and what answers are worth"
 )
 """In words, for who reads the figure."""
 
@@ -146,6 +147,8 @@ def problem_of(
     costs = _Costs.of(plan, ledger)
     cabinets = {site.id: _Cabinet.of(site, ledger) for site in plan.sites}
     hubs = {hub.id: hub for hub in plan.hubs}
+    for hub in plan.hubs:
+        _note_egress(hub, ledger)
     leaving = np.sum([s.answers_gb_per_month * s.point.site.count for s in served], axis=0)
     for row, (found, serving) in enumerate(zip(options, served, strict=True)):
         line = _line_usd_per_year(serving, ledger)
@@ -225,6 +228,14 @@ def _hub_usd(serving: Served, hub: Hub, leaving_gb: Samples) -> float:
     """A year of one site's requests at a hub, and of their answers on its bill; tiers are those of the whole fleet's bytes."""
     egress = serving.answers_gb_per_month * 12.0 * mean_usd_per_gb(leaving_gb, tiers_named(hub.egress))
     return float((serving.requests_per_year * serving.hub_usd_per_request + egress).mean())
+
+
+def _note_egress(hub: Hub, ledger: Ledger) -> None:
+    """The price at which a provider's tiers begin goes into the ledger with where it comes from."""
+    tiers = tiers_named(hub.egress)
+    if tiers is not NONE:
+        begins = Quantity(p50=tiers.usd_per_gb[0], unit="usd_per_gb", evidence=tiers.evidence, spread=Exact())
+        ledger.take(f"hubs.{hub.id}.egress", begins)
 
 
 def _open_usd(cabinet: _Cabinet, costs: _Costs, ledger: Ledger) -> float:

@@ -139,7 +139,7 @@ def accounts_of(
     everything = HubCosts(
         requests_usd=_sum([s.requests_per_year * s.hub_usd_per_request for s in possible], ledger),
         uplink_usd=all_line,
-        egress_usd=_egress(possible, hubs, egress.hub_alone, ledger),
+        egress_usd=_egress([(hubs[s.hub.at].egress, s) for s in possible], egress.hub_alone, ledger),
         value_usd=_value(possible, ledger, hub=True),
         standing_value_usd=_standing_value(possible, ledger, hub=True),
     )
@@ -165,7 +165,7 @@ def accounts_of(
         uplink_usd=left_line,
         operations_usd=operations,
         hub_usd=_sum([s.requests_per_year * s.hub_usd_per_request for s in away], ledger),
-        egress_usd=_egress(away, hubs, egress.planned, ledger),
+        egress_usd=_egress([(hubs[_taken(s)].egress, s) for s in away], egress.planned, ledger),
         value_usd=_value(served, ledger, hub=False),
         standing_value_usd=_standing_value(served, ledger, hub=False),
         hardware_life_years=ledger.fixed("hardware.life_years", "hardware.life_years"),
@@ -218,23 +218,28 @@ def _line_usd(contract: Contract, served: Sequence[Served], ledger: Ledger) -> S
 
 def fleet_egress(served: Sequence[Served], hubs: Mapping[str, Hub]) -> Egress:
     """What a gigabyte that leaves each provider's cloud costs, by the whole fleet's bytes; `served` of every kind of site."""
+    away, possible = [s for s in served if s.at_hub], [s for s in served if s.hub.allowed]
     return Egress(
-        planned=_usd_per_gb([s for s in served if s.at_hub], hubs),
-        hub_alone=_usd_per_gb([s for s in served if s.hub.allowed], hubs),
+        planned=_usd_per_gb([(hubs[_taken(s)].egress, s) for s in away]),
+        hub_alone=_usd_per_gb([(hubs[s.hub.at].egress, s) for s in possible]),
     )
 
 
-def _usd_per_gb(served: Sequence[Served], hubs: Mapping[str, Hub]) -> dict[str, Samples]:
+def _taken(s: Served) -> str:
+    """The hub that the plan takes for it."""
+    return s.option.at if s.option.is_hub else s.hub.at
+
+
+def _usd_per_gb(served: Sequence[tuple[str, Served]]) -> dict[str, Samples]:
     volumes: dict[str, Samples] = {}
-    for s in served:
-        provider = hubs[s.hub.at].egress
+    for provider, s in served:
         volumes[provider] = volumes.get(provider, 0.0) + s.answers_gb_per_month * s.point.site.count
     return {provider: mean_usd_per_gb(volume, tiers_named(provider)) for provider, volume in volumes.items()}
 
 
-def _egress(served: Sequence[Served], hubs: Mapping[str, Hub], usd_per_gb: Mapping[str, Samples], ledger: Ledger) -> Samples:
-    """A year's: of each provider's one bill the part of these bytes."""
-    return _sum([s.answers_gb_per_month * MONTHS * usd_per_gb[hubs[s.hub.at].egress] for s in served], ledger)
+def _egress(served: Sequence[tuple[str, Served]], usd_per_gb: Mapping[str, Samples], ledger: Ledger) -> Samples:
+    """A year's: of each provider's one bill the part of these bytes; `served` with the provider of each."""
+    return _sum([s.answers_gb_per_month * MONTHS * usd_per_gb[provider] for provider, s in served], ledger)
 
 
 def _value(served: Sequence[Served], ledger: Ledger, *, hub: bool) -> Samples:

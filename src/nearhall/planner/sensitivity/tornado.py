@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import erfc
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import fdtri, ndtr, ndtri
+from scipy.special import fdtri, ndtri
 
 from nearhall.core.errors import InputError
 from nearhall.planner.samples.draws import Samples
@@ -141,16 +142,17 @@ def _bar(name: str, values: Samples, outcome: Samples, *, left: Samples, columns
     between, within = _sums_of_squares(groups)
     noise = within * free / (len(left) - GROUPS)
     total = float(np.sum((outcome - outcome.mean()) ** 2))
-    least = float(np.asarray(fdtri(GROUPS - 1, len(left) - GROUPS, 1.0 - 2.0 * float(np.asarray(ndtr(-NOISE_Z))))))
+    least = np.asarray(fdtri(GROUPS - 1, len(left) - GROUPS, 1.0 - erfc(NOISE_Z / 2.0**0.5)), dtype=np.float64)
     own = np.empty(len(left))
     own[order] = np.concatenate([np.full(len(group), group.mean()) for group in groups])
-    at = [float(np.mean(outcome - own + end.mean() > 0.0)) for end in (low, high)]
+    others = outcome - own
+    at = [float(np.mean(others > -float(end.mean()))) for end in (low, high)]
     return Bar(
         name=name,
         low=float(low.mean()),
         high=float(high.mean()),
         share=min(max((between - (GROUPS - 1) * noise) / total, 0.0), 1.0) if total > 0.0 else 0.0,
-        is_noise=abs(swing) <= NOISE_Z * error and between <= (GROUPS - 1) * noise * least,
+        is_noise=abs(swing) <= NOISE_Z * error and between <= (GROUPS - 1) * noise * float(least),
         p_swing=abs(at[1] - at[0]),
     )
 
