@@ -114,7 +114,7 @@ def feeder_day(
         wear_usd=wear,
         words=_words(existing + fleet, limit, over, shaved_over, battery, of=of)
         + (f", for {wear:.2f} USD of wear a day" if wear else "")
-        + (f"; beyond it on {_share(p_over)} of such days" if drawn.ndim > 1 else ""),
+        + (f"; {_chance(p_over)}" if drawn.ndim > 1 else ""),
     )
 
 
@@ -166,5 +166,8 @@ def shown_kva(value: float) -> str:
     return f"{value:.2f}" if value < 10.0 else f"{value:.1f}"
 
 
-def _share(p: float) -> str:
-    return "none" if p == 0 else "less than 1 %" if p < 0.005 else "more than 99 %" if p > 0.995 else f"{100 * p:.0f} %"
+def _chance(p_over: float) -> str:
+    if p_over == 0.0:
+        return "never exceeded in what was drawn"
+    share = "less than 1 %" if p_over < 0.005 else "more than 99 %" if p_over > 0.995 else f"{100 * p_over:.0f} %"
+    return f"exceeded on {share} of the days at the design temperature"

@@ -32,7 +32,8 @@ def evidence_part(planned: Planned, entries: Mapping[str, Entry]) -> Json:
     for index, site in enumerate(planned.sites):
         found[f"/sites/{index}"] = _derived(planned, _resting(everything, _of_site(site)))
     physical = [entry for site in planned.sites if site.built for entry in _resting(everything, _of_site(site))]
-    found["/fleet"] = _derived(planned, tuple(dict.fromkeys(physical)))
+    together = _resting(everything, lambda path: path.startswith("fleet"))
+    found["/fleet"] = _derived(planned, tuple(dict.fromkeys([*physical, *together])))
     for index, entry in enumerate(everything):
         found[f"/ledger/{index}"] = as_said(entry)
     return found
