@@ -62,6 +62,10 @@ DOCUMENTS: dict[str, str] = {
     "documents/up.py": "pilot.yaml",
     "documents/site.py": "site.yaml",
     "documents/model.py": "model.yaml",
+    "documents/plan.py": "plan.yaml",
+    "documents/plan_work.py": "plan.yaml: workloads",
+    "documents/plan_place.py": "plan.yaml: places",
+    "documents/mapping.py": "mapping.yaml",
     "documents/hardware.py": "the hardware catalogue",
 }
 
@@ -167,8 +171,61 @@ def _fields(node: ast.ClassDef) -> Iterator[FieldWords]:
         if isinstance(this, ast.AnnAssign) and isinstance(this.target, ast.Name):
             after = following.value if isinstance(following, ast.Expr) else None
             words = str(after.value) if isinstance(after, ast.Constant) and isinstance(after.value, str) else ""
-            default = "" if this.value is None else ast.unparse(this.value)
-            yield FieldWords(name=_alias(this) or this.target.id, kind=ast.unparse(this.annotation), default=default, words=words)
+            default, limits = _said_of(this.value)
+            kind = ", ".join(part for part in (_kind(this.annotation), limits) if part)
+            yield FieldWords(name=_alias(this) or this.target.id, kind=kind, default=default, words=words)
+
+
+LIMITS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below", "min_length": "at least", "max_length": "at most"}
+QUANTITY_LIMITS = {"least": "at least", "most": "at most", "above": "above"}
+
+
+def _said_of(value: ast.expr | None) -> tuple[str, str]:
+    """(default, limits) of a field, in words, from what stands right of its `=`."""
+    if value is None:
+        return "", ""
+    if not (isinstance(value, ast.Call) and ast.unparse(value.func) == "Field"):
+        return ast.unparse(value).removeprefix("None"), ""
+    said = {keyword.arg or "": ast.unparse(keyword.value) for keyword in value.keywords}
+    return said.get("default", "").removeprefix("None"), ", ".join(
+        f"{words} {said[key]}" for key, words in LIMITS.items() if key in said
+    )
+
+
+def _kind(annotation: ast.expr) -> str:
+    """What may be written, in words: a unit and limits, names, or the type."""
+    if isinstance(annotation, ast.BinOp) and isinstance(annotation.op, ast.BitOr):
+        return " or ".join(_kind(side) for side in (annotation.left, annotation.right) if ast.unparse(side) != "None")
+    if isinstance(annotation, ast.Subscript):
+        inner = annotation.slice.elts if isinstance(annotation.slice, ast.Tuple) else [annotation.slice]
+        outer = ast.unparse(annotation.value)
+        if outer == "Literal":
+            return " or ".join(str(each.value) for each in inner if isinstance(each, ast.Constant))
+        if outer == "Annotated" and isinstance(inner[1], ast.Call):
+            return _quantity(inner[1]) if ast.unparse(inner[1].func) == "InUnit" else _kind(inner[0])
+        if outer in {"list", "dict"}:
+            return f"{outer} of {' to '.join(_kind(each) for each in inner)}"
+    written = ast.unparse(annotation)
+    return WORDS_OF_TYPES.get(written, written)
+
+
+WORDS_OF_TYPES = {
+    "float": "plain number",
+    "int": "whole number",
+    "str": "text",
+    "bool": "true or false",
+    "Identifier": "name of lower case letters, digits and dashes",
+    "FeederName": "name of letters, digits and dashes",
+    "Jurisdiction": "country's two capital letters, or with its region: US-CA",
+    "Shape": "flat, office, shop, evening, 24 numbers, or a .csv file of them",
+    "Existing": "24 numbers, or a .csv file of 24 or 8,760 of them",
+}
+
+
+def _quantity(call: ast.Call) -> str:
+    unit = ast.literal_eval(call.args[0])
+    limits = [f"{QUANTITY_LIMITS[k.arg]} {ast.unparse(k.value)}" for k in call.keywords if k.arg in QUANTITY_LIMITS]
+    return ", ".join([f"number in {unit}" if unit != "1" else "number", *limits])
 
 
 def _alias(field: ast.AnnAssign) -> str | None:
@@ -304,7 +361,10 @@ def pages() -> dict[str, str]:
             SETTINGS,
         ),
         "documents.md": _fields_page(
-            "Documents", "What people write. An unknown key is refused with the nearest known name.", DOCUMENTS
+            "Documents",
+            "What people write. An unknown key is refused with the nearest known name. A *number in kW* takes any form: "
+            "a number, `{p50: .., p90: ..}`, `{dist: ..}`, `{ref: ..}`, each with its `source`, `date` and `kind`.",
+            DOCUMENTS,
         ),
         "headers.md": headers_page(),
         "reasons.md": reasons_page(),

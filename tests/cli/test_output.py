@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 SAID = """
 import ctypes, os, sys
 from nearhall.cli.output import libraries_aside
@@ -35,3 +37,19 @@ def test_without_that_it_would_be_in_the_way():
     assert "written at once" in out
     assert "held back by C" in out
     assert err == ""
+
+
+@pytest.mark.parametrize(
+    ("where", "code", "told"),
+    [
+        (">&-", 0, ""),
+        (">/dev/full", 1, "failed: standard output cannot be written (No space left on device)"),
+        ("| head -n 1", 0, ""),
+        ("", 0, ""),
+    ],
+)
+def test_an_output_that_nobody_can_read_costs_no_traceback(where: str, code: int, told: str):
+    line = f"{sys.executable} -m nearhall plan --defaults {where}"
+    ended = subprocess.run(["bash", "-c", line], check=False, capture_output=True, text=True, timeout=50)
+    assert ended.returncode == code
+    assert ended.stderr.strip() == told

@@ -123,7 +123,10 @@ def test_the_summary_is_for_people(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_what_is_there_is_listed(capsys: pytest.CaptureFixture[str]):
     for option, known in (("--defaults", "hub.pue"), ("--hardware", "orin-maxq"), ("--models", "resnet50")):
         assert typed("plan", option) == 0
-        assert known in capsys.readouterr().out
+        (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith(known + " ")]
+        assert typed("plan", option, "--json") == 0
+        (same,) = [row for row in json.loads(capsys.readouterr().out)["rows"] if known in row.values()]
+        assert all(cell in row for cell in same.values()), "one line for each, to be searched"
     assert typed("plan", "--example") == 0
     assert capsys.readouterr().out.startswith("# A retail chain")
 
@@ -134,6 +137,8 @@ def test_what_is_there_is_listed(capsys: pytest.CaptureFixture[str]):
         ([], "no plan is named"),
         (["missing.yaml"], "cannot be read"),
         (["--example-named", "bakery"], "one of: retail, factory, telco, pilot"),
+        (["--example-named", ""], "one of: retail, factory, telco, pilot"),
+        (["plan.yaml", "--out", ""], "would fill the folder that you are in"),
     ],
 )
 def test_a_mistake_on_the_line_is_told_in_a_line(given: list[str], told: str, capsys: pytest.CaptureFixture[str]):

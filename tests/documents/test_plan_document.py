@@ -7,8 +7,11 @@ from importlib.resources import files
 import pytest
 
 from nearhall.core.errors import InputError
+from nearhall.documents.catalogue_models import load_models
+from nearhall.documents.hardware import load_catalogue
 from nearhall.documents.plan import Plan
 from nearhall.documents.plan_across import mistakes_across
+from nearhall.documents.plan_names import mistakes_with
 from nearhall.documents.yaml_file import dump_document, parse_document
 
 EXAMPLES = ("retail", "factory", "telco", "pilot")
@@ -19,7 +22,7 @@ def example(name: str) -> str:
 
 
 def read(text: str) -> Plan:
-    return parse_document(text.encode(), Plan, name="plan.yaml", across=mistakes_across)
+    return parse_document(text.encode(), Plan, name="plan.yaml", across=mistakes_with(load_catalogue(), load_models()))
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -80,7 +83,7 @@ def test_what_is_left_out_has_a_default():
         (
             "kind: per_gb, usd_per_gb: 0.05",
             "kind: flat_step, steps_mbps: [200, 100], usd_per_month: [1, 2]",
-            "steps_mbps ascends",
+            "steps_mbps must rise",
         ),
         ("hold_min: 10, battery_kwh: 1", "hold_min: 10", "needs the maker's table, battery_kwh, or ah and volts"),
         ("hold_min: 10, battery_kwh: 1", "hold_min: 10, table: [[0, 1]]", "both above 0"),
@@ -106,6 +109,16 @@ def test_what_is_left_out_has_a_default():
             "llm: {parms: 8e9, layers: 2, kv_heads: 8, head_dim: 128}",
             "did you mean 'params'",
         ),
+        ("id: fra", "id: shop", "hubs[0].id: 'shop' is the id of a site too"),
+        (
+            "slo: {p99_ms: 10}",
+            "slo: {ttft_p99_ms: 10}",
+            "only a language model has a first token; a model of kind vision",
+        ),
+        ("TRT_MaxQ", "TRT_MaxP", "hardware[0].ref: the catalogue has no hardware 'mlperf:v2.1/Orin_TRT_MaxP'; did you mean"),
+        ("ref: resnet50", "ref: resnet5", "model.ref: the catalogue has no model 'resnet5'; did you mean 'resnet50'?"),
+        ("kind: vision", "kind: speech", "model.kind: resnet50 is of kind vision, not speech"),
+        ("ref: resnet50", "ref: resnet50, bits: 5", "model.bits: resnet50 is not known with 5 bits; it is with"),
         ("currency: USD", "currency: EUR", ""),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -34,10 +35,13 @@ def test_what_is_written_reads_back_the_same(tmp_path: Path):
     [
         (("rtt_ms: 40.0", "rtt: 40.0"), "pilot.yaml:6: link.rtt is not known; did you mean 'rtt_ms'?"),
         (("mbps: 50.0", "mbps: -1"), "link.mbps: input should be greater than or equal to 0 (given: -1)"),
-        (("kind: video", "kind: vidoe"), "sites[0].workloads[0].kind"),
+        (("kind: video", "kind: vidoe"), "did you mean 'video'? (given: 'vidoe')"),
+        (("id: shop-01", "id: Shop 1"), "sites[0].id: wants lower case letters, digits and dashes, at most 31 (given: 'Shop 1')"),
+        (("mbps: 50.0", "mbps: 50M"), "link.mbps: wants a number without a unit (given: '50M')"),
+        (("sites:", "sites: 3\nold:"), "sites: wants a list; write [3] for one"),
         (("residency: site", "residency: home"), "residency 'home' is not one of: site, any, jurisdiction:XX"),
         (("seed: 1", "seed: 1\nseed: 2"), "seed is given twice"),
-        (("schema: nearhall/up/v1", "schema: nearhall/plan/v1"), "schema: input should be 'nearhall/up/v1'"),
+        (("schema: nearhall/up/v1", "schema: nearhall/plan/v1"), "schema: wants 'nearhall/up/v1' (given: 'nearhall/plan/v1')"),
         (("id: plant-02", "id: shop-01"), "two sites have the id 'shop-01'"),
     ],
 )
@@ -81,11 +85,11 @@ def test_all_mistakes_come_at_once():
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("[" * 5000, "is not valid YAML (nested too deeply)"),
+        ("[" * 5000, "is nested too deep"),
         ('a: "b\0"', "is not valid YAML (it holds characters"),
         (
             "a: &a [1, 1]\n" + "".join(f"{c}: &{c} [{', '.join(['*' + chr(ord(c) - 1)] * 9)}]\n" for c in "bcdefghij"),
-            "more than 500000",
+            "more than 1000000",
         ),
     ],
 )
@@ -113,3 +117,24 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path):
         write_whole(path, "text, not bytes")  # pyright: ignore[reportArgumentType]
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["kept.json"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: &a [*a]", "bad.yaml:1: holds itself by an alias"),
+        ("a: " + "[" * 50 + "]" * 50, "nested too deep; at most 40 levels"),
+        ("a: " + "[" * 100_000, "nested too deep; at most 40 levels"),
+        ("".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}' if n else 'x'] * 9)}]\n" for n in range(9)), "more than 1000000 values"),
+    ],
+    ids=["endless", "deep", "abyss", "bomb"],
+)
+def test_what_aliases_multiply_is_not_written_out(text: str, told: str):
+    with pytest.raises(InputError, match=re.escape(told)):
+        parse_document(text.encode(), Up, name="bad.yaml")
+
+
+def test_aliases_that_spare_words_are_welcome():
+    text = GOOD.decode()
+    assert "rtt_ms: 40.0" in text
+    assert parse_document(text.replace("rtt_ms: 40.0", "rtt_ms: &r 40.0").encode(), Up, name="x.yaml") == default_pilot()

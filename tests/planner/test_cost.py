@@ -30,6 +30,7 @@ def a_site(**said: object) -> SiteCosts:
         "demand_usd": 50.0,
         "uplink_usd": 600.0,
         "operations_usd": 400.0,
+        "hardware_life_years": 5.0,
     }
     return SiteCosts(**(costs | said))  # type: ignore[arg-type]
 

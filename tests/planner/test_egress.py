@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from nearhall.core.errors import InputError
 from nearhall.core.evidence import Evidence, Kind
-from nearhall.planner.money.egress import AWS, AZURE, FREE_GB, Tiers, egress_usd, tiers_named
+from nearhall.planner.money.egress import AWS, AZURE, FREE_GB, Tiers, egress_usd, mean_usd_per_gb, tiers_named
+from planner.planned import made, small
 
 EVIDENCE = Evidence(kind=Kind.ASSUMED, source="test")
+SOUTH = {"    slo: {p99_ms: 400}": "    sites: [south]\n    slo: {p99_ms: 400}"}
 
 
 @pytest.mark.parametrize(("provider", "usd"), [("aws", 900.0), ("azure", 870.0), ("none", 0.0)])
@@ -61,3 +63,25 @@ def test_every_price_says_where_it_comes_from():
     for tiers in (AWS, AZURE):
         assert tiers.evidence.source
         assert tiers.evidence.date
+
+
+@given(gb=st.lists(st.floats(0, 1e6), min_size=1, max_size=4))
+def test_parts_of_one_bill_add_up_to_it(gb: list[float]):
+    price = mean_usd_per_gb(sum(gb), AWS)
+    assert sum(part * float(price) for part in gb) == pytest.approx(float(egress_usd(sum(gb), AWS)))
+    assert AWS.usd_per_gb[-1] <= float(price) <= AWS.usd_per_gb[0] + 1e-12
+
+
+def test_the_fleet_has_one_bill_and_a_site_without_the_workload_adds_nothing_to_it():
+    """Answers of 300 kB: all workloads of all sites climb the tiers together."""
+    text = {"out_kb: 1}": "out_kb: 300}", "  - id: north\n": "  - id: north\n    count: 30\n"}
+    everywhere, only_south = made(small("any", **text)), made(small("any", **text, **SOUTH))
+    volumes: list[float] = []
+    for planned in (everywhere, only_south):
+        volume = np.sum([s.answers_gb_per_month * s.point.site.count for s in planned.served if s.hub.allowed], axis=0)
+        billed = sum(site.accounts.hub.egress_usd * site.site.count for site in planned.sites)
+        assert billed == pytest.approx(egress_usd(volume, AWS) * 12)
+        volumes.append(float(np.median(volume)))
+    assert volumes[0] == pytest.approx(31 * volumes[1])
+    south = [next(s for s in p.sites if s.site.id == "south").accounts.hub.egress_usd for p in (everywhere, only_south)]
+    assert np.all(south[0] < south[1]), "the others' bytes bring the price down"

@@ -114,3 +114,18 @@ def test_shaving_tells_what_it_wears():
     assert day.words.endswith(f"for {day.wear_usd:.2f} USD of wear a day")
     assert feeder_day(headroom_kva=20.0, fleet_kva=fleet, battery=BATTERY).wear_usd == 0.0
     assert feeder_day(headroom_kva=20.0, fleet_kva=fleet).discharged_kwh == 0.0
+
+
+def test_cases_are_held_against_the_limit_at_their_quantile_and_counted():
+    cases = np.tile(np.linspace(0.0, 100.0, 1001), (24, 1))
+    day = feeder_day(headroom_kva=90.0, fleet_kva=cases)
+    assert day.fleet_kva == pytest.approx(np.full(24, 99.0))
+    assert day.fleet_p50_kva == pytest.approx(np.full(24, 50.0))
+    assert day.p_over == pytest.approx(0.1, abs=0.001)
+    assert day.over_hours == 24
+    assert day.needed_kva == pytest.approx(99.0)
+    assert "(P99)" in day.words
+    assert day.words.endswith("exceeded on 10 % of the days at the design temperature")
+    assert feeder_day(headroom_kva=100.0, fleet_kva=cases).words.endswith("never exceeded in what was drawn")
+    assert "less than 1 %" in feeder_day(headroom_kva=99.8, fleet_kva=cases).words
+    assert "more than 99 %" in feeder_day(headroom_kva=0.1, fleet_kva=cases).words

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import sys
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -29,12 +31,20 @@ def notes() -> Console:
     return Console(stderr=True, highlight=False)
 
 
-def emit(summary: RenderableType, data: Mapping[str, Any], *, as_json: bool) -> None:
-    """Prints the summary, or with `--json` one JSON object on standard output."""
+def wide_console() -> Console:
+    """For tables that a program reads: as wide as a row takes, so that each stays one line."""
+    return Console(highlight=False, width=WIDE)
+
+
+WIDE = 1000
+
+
+def emit(summary: RenderableType, data: Mapping[str, Any], *, as_json: bool, screen: Console | None = None) -> None:
+    """Prints the summary on `screen`, or standard output; with `--json` one JSON object on standard output."""
     if as_json:
         sys.stdout.write(json.dumps(data, ensure_ascii=False) + "\n")
     else:
-        console().print(summary)
+        (screen or console()).print(summary)
 
 
 @contextmanager
@@ -43,8 +53,8 @@ def libraries_aside() -> Generator[None]:
 
     Seen with HiGHS 1.16, whose solver names a function of its own there; that would break `--json`.
     """
-    sys.stdout.flush()
     try:
+        sys.stdout.flush()
         kept = os.dup(1)
     except OSError:  # standard output is closed: there is nothing to keep clean
         yield
@@ -60,8 +70,11 @@ def libraries_aside() -> Generator[None]:
 
 def run(command: Callable[[], None]) -> int:
     """Runs a command; turns nearhall's errors into one clear line and an exit code. No traceback reaches a user."""
+    if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]  # closed by who started us: nobody reads
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (until the end of the program)
     try:
         command()
+        sys.stdout.flush()
     except InputError as error:
         notes().print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return EXIT_BAD_INPUT
@@ -69,5 +82,17 @@ def run(command: Callable[[], None]) -> int:
         notes().print(f"failed: {error}", style="red", markup=False, soft_wrap=True)
         return EXIT_FAILED
     except KeyboardInterrupt:
+        notes().print("stopped", style="red", markup=False)
         return EXIT_INTERRUPTED
+    except OSError as error:
+        # Files are written by our own writers, which say what failed; what is left is a screen or pipe.
+        if error.errno != errno.EPIPE:  # somebody who reads the first lines only has seen enough
+            notes().print(f"failed: standard output cannot be written ({error.strerror})", style="red", markup=False)
+        _discard_output()
+        return EXIT_FAILED
     return 0
+
+
+def _discard_output() -> None:
+    """What is held back for a reader who has gone goes nowhere: the interpreter would stumble over it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

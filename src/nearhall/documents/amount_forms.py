@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -129,6 +130,9 @@ _BUILD = {
 }
 
 
+DATE = re.compile(r"^\d{4}(-\d{2}(-\d{2})?)?$")
+
+
 def _evidence(given: Mapping[str, Any]) -> Evidence:
     kinds = [kind.value for kind in Kind]
     kind = str(given.get("kind", Kind.ASSUMED.value))
@@ -137,6 +141,8 @@ def _evidence(given: Mapping[str, Any]) -> Evidence:
     if kind != Kind.ASSUMED.value and not given.get("source"):
         raise ValueError(f"kind {kind} needs a source: the document, instrument or person that gave the number")
     date = given.get("date")
+    if date is not None and not DATE.match(str(date)):
+        raise ValueError(f"date {str(date)!r} is none; write 2026-03-14, 2026-03 or 2026")
     return Evidence(kind=Kind(kind), source=str(given.get("source", THE_PLAN)), date=None if date is None else str(date))
 
 

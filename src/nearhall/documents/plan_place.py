@@ -125,9 +125,9 @@ class Uplink(Strict):
     """What the line to the hub costs, as its contract bills it."""
 
     kind: Literal["flat_step", "per_gb", "p95_mbps", "lte_quota"]
-    usd_per_month: list[float] = Field(default=[], max_length=16)
+    usd_per_month: list[Annotated[float, Field(ge=0)]] = Field(default=[], max_length=16)
     """flat_step: of each step; lte_quota: the base fee (one value)."""
-    steps_mbps: list[float] = Field(default=[], max_length=16)
+    steps_mbps: list[Annotated[float, Field(gt=0)]] = Field(default=[], max_length=16)
     usd_per_gb: Annotated[Quantity, InUnit("usd_per_gb", least=0)] | None = None
     """per_gb; for lte_quota beyond the quota."""
     usd_per_mbps_month: Annotated[Quantity, InUnit("usd_per_mbps_month", least=0)] | None = None
@@ -152,7 +152,9 @@ class Uplink(Strict):
         if not holds:
             raise ValueError(f"an uplink of kind {self.kind} needs {what}")
         if sorted(self.steps_mbps) != self.steps_mbps:
-            raise ValueError("steps_mbps ascends")
+            raise ValueError(
+                "steps_mbps must rise: write them from the slowest to the fastest, and usd_per_month in the same order"
+            )
         return self
 
 
@@ -239,7 +241,7 @@ class Feeder(Strict):
     headroom_kva: float = Field(gt=0)
     """What the sites may take beside what is on it already."""
     sites_each: int = Field(default=1, ge=1, le=10_000)
-    """How many sites of a kind (`count`) hang on one such feeder."""
+    """How many sites of each kind that names it hang on one such feeder: with two kinds so many of the one and of the other."""
     existing_kva: Existing | None = Field(default=None, validation_alias=AliasChoices("existing_kva", "existing_load"))
     """What is on it already, by hour of the day."""
 

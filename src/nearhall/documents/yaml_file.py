@@ -14,11 +14,12 @@ from pydantic.fields import FieldInfo
 
 from nearhall.core.errors import InputError
 
-VALUES_MAX = 500_000
-"""An alias of aliases makes billions out of a few lines."""
 DOCUMENT_BYTES_MAX = 4 * 1024 * 1024
 """A site.yaml is a few kilobytes, a fleet's plan some hundred; beyond this it is another kind of file."""
 MISTAKES_SHOWN_MAX = 20
+NODES_MAX, DEPTH_MAX = 1_000_000, 40
+"""What a document may hold with its aliases written out, and how deep: a file of 4 MB has no more values than that, if nobody
+multiplies them with aliases."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -60,17 +61,21 @@ def parse_document(data: bytes, model: type[Document], *, name: str, across: Acr
     try:
         loader = _Loader(data.decode())
         node = loader.get_single_node()
+        if node is not None:
+            _written_out(node, name, {}, [])
         value = _value(loader, node, (), lines, name) if node is not None else None
     except UnicodeDecodeError as error:
         raise InputError("is not UTF-8 text", where=name, right="write YAML or JSON in UTF-8") from error
+    except RecursionError as error:
+        raise _too_deep(name) from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"{name}:{mark.line + 1}" if mark is not None else name
         raise InputError(
             f"is not valid YAML ({error.problem})", where=place, right="mind indentation, colons and quotes"
         ) from error
-    except (yaml.YAMLError, RecursionError) as error:
-        why = "nested too deeply" if isinstance(error, RecursionError) else "it holds characters that no text has"
+    except yaml.YAMLError as error:
+        why = "it holds characters that no text has"
         raise InputError(f"is not valid YAML ({why})", where=name, right="write it as plain text") from error
     if not isinstance(value, dict):
         raise InputError("is not a mapping of keys to values", where=name, right=f"start with `schema: {_schema_of(model)}`")
@@ -91,11 +96,34 @@ def dump_document(document: BaseModel) -> bytes:
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120).encode()
 
 
+def _too_deep(where: str) -> InputError:
+    return InputError("is nested too deep", where=where, right=f"at most {DEPTH_MAX} levels")
+
+
+def _written_out(node: yaml.Node, name: str, known: dict[int, int], above: list[int]) -> int:
+    """How many values the node holds with aliases written out; raises InputError where they are too many, too deep or endless."""
+    where = f"{name}:{node.start_mark.line + 1}"
+    if id(node) in above:
+        raise InputError("holds itself by an alias", where=where, right="write the value out")
+    if len(above) > DEPTH_MAX:
+        raise _too_deep(where)
+    if id(node) not in known:
+        parts: list[yaml.Node] = []
+        if isinstance(node, yaml.SequenceNode):
+            parts = node.value
+        elif isinstance(node, yaml.MappingNode):
+            parts = [part for pair in node.value for part in pair]
+        known[id(node)] = 1 + sum(_written_out(part, name, known, [*above, id(node)]) for part in parts)
+    if known[id(node)] > NODES_MAX:
+        raise InputError(
+            f"holds more than {NODES_MAX} values", where=where, right="write fewer; an alias counts as what it stands for"
+        )
+    return known[id(node)]
+
+
 def _value(loader: yaml.SafeLoader, node: yaml.Node, path: Path_, lines: dict[Path_, int], name: str) -> Any:
     """The node's value; remembers the line of every path and refuses a key given twice."""
     lines[path] = node.start_mark.line + 1
-    if len(lines) > VALUES_MAX:
-        raise InputError(f"holds more than {VALUES_MAX} values", where=name, right="write out what an alias repeats, once")
     if isinstance(node, yaml.SequenceNode):
         return [_value(loader, item, (*path, index), lines, name) for index, item in enumerate(node.value)]
     if not isinstance(node, yaml.MappingNode):
@@ -148,10 +176,41 @@ def _mistake(detail: Any, model: type[BaseModel], lines: Mapping[Path_, int], na
         return f"{where}: {_dotted(path)} is not known; {right}"
     if detail["type"] == "missing":
         return f"{where}: {_dotted(path)} is missing; add it"
-    message = str(detail["msg"]).removeprefix("Value error, ")
     given = detail.get("input")
     shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
+    message = _said(detail, given)
     return f"{where}: {_dotted(path) or 'the document'}: {message[0].lower()}{message[1:]}{shown}"
+
+
+PATTERNS: dict[str, str] = {
+    "^[a-z0-9][a-z0-9-]{0,30}$": "lower case letters, digits and dashes, at most 31",
+    "^[A-Za-z0-9][A-Za-z0-9-]{0,30}$": "letters, digits and dashes, at most 31",
+    "^[A-Z]{2}(-[A-Z0-9]{1,3})?$": "a country's two capital letters, or with its region, such as DE or US-CA",
+}
+"""What names are made of, in words, by the expression that they must match."""
+
+
+def _said(detail: Any, given: Any) -> str:
+    """What is wrong and what would be right, in plain words for the mistakes that people make most."""
+    about: Mapping[str, Any] = detail.get("ctx", {})
+    match detail["type"]:
+        case "string_pattern_mismatch":
+            return f"wants {PATTERNS.get(about['pattern'], about['pattern'])}"
+        case "too_short":
+            return f"holds {about['actual_length']}; wants at least {about['min_length']}"
+        case "too_long":
+            return f"holds {about['actual_length']}; wants at most {about['max_length']}"
+        case "list_type":
+            one = f"; write [{given}] for one" if isinstance(given, str | int | float) else ""
+            return f"wants a list{one}"
+        case "float_parsing" | "int_parsing" | "int_from_float":
+            return f"wants a {'whole ' if detail['type'].startswith('int') else ''}number without a unit"
+        case "literal_error" | "enum":
+            known = re.findall(r"'([^']+)'", str(about["expected"]))
+            near = difflib.get_close_matches(str(given), known, n=1) if len(known) > 1 else []
+            return f"wants {about['expected']}" + (f"; did you mean {near[0]!r}?" if near else "")
+        case _:
+            return str(detail["msg"]).removeprefix("Value error, ")
 
 
 def _line(lines: Mapping[Path_, int], path: Path_) -> int | None:

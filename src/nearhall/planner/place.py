@@ -7,7 +7,7 @@ unserved at a price that nobody would pay, so that a plan that cannot be is expl
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from nearhall.planner.placement.facility import facility_location
 from nearhall.planner.placement.p_median import Placement, p_median
 from nearhall.planner.placement.solver import Cancelled, Floats, Progress, Rows, solve
 
-__all__ = ["Answer", "Feeder", "Placement", "Problem", "Why", "facility_location", "p_median", "place", "why_not"]
+__all__ = ["Answer", "Feeder", "Placement", "Problem", "Why", "facility_location", "feeder_kva", "p_median", "place", "why_not"]
 
 UNSERVED = -1
 
@@ -28,6 +28,14 @@ class Feeder:
     name: str
     headroom_kva: float
     places: tuple[int, ...]
+    sites: tuple[float, ...] = ()
+    """How many sites of each of the places hang on it; one each where nothing is said."""
+
+    def sites_of(self, place: int) -> float:
+        """How many of that place; 0 for one that is on another line."""
+        if place not in self.places:
+            return 0.0
+        return self.sites[self.places.index(place)] if self.sites else 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +57,7 @@ class Problem:
     room: Floats
     """Shape (places, resources); infinite where it is no limit."""
     kva: Floats
-    """Shape (points, places): what serving takes of the place's feeder."""
+    """Shape (points, places): what serving takes of the place's feeder, at one site."""
     open_kva: Floats
     """Shape (places,)."""
     feeders: tuple[Feeder, ...] = ()
@@ -92,7 +100,50 @@ def place(
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> Answer:
-    """Solves it; always answers, with the best found when it is stopped."""
+    """Solves it; always answers, with the best found when it is stopped. Of placements that cost the same, names decide."""
+    rows, columns = _by_name(problem.points), _by_name(problem.places)
+    found = _place(_in_order(problem, rows, columns), gap=gap, time_limit_s=time_limit_s, progress=progress, cancelled=cancelled)
+    at = np.full(len(problem.points), UNSERVED)
+    at[rows] = np.where(found.at == UNSERVED, UNSERVED, np.append(columns, UNSERVED)[found.at])
+    return replace(found, at=at, open=tuple(sorted(columns[where] for where in found.open)))
+
+
+def _by_name(names: Sequence[str]) -> list[int]:
+    return sorted(range(len(names)), key=lambda index: names[index])
+
+
+def _in_order(problem: Problem, rows: list[int], columns: list[int]) -> Problem:
+    """The same problem with its points and places in this order."""
+    stands = {was: now for now, was in enumerate(columns)}
+    both = np.ix_(rows, columns)
+    return Problem(
+        points=tuple(problem.points[row] for row in rows),
+        places=tuple(problem.places[column] for column in columns),
+        allowed=problem.allowed[both],
+        usd=problem.usd[both],
+        open_usd=problem.open_usd[columns],
+        resources=problem.resources,
+        use=problem.use[both],
+        room=problem.room[columns],
+        kva=problem.kva[both],
+        open_kva=problem.open_kva[columns],
+        feeders=tuple(
+            Feeder(
+                name=feeder.name,
+                headroom_kva=feeder.headroom_kva,
+                places=tuple(sorted(stands[place] for place in feeder.places)),
+                sites=tuple(feeder.sites_of(place) for place in columns if place in feeder.places),
+            )
+            for feeder in sorted(problem.feeders, key=lambda feeder: feeder.name)
+        ),
+        built=tuple(sorted(stands[place] for place in problem.built)),
+        sites=None if problem.sites is None else problem.sites[rows],
+    )
+
+
+def _place(
+    problem: Problem, *, gap: float, time_limit_s: float, progress: Progress | None, cancelled: Cancelled | None
+) -> Answer:
     i, j = np.nonzero(problem.allowed)
     points, places, pairs = len(problem.points), len(problem.places), len(i)
     price = _price_of_unserved(problem)
@@ -139,9 +190,9 @@ def why_not(problem: Problem, answer: Answer, point: int, where: int, *, forbidd
             return Why(kind="capacity", text=f"{name}: {needed:.3g} > {limit:.3g}", value=needed, limit=limit)
     for feeder in problem.feeders:
         if where in feeder.places:
-            loaded = _feeder_kva(problem, answer, feeder) + problem.kva[point, where]
-            if where not in answer.open:
-                loaded += problem.open_kva[where]
+            opening = 0.0 if where in answer.open else float(problem.open_kva[where])
+            more = (float(problem.kva[point, where]) + opening) * feeder.sites_of(where)
+            loaded = feeder_kva(problem, answer, feeder) + more
             if loaded > feeder.headroom_kva * (1 + 1e-9):
                 text = f"feeder {feeder.name}: {loaded:.1f} kVA > {feeder.headroom_kva:.1f} kVA"
                 return Why(kind="feeder", text=text, value=float(loaded), limit=feeder.headroom_kva)
@@ -153,7 +204,8 @@ def why_not(problem: Problem, answer: Answer, point: int, where: int, *, forbidd
     if more >= 0:
         shown = f"${more:,.0f}" if more >= 1 else "less than $1"
         each = "" if problem.sites is None else " for each site"
-        return Why(kind="cost", text=f"{shown} a year dearer{each}", value=more, limit=0.0)
+        opened = ", the place itself included" if opening else ""
+        return Why(kind="cost", text=f"{shown} a year dearer{each}{opened}", value=more, limit=0.0)
     return Why(kind="cost", text="no dearer by itself; the whole is cheaper so", value=more, limit=0.0)
 
 
@@ -179,7 +231,8 @@ def _rows(problem: Problem, i: NDArray[np.int64], j: NDArray[np.int64]) -> Rows:
     for feeder in problem.feeders:
         mine = np.flatnonzero(np.isin(j, feeder.places))
         at = np.asarray(feeder.places, dtype=np.int64)
-        values = np.append(problem.kva[i[mine], j[mine]], problem.open_kva[at])
+        many = np.array([feeder.sites_of(where) for where in range(len(problem.places))])
+        values = np.append(many[j[mine]] * problem.kva[i[mine], j[mine]], many[at] * problem.open_kva[at])
         rows.add(np.append(places + mine, at), values, -np.inf, feeder.headroom_kva)
     return rows
 
@@ -192,9 +245,11 @@ def _nobody(problem: Problem, pairs: int) -> Floats:
     return x
 
 
-def _feeder_kva(problem: Problem, answer: Answer, feeder: Feeder) -> float:
+def feeder_kva(problem: Problem, answer: Answer, feeder: Feeder) -> float:
+    """What all its sites take of a feeder."""
     total = 0.0
     for where in feeder.places:
         if where in answer.open:
-            total += float(problem.open_kva[where] + problem.kva[np.flatnonzero(answer.at == where), where].sum())
+            served = float(problem.kva[np.flatnonzero(answer.at == where), where].sum())
+            total += feeder.sites_of(where) * (float(problem.open_kva[where]) + served)
     return total

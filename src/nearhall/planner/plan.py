@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -16,27 +17,33 @@ from nearhall.documents.catalogue_models import ModelCatalogue
 from nearhall.documents.defaults import Default
 from nearhall.documents.hardware import Catalogue
 from nearhall.documents.plan import Plan
-from nearhall.documents.plan_place import Hub, Site
-from nearhall.planner.money.accounts import Accounts, Served, accounts_of, contract_of, served_by_hub, waiting_usd_per_year
+from nearhall.documents.plan_place import Feeder, Hub, Site
+from nearhall.planner.grid.feeder import TOLERANCE_KVA, FeederDay
+from nearhall.planner.grid.on_feeder import day_on
+from nearhall.planner.money.accounts import Accounts, Egress, Served, accounts_of, fleet_egress, served_by_hub
 from nearhall.planner.money.cashflow import annuity, npv_usd
-from nearhall.planner.money.uplink import Traffic, contract_usd_per_month
-from nearhall.planner.place import UNSERVED, Answer, Feeder, Problem, Why, place, why_not
+from nearhall.planner.place import UNSERVED, Answer, Problem, Why, feeder_kva, place, why_not
 from nearhall.planner.placement.solver import Cancelled
 from nearhall.planner.power.battery import habits_of
 from nearhall.planner.power.check import Check
 from nearhall.planner.power.cooling import Air, Plant, Year, air_of, cooling_checks, plant_of, run_year, year_c
 from nearhall.planner.power.feed import Feed, feed_of
 from nearhall.planner.power.hold import Hold, hold_of
+from nearhall.planner.problem import problem_of
 from nearhall.planner.samples.draws import Draws, Samples
 from nearhall.planner.samples.ledger import Ledger
 from nearhall.planner.serving.equipment import Equipment, equip
 from nearhall.planner.serving.load import Rack, SiteLoad, site_load
 from nearhall.planner.serving.options import Option, Point, options_of, points_of
-from nearhall.planner.serving.pool import Lane, Pool, pool_of, servers_needed
+from nearhall.planner.serving.prices import Prices
+from nearhall.planner.serving.sharing import pools_of, together
 
 Tell = Callable[[str], None]
 """Told in words what is being done."""
-J_A_KW_YEAR = 1e3 * 8760 * 3600
+KWH_A_W_YEAR, OVERHEAD = 8.76, 1.3
+"""Cooling and losses on top of a server's energy while servers are compared. Assumed; the money uses the site's own year."""
+ROUNDS = 6
+"""Placements that are tried until what is built keeps within its feeders; each rules one out."""
 EITHER_SHARE, EITHER_USD = 0.1, 12.0
 """Where the other place costs so little more a year, as a share or in dollars, either will do."""
 
@@ -122,6 +129,8 @@ class Planned:
     problem: Problem
     answer: Answer
     sites: tuple[SitePlan, ...]
+    feeders: Mapping[str, FeederDay]
+    """By id: a day of each that anything hangs on."""
     served: tuple[Served, ...]
     """By point, as `placed`."""
     npv_usd: Samples
@@ -144,38 +153,94 @@ def make_plan(
     say = tell or _nobody
     ledger = Ledger(Draws(seed=plan.seed, samples=plan.samples), defaults, overrides or {})
     equipment = equip(plan, catalogue, models, ledger)
-    p_min = plan.decision.min_p_slo
+    p_min, prices = plan.decision.min_p_slo, partial(_prices, plan, ledger)
     options: list[tuple[Option, ...]] = []
     points = points_of(plan, ledger)
     for number, point in enumerate(points, 1):
         say(f"options of {point.id} ({number} of {len(points)})")
-        options.append(options_of(point, plan, equipment.services, ledger, p_min=p_min))
+        options.append(options_of(point, plan, equipment, ledger, p_min=p_min, prices=prices))
     say(f"placing {len(points)} workloads")
     hubs = {hub.id: hub for hub in plan.hubs}
     served = [_against_hub(found, hubs, equipment, ledger) for found in options]
-    problem = _problem(plan, options, served, equipment, ledger)
+    problem = problem_of(plan, options, served, equipment, ledger)
 
     def closer(best: float, bound: float, gap: float) -> None:
         known = f"the best so far is within {gap:.1%} of the least possible" if best >= bound and gap < 1.0 else "searching"
         say(f"placing {len(points)} workloads: {known}")
 
-    answer = place(problem, progress=closer, cancelled=cancelled)
-    placed = tuple(_placed(problem, answer, index, found) for index, found in enumerate(options))
-    racks = racks_of(plan, placed, equipment)
-    sites = size_sites(plan, placed, served, racks=racks, ledger=ledger, tell=say)
-    flows = np.sum([s.accounts.flows * s.site.count for s in sites], axis=0)
+    def built(problem: Problem) -> _Built:
+        answer = _nearest_of_equals(problem, place(problem, progress=closer, cancelled=cancelled), options)
+        apart = [_placed(problem, answer, index, found) for index, found in enumerate(options)]
+        placed = _sharing(apart, plan, equipment, prices)
+        sites = size_sites(plan, placed, served, racks=racks_of(plan, placed, equipment), ledger=ledger, tell=say)
+        return _Built(problem=problem, answer=answer, placed=placed, sites=sites, feeders=_feeder_days(plan, sites, ledger))
+
+    best = built(problem)
+    for _ in range(ROUNDS):
+        corrected = _corrected(best)
+        if corrected is None:
+            break
+        say("placing again: sized as a whole, the sites are more than their feeder carries")
+        best = built(corrected)
+    flows = np.sum([s.accounts.flows * s.site.count for s in best.sites], axis=0)
     return Planned(
         plan=plan,
         ledger=ledger,
         equipment=equipment,
-        placed=placed,
-        problem=problem,
-        answer=answer,
-        sites=sites,
+        placed=best.placed,
+        problem=best.problem,
+        answer=best.answer,
+        sites=best.sites,
+        feeders=best.feeders,
         served=tuple(served),
         npv_usd=npv_usd(flows, rate=plan.discount_rate),
         flows=flows,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Built:
+    """One placement, sized."""
+
+    problem: Problem
+    answer: Answer
+    placed: tuple[Placed, ...]
+    sites: tuple[SitePlan, ...]
+    feeders: Mapping[str, FeederDay]
+
+
+def _feeder_days(plan: Plan, sites: Sequence[SitePlan], ledger: Ledger) -> dict[str, FeederDay]:
+    """A day of each feeder that anything hangs on."""
+    own = plan.correlation
+    return {
+        feeder.id: day_on(feeder, there, common=own.common, regional=own.regional, seed=plan.seed, ledger=ledger)
+        for feeder in plan.feeders
+        if (there := on(feeder, sites))
+    }
+
+
+def on(feeder: Feeder, sites: Sequence[SitePlan]) -> list[SitePlan]:
+    """The kinds of sites that are built and hang on it."""
+    return [site for site in sites if site.built and site.site.supply.feeder == feeder.id]
+
+
+def _corrected(built: _Built) -> Problem | None:
+    """The problem with each feeder's share as it came out where that is more than it carries; None where all keep within.
+
+    What a workload takes alone is an estimate: a server for two of them idles once, and what strays together adds up. Scaled to
+    what the sites take together, this placement is not possible again.
+    """
+    kva, open_kva = built.problem.kva.copy(), built.problem.open_kva.copy()
+    over = False
+    for feeder in built.problem.feeders:
+        day = built.feeders.get(feeder.name)
+        if day is None or day.needed_kva <= feeder.headroom_kva + TOLERANCE_KVA:
+            continue
+        over, there = True, list(feeder.places)
+        scale = day.needed_kva / feeder_kva(built.problem, built.answer, feeder)
+        kva[:, there] *= scale
+        open_kva[there] *= scale
+    return replace(built.problem, kva=kva, open_kva=open_kva) if over else None
 
 
 def size_sites(
@@ -189,11 +254,13 @@ def size_sites(
 ) -> tuple[SitePlan, ...]:
     """Every kind of site with what was placed there: its load, cabinet, year and money, over all draws."""
     say, hubs = tell or _nobody, {hub.id: hub for hub in plan.hubs}
+    answered = [replace(s, option=p.option or s.option) for p, s in zip(placed, served, strict=True)]
+    egress = fleet_egress(answered, hubs)
     sites: list[SitePlan] = []
     for site in plan.sites:
         say(f"sizing {site.id}")
-        mine = [(p, s) for p, s in zip(placed, served, strict=True) if p.point.site.id == site.id]
-        sites.append(_sized(plan, site, mine, racks[site.id], hubs=hubs, ledger=ledger))
+        mine = [s for s in answered if s.point.site.id == site.id]
+        sites.append(_sized(plan, site, mine, racks[site.id], hubs=hubs, egress=egress, ledger=ledger))
     return tuple(sites)
 
 
@@ -207,96 +274,10 @@ def _nobody(_: str) -> None:
 
 
 def _against_hub(options: Sequence[Option], hubs: Mapping[str, Hub], equipment: Equipment, ledger: Ledger) -> Served:
-    """The hub that would answer: one that is allowed if any, the nearest among those."""
+    """The hub that would answer: one that is allowed if any, the nearest among those; names decide between hubs as near."""
     there = [option for option in options if option.is_hub]
-    hub = min(there, key=lambda o: (not o.allowed, float(np.median(o.reach.rtt_ms))))
+    hub = min(there, key=lambda o: (not o.allowed, float(np.median(o.reach.rtt_ms)), o.at))
     return served_by_hub(options[0], hub, hubs[hub.at], equipment, ledger)
-
-
-def _problem(
-    plan: Plan, options: Sequence[Sequence[Option]], served: Sequence[Served], equipment: Equipment, ledger: Ledger
-) -> Problem:
-    """Points and places with the whole fleet's yearly costs at their medians; room and power are one site's, or the hub's."""
-    points = [found[0].point for found in options]
-    places = (*(site.id for site in plan.sites), *(hub.id for hub in plan.hubs))
-    where = {name: index for index, name in enumerate(places)}
-    shape = (len(points), len(places))
-    allowed, usd, kw, kva = np.zeros(shape, bool), np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    spread = annuity(plan.horizon_years, rate=plan.discount_rate)
-    sites = {site.id: site for site in plan.sites}
-    for row, (found, serving) in enumerate(zip(options, served, strict=True)):
-        line = _line_usd_per_year(serving, ledger)
-        for option in found:
-            column = where[option.at]
-            allowed[row, column] = option.allowed
-            alike = option.point.site.count
-            usd[row, column] = alike * float(np.median(waiting_usd_per_year(option, ledger))) if option.allowed else 0.0
-            if option.is_hub:
-                usd[row, column] += alike * (float(np.median(serving.requests_per_year * serving.hub_usd_per_request)) + line)
-                kw[row, column] = alike * float(np.median(serving.requests_per_year * serving.hub_j_per_request)) / J_A_KW_YEAR
-                continue
-            site = sites[option.at]
-            if option.service is None or option.alone is None:
-                continue
-            worth = option.servers_worth()
-            watts = float(np.quantile(option.service.busy_w, 0.9)) * worth
-            price = float(np.median(ledger.take(f"sites.{site.id}.tariff.energy", site.tariff.energy_usd_per_kwh)))
-            cost = float(np.median(equipment.servers[option.service.server].cost_usd))
-            usd[row, column] += alike * (worth * cost * spread + watts * 8.76 * price * 1.3)
-            if option.at != option.point.site.id:
-                usd[row, column] += alike * line
-            kw[row, column] = watts / 1e3
-            kva[row, column] = watts / 1e3 * 1.4
-    room = np.array([[site.it_budget_kw] for site in plan.sites] + [[hub.cap_kw] for hub in plan.hubs])
-    opening = [site.count * _open_usd(site, spread, ledger) for site in plan.sites] + [0.0 for _ in plan.hubs]
-    return Problem(
-        points=tuple(point.id for point in points),
-        places=places,
-        allowed=allowed,
-        usd=usd,
-        open_usd=np.array(opening),
-        resources=("IT kW",),
-        use=kw[:, :, None],
-        room=room,
-        kva=kva,
-        open_kva=np.zeros(len(places)),
-        sites=np.array([point.site.count for point in points], dtype=np.float64),
-        feeders=tuple(
-            Feeder(
-                name=feeder.id,
-                headroom_kva=feeder.headroom_kva / feeder.sites_each,
-                places=(index,),
-            )
-            for feeder in plan.feeders
-            for index, site in enumerate(plan.sites)
-            if site.supply.feeder == feeder.id
-        ),
-    )
-
-
-def _open_usd(site: Site, spread: float, ledger: Ledger) -> float:
-    """A place's own yearly cost: enclosure as an annuity, visits and upkeep."""
-    at = f"sites.{site.id}"
-    if site.enclosure_usd is not None:
-        enclosure = site.enclosure_usd.p50
-    else:
-        enclosure = float(np.median(ledger.take(f"{at}.enclosure_usd", None, "enclosure.usd_per_kw"))) * site.it_budget_kw
-    said = site.operations
-
-    def middle(name: str) -> float:
-        return float(np.median(ledger.take(f"{at}.operations.{name}", getattr(said, name), f"operations.{name}")))
-
-    upkeep = middle("visits_per_year") * middle("usd_per_visit") + middle("patching_h_per_year") * middle("usd_per_h")
-    return enclosure * spread + upkeep
-
-
-def _line_usd_per_year(serving: Served, ledger: Ledger) -> float:
-    """What the line costs with this workload on it alone, less an idle line."""
-    site = serving.point.site
-    contract = contract_of(site.uplink, site.id, ledger)
-    nothing = np.zeros(ledger.draws.samples)
-    idle = contract_usd_per_month(contract, Traffic(gb_per_month=nothing, p95_mbps=nothing, peak_mbps=nothing))
-    return float(np.median(contract_usd_per_month(contract, serving.traffic) - idle)) * 12.0
 
 
 def _placed(problem: Problem, answer: Answer, index: int, options: tuple[Option, ...]) -> Placed:
@@ -345,10 +326,11 @@ def _verdict(
 def _sized(
     plan: Plan,
     site: Site,
-    mine: Sequence[tuple[Placed, Served]],
+    served: Sequence[Served],
     racks: Sequence[Rack],
     *,
     hubs: Mapping[str, Hub],
+    egress: Egress,
     ledger: Ledger,
 ) -> SitePlan:
     load = site_load(site.id, racks, ledger)
@@ -361,11 +343,10 @@ def _sized(
     cooling_w = compressor + plant.fan_w
     feed = feed_of(site, load, ups_side_w=load.burst_w + ups + distribution, cooling_w=cooling_w, habits=habits_of(site, ledger))
     busy_ups, busy_distribution = plant.losses_w(load.busiest_w)
-    served = tuple(replace(s, option=p.option or s.option) for p, s in mine)
-    accounts = accounts_of(plan, site, served, load=load, year=year, hubs=hubs, ledger=ledger)
+    accounts = accounts_of(plan, site, served, load=load, year=year, hubs=hubs, egress=egress, ledger=ledger)
     return SitePlan(
         site=site,
-        served=served,
+        served=tuple(served),
         load=load,
         plant=plant,
         year=year,
@@ -388,24 +369,49 @@ def _sized(
 
 
 def _racks(plan: Plan, guests: Sequence[Placed], equipment: Equipment) -> list[Rack]:
-    """Pools by kind of server; language models have servers of their own."""
-    groups: dict[tuple[str, str], list[Lane]] = {}
-    for placed in guests:
-        option = placed.option
-        if option is None or option.service is None:
-            continue
-        own = placed.point.id if option.service.until_first else ""
-        lane = Lane(
-            workload=placed.point.workload,
-            service=option.service,
-            rate_per_s=placed.point.rate_per_s,
-            network_p99_ms=option.network_p99_ms,
-        )
-        groups.setdefault((option.service.server, own), []).append(lane)
-    return [Rack(server=equipment.servers[name], pool=_pool(lanes, plan)) for (name, _), lanes in sorted(groups.items())]
+    """Pools by kind of server."""
+    pools = pools_of([p.option for p in guests if p.option is not None], p_min=plan.decision.min_p_slo, seed=plan.seed)
+    return [Rack(server=equipment.servers[name], pool=pool) for name, found in sorted(pools.items()) for pool in found]
 
 
-def _pool(lanes: Sequence[Lane], plan: Plan) -> Pool:
-    """As few servers as keep every SLO together; never fewer than the lanes would take one by one, halved."""
-    found = servers_needed(lanes, p_min=plan.decision.min_p_slo, seed=plan.seed)
-    return found if found is not None else pool_of(lanes, max(1, len(lanes)), seed=plan.seed)
+EQUAL_USD = 1.0
+"""Hubs that cost a site less than this more or less in a year are equal; then the nearer one answers."""
+
+
+def _nearest_of_equals(problem: Problem, answer: Answer, options: Sequence[Sequence[Option]]) -> Answer:
+    """The same, with each point that a hub answers at the nearest of those that cost as much and have room."""
+    where, found = {name: column for column, name in enumerate(problem.places)}, answer
+    for row, offered in enumerate(options):
+        hubs = {where[option.at]: float(np.median(option.reach.rtt_ms)) for option in offered if option.is_hub and option.allowed}
+        here = int(found.at[row])
+        for column in sorted(hubs, key=lambda c: hubs[c]) if here in hubs else ():
+            more = float(problem.usd[row, column] - problem.usd[row, here])
+            if column == here or hubs[column] >= hubs[here]:
+                break
+            if more < EQUAL_USD * offered[0].point.site.count and why_not(problem, found, row, column).kind == "cost":
+                at = found.at.copy()
+                at[row] = column
+                found = replace(found, at=at, objective_usd=found.objective_usd + more)
+                break
+    return found
+
+
+def _sharing(placed: Sequence[Placed], plan: Plan, equipment: Equipment, prices: Callable[[Site], Prices]) -> tuple[Placed, ...]:
+    """The same, with the servers at each site that cost least for all that was placed there together."""
+    found = list(placed)
+    for site in plan.sites:
+        here = [index for index, p in enumerate(placed) if p.at == site.id and p.option is not None]
+        chosen = [option for index in here if (option := placed[index].option) is not None]
+        better = together(chosen, equipment.servers, prices(site), p_min=plan.decision.min_p_slo, seed=plan.seed)
+        for index, option in zip(here, better, strict=True):
+            options = tuple(option if other.at == option.at else other for other in placed[index].options)
+            found[index] = replace(placed[index], options=options)
+    return tuple(found)
+
+
+def _prices(plan: Plan, ledger: Ledger, site: Site) -> Prices:
+    price = float(np.median(ledger.take(f"sites.{site.id}.tariff.energy", site.tariff.energy_usd_per_kwh)))
+    return Prices(
+        usd_per_year_of_usd=annuity(plan.horizon_years, rate=plan.discount_rate),
+        usd_per_w_year=price * KWH_A_W_YEAR * OVERHEAD,
+    )

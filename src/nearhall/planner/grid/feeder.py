@@ -25,6 +25,10 @@ class FeederDay:
 
     existing_kva: Floats
     fleet_kva: Floats
+    """At the quantile that is held against the limit."""
+    fleet_p50_kva: Floats
+    p_over: float
+    """In this share of the cases the limit is exceeded in some hour of the day, without batteries."""
     shaved_kva: Floats | None
     """The fleet with its batteries; None without any that may shave."""
     limit_kva: float
@@ -47,6 +51,12 @@ class FeederDay:
         """Of everything, without batteries."""
         return float(np.max(self.existing_kva + self.fleet_kva))
 
+    @property
+    def needed_kva(self) -> float:
+        """The headroom that would do, with batteries where they may shave."""
+        fleet = self.fleet_kva if self.shaved_kva is None else self.shaved_kva
+        return float(np.max(self.existing_kva + fleet) - self.existing_kva.max())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diversified:
@@ -66,15 +76,18 @@ def feeder_day(
     existing_kva: ArrayLike | None = None,
     battery: Battery | None = None,
     power_factor: float = 1.0,
+    quantile: float = 0.99,
 ) -> FeederDay:
-    """The feeder's day; `fleet_kva` and `existing_kva` have shape (24,). `battery` is what all sites on it have together.
+    """The feeder's day; `existing_kva` has shape (24,). `battery` is what all sites on it have together.
+
+    `fleet_kva` has shape (24,), or (24, samples): of those each hour's quantile is held against the limit.
 
     Batteries shave for the feeder's peak alone here, at the fleet's power factor, and never feed back.
     """
-    fleet, existing = (
-        _day(fleet_kva, "fleet_kva"),
-        _day(np.zeros(HOURS) if existing_kva is None else existing_kva, "existing_kva"),
-    )
+    drawn = np.asarray(fleet_kva, dtype=np.float64)
+    cases: Floats = drawn.reshape(len(drawn), -1)
+    fleet = _day(np.quantile(cases, quantile, axis=1), "fleet_kva")
+    existing = _day(np.zeros(HOURS) if existing_kva is None else existing_kva, "existing_kva")
     if headroom_kva <= 0 or not 0 < power_factor <= 1:
         raise InputError(
             "a feeder without headroom or power factor", where="feeder", right="headroom above 0, a power factor to 1"
@@ -84,18 +97,24 @@ def feeder_day(
     shaved = None if used is None else used.grid_kw / power_factor
     discharged = 0.0 if used is None else float(used.discharge_kw.sum())
     wear = discharged * battery.wear_usd_per_kwh if battery is not None else 0.0
+    most: Floats = np.max(existing[:, None] + cases, axis=0)
+    p_over = float(np.mean(most > limit + TOLERANCE_KVA))
+    of = f" (P{100 * quantile:g})" if drawn.ndim > 1 else ""
     over, shaved_over = _over(existing + fleet, limit), None if shaved is None else _over(existing + shaved, limit)
     return FeederDay(
         existing_kva=existing,
         fleet_kva=fleet,
+        fleet_p50_kva=np.median(cases, axis=1),
+        p_over=p_over,
         shaved_kva=shaved,
         limit_kva=limit,
         over_hours=over,
         shaved_over_hours=shaved_over,
         discharged_kwh=discharged,
         wear_usd=wear,
-        words=_words(existing + fleet, limit, over, shaved_over, battery)
-        + (f", for {wear:.2f} USD of wear a day" if wear else ""),
+        words=_words(existing + fleet, limit, over, shaved_over, battery, of=of)
+        + (f", for {wear:.2f} USD of wear a day" if wear else "")
+        + (f"; {_chance(p_over)}" if drawn.ndim > 1 else ""),
     )
 
 
@@ -130,9 +149,9 @@ def _over(total: Floats, limit: float) -> int:
     return int(np.sum(total > limit + TOLERANCE_KVA))
 
 
-def _words(total: Floats, limit: float, over: int, shaved_over: int | None, battery: Battery | None) -> str:
+def _words(total: Floats, limit: float, over: int, shaved_over: int | None, battery: Battery | None, *, of: str) -> str:
     hour = int(np.argmax(total))
-    at = f"{total[hour]:.1f} of {limit:.1f} kVA from {hour}:00 to {hour + 1}:00"
+    at = f"{shown_kva(total[hour])} of {shown_kva(limit)} kVA{of} from {hour}:00 to {hour + 1}:00"
     if over == 0:
         return f"within its limit: at most {at}"
     said = f"over its limit in {over} {'hour' if over == 1 else 'hours'} of the day: {at}"
@@ -140,3 +159,15 @@ def _words(total: Floats, limit: float, over: int, shaved_over: int | None, batt
         kept = "batteries keep it within" if shaved_over == 0 else f"with batteries still in {shaved_over}"
         return f"{said}; {kept}"
     return f"{said}; batteries do not shave it, {NOT_CYCLABLE}" if battery is not None else said
+
+
+def shown_kva(value: float) -> str:
+    """To a hundredth where it is little."""
+    return f"{value:.2f}" if value < 10.0 else f"{value:.1f}"
+
+
+def _chance(p_over: float) -> str:
+    if p_over == 0.0:
+        return "never exceeded in what was drawn"
+    share = "less than 1 %" if p_over < 0.005 else "more than 99 %" if p_over > 0.995 else f"{100 * p_over:.0f} %"
+    return f"exceeded on {share} of the days at the design temperature"

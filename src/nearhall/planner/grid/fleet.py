@@ -26,6 +26,8 @@ STEPS = STEPS_PER_H * HOURS * DAYS
 BLOCK = 1024
 """Sites at a time: a block of 672 steps is 2.8 MB and has a few copies; 10,000 sites never stand in memory at once."""
 SITES_MAX = 100_000
+SITES_TOLD = 256
+"""A fleet's deviation from its mean hardly changes beyond so many sites: a sixteenth of what they have for themselves is left."""
 VOLATILITY = 0.35
 """s: standard deviation of the logarithm of a quarter of an hour's load about its day (assumed; a meter tells yours)."""
 PERSISTENCE_H = 2.0
@@ -128,11 +130,34 @@ def fleet_day_w(
 ) -> Floats:
     """What all sites draw together by hour of the day, shape (24,): its highest quarter, at a quantile over days and runs."""
     fleet = _Fleet.of(kinds, numbers=(sum(kind.count for kind in kinds),), volatility=volatility)
-    hours = np.empty((runs, DAYS, HOURS))
-    for run in range(runs):
-        for totals, _ in _totals(fleet, (likeness,), seed=seed, run=run):
-            hours[run] = totals[0].reshape(DAYS, HOURS, STEPS_PER_H).max(axis=2)
-    return np.quantile(hours, quantile, axis=(0, 1))
+    return np.quantile(_days_w(fleet, likeness, seed=seed, runs=runs), quantile, axis=0)
+
+
+def quarters_over_mean(
+    kinds: Sequence[LoadKind],
+    *,
+    likeness: Likeness,
+    seed: int,
+    runs: int = 20,
+    volatility: float = VOLATILITY,
+) -> Floats:
+    """The highest quarter of each hour over what that hour takes on average, all sites together, shape (days, 24).
+
+    A day of a run is a row. Of more than `SITES_TOLD` sites so many are drawn: what they do not have in common is gone by then.
+    """
+    fleet = _Fleet.of(kinds, numbers=(min(sum(kind.count for kind in kinds), SITES_TOLD),), volatility=volatility)
+    mean_w = np.sum(fleet.idle_w[fleet.kind][:, None] + fleet.swing_w[fleet.kind], axis=0, dtype=np.float64)
+    return _days_w(fleet, likeness, seed=seed, runs=runs) / mean_w.reshape(DAYS, HOURS, STEPS_PER_H)[0].mean(axis=1)
+
+
+def _days_w(fleet: _Fleet, likeness: Likeness, *, seed: int, runs: int) -> Floats:
+    """The highest quarter of each hour of the first number of sites, shape (days of all runs, 24)."""
+    days = [
+        totals[0].reshape(DAYS, HOURS, STEPS_PER_H).max(axis=2)
+        for run in range(runs)
+        for totals, _ in _totals(fleet, (likeness,), seed=seed, run=run)
+    ]
+    return np.concatenate(days)
 
 
 def _coincidence(n: int, common: float, found: Floats) -> Coincidence:

@@ -10,7 +10,7 @@ import numpy as np
 from nearhall.documents.plan import Plan
 from nearhall.documents.plan_place import Hub, Site, Uplink
 from nearhall.planner.money.cost import HubCosts, SiteCosts, gain_flows, hub_usd_per_request, operations_usd_per_year
-from nearhall.planner.money.egress import egress_usd, tiers_named
+from nearhall.planner.money.egress import mean_usd_per_gb, tiers_named
 from nearhall.planner.money.tariff import Ratchet, electricity
 from nearhall.planner.money.uplink import (
     Contract,
@@ -81,6 +81,16 @@ class Accounts:
     demand_usd: Samples
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Egress:
+    """US dollars a gigabyte by provider, each of shape (samples,)."""
+
+    planned: Mapping[str, Samples]
+    """For what the plan leaves with the hubs."""
+    hub_alone: Mapping[str, Samples]
+    """Were all left with them that may be."""
+
+
 def served_by_hub(option: Option, hub: Option, place: Hub, equipment: Equipment, ledger: Ledger) -> Served:
     """What a request of the point takes at a hub."""
     point, at = option.point, f"hubs.{place.id}"
@@ -120,6 +130,7 @@ def accounts_of(
     load: SiteLoad | None,
     year: Year | None,
     hubs: Mapping[str, Hub],
+    egress: Egress,
     ledger: Ledger,
 ) -> Accounts:
     """The site as planned against the hub alone; without `load` nothing is built and everything stays with the hub.
@@ -148,12 +159,20 @@ def accounts_of(
         demand_usd=demand,
         uplink_usd=nothing,
         operations_usd=operations,
+        hardware_life_years=ledger.fixed("hardware.life_years", "hardware.life_years"),
     )
-    return _against_hub(own, plan, site, served, hubs=hubs, ledger=ledger)
+    return _against_hub(own, plan, site, served, hubs=hubs, egress=egress, ledger=ledger)
 
 
 def _against_hub(
-    own: SiteCosts, plan: Plan, site: Site, served: Sequence[Served], *, hubs: Mapping[str, Hub], ledger: Ledger
+    own: SiteCosts,
+    plan: Plan,
+    site: Site,
+    served: Sequence[Served],
+    *,
+    hubs: Mapping[str, Hub],
+    egress: Egress,
+    ledger: Ledger,
 ) -> Accounts:
     """What stands at the site costs `own`; to that come line, hub, egress and worth as its requests have them."""
     away, possible = [s for s in served if s.at_hub], [s for s in served if s.hub.allowed]
@@ -162,14 +181,14 @@ def _against_hub(
         own,
         uplink_usd=_line_usd(contract, away, ledger),
         hub_usd=_sum([s.requests_per_year * s.hub_usd_per_request for s in away], ledger),
-        egress_usd=_egress(away, hubs, plan, ledger),
+        egress_usd=_egress([(hubs[_taken(s)].egress, s) for s in away], egress.planned, ledger),
         value_usd=_value(served, ledger, hub=False),
         standing_value_usd=_standing_value(served, ledger, hub=False),
     )
     everything = HubCosts(
         requests_usd=_sum([s.requests_per_year * s.hub_usd_per_request for s in possible], ledger),
         uplink_usd=_line_usd(contract, possible, ledger),
-        egress_usd=_egress(possible, hubs, plan, ledger),
+        egress_usd=_egress([(hubs[s.hub.at].egress, s) for s in possible], egress.hub_alone, ledger),
         value_usd=_value(possible, ledger, hub=True),
         standing_value_usd=_standing_value(possible, ledger, hub=True),
     )
@@ -207,11 +226,15 @@ def scaled(
     how: Otherwise,
     *,
     hubs: Mapping[str, Hub],
+    egress: Egress,
     ledger: Ledger,
 ) -> Accounts:
-    """The same money where a site turns out otherwise: line and egress billed anew for the traffic that there is then."""
+    """The same money where a site turns out otherwise: line and egress billed anew for the traffic that there is then.
+
+    A gigabyte of egress costs what it does at the planned fleet's volume.
+    """
     own = replace(accounts.site, energy_usd=accounts.site.energy_usd * how.power, demand_usd=accounts.site.demand_usd * how.peaks)
-    return _against_hub(own, plan, site, [_otherwise(s, how) for s in served], hubs=hubs, ledger=ledger)
+    return _against_hub(own, plan, site, [_otherwise(s, how) for s in served], hubs=hubs, egress=egress, ledger=ledger)
 
 
 def _otherwise(served: Served, how: Otherwise) -> Served:
@@ -253,15 +276,30 @@ def _line_usd(contract: Contract, served: Sequence[Served], ledger: Ledger) -> S
     return contract_usd_per_month(contract, traffic) * MONTHS + nothing
 
 
-def _egress(served: Sequence[Served], hubs: Mapping[str, Hub], plan: Plan, ledger: Ledger) -> Samples:
-    """A year's; tiers are an account's, so the price of a gigabyte is that of the whole fleet's volume."""
-    total = np.zeros(ledger.draws.samples)
-    count = sum(site.count for site in plan.sites)
-    for s in served:
-        tiers = tiers_named(hubs[s.hub.at].egress)
-        fleet = np.maximum(s.answers_gb_per_month * count, 1e-9)
-        total = total + egress_usd(fleet, tiers) / fleet * s.answers_gb_per_month * MONTHS
-    return total
+def fleet_egress(served: Sequence[Served], hubs: Mapping[str, Hub]) -> Egress:
+    """What a gigabyte that leaves each provider's cloud costs, by the whole fleet's bytes; `served` of every kind of site."""
+    away, possible = [s for s in served if s.at_hub], [s for s in served if s.hub.allowed]
+    return Egress(
+        planned=_usd_per_gb([(hubs[_taken(s)].egress, s) for s in away]),
+        hub_alone=_usd_per_gb([(hubs[s.hub.at].egress, s) for s in possible]),
+    )
+
+
+def _taken(s: Served) -> str:
+    """The hub that the plan takes for it."""
+    return s.option.at if s.option.is_hub else s.hub.at
+
+
+def _usd_per_gb(served: Sequence[tuple[str, Served]]) -> dict[str, Samples]:
+    volumes: dict[str, Samples] = {}
+    for provider, s in served:
+        volumes[provider] = volumes.get(provider, 0.0) + s.answers_gb_per_month * s.point.site.count
+    return {provider: mean_usd_per_gb(volume, tiers_named(provider)) for provider, volume in volumes.items()}
+
+
+def _egress(served: Sequence[tuple[str, Served]], usd_per_gb: Mapping[str, Samples], ledger: Ledger) -> Samples:
+    """A year's: of each provider's one bill the part of these bytes; `served` with the provider of each."""
+    return _sum([s.answers_gb_per_month * MONTHS * usd_per_gb[provider] for provider, s in served], ledger)
 
 
 def _value(served: Sequence[Served], ledger: Ledger, *, hub: bool) -> Samples:

@@ -37,7 +37,8 @@ class SiteCosts:
     """What answers within the SLO are worth, by their number."""
     standing_value_usd: Amount = 0.0
     """What having them is worth, however many there are."""
-    hardware_life_years: float = 5.0
+    hardware_life_years: float
+    """After which the servers are bought again."""
 
     def __post_init__(self) -> None:
         """A life of nothing would be bought for ever."""

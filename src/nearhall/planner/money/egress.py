@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from nearhall.core.errors import InputError
 from nearhall.core.evidence import Evidence, Kind
 
+BYTE_GB = 1e-9
 FREE_GB = 100.0
 """What both providers give away each month and account; whether this fleet still has it, its other bills know."""
 
@@ -77,3 +78,13 @@ def egress_usd(gb_per_month: ArrayLike, tiers: Tiers, *, free_gb: float = 0.0) -
     for (low, high), price in zip(pairwise((0.0, *tiers.upto_gb)), tiers.usd_per_gb, strict=True):
         total += price * (np.minimum(billed, high) - np.minimum(billed, low))
     return total
+
+
+def mean_usd_per_gb(gb_per_month: ArrayLike, tiers: Tiers) -> NDArray[np.float64]:
+    """What a gigabyte of these costs on average, shape as given; of none the first tier's price.
+
+    A bill is an account's: all sites' bytes climb its tiers together, and each pays for its bytes what they cost on average.
+    """
+    volume = np.asarray(gb_per_month, dtype=np.float64)
+    first = np.full(volume.shape, tiers.usd_per_gb[0])
+    return np.divide(egress_usd(volume, tiers), volume, out=first, where=volume > BYTE_GB)

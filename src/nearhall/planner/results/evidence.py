@@ -24,7 +24,7 @@ Wanted = Callable[[str], bool]
 def evidence_part(planned: Planned, entries: Mapping[str, Entry]) -> Json:
     """By JSON pointer; the shortest holds for everything that has no entry nearer to it."""
     everything = tuple(entries.values())
-    found: Json = {"": _derived(planned, everything), "/placement": _derived(planned, everything, "HiGHS on medians; ")}
+    found: Json = {"": _derived(planned, everything), "/placement": _derived(planned, everything, "HiGHS on averages; ")}
     found["/memory"] = _derived(planned, _resting(everything, _of_memory))
     for index, workload in enumerate(planned.plan.workloads):
         found[f"/workloads/{index}"] = _derived(planned, _resting(everything, _of_workload(workload.id)))
@@ -32,7 +32,8 @@ def evidence_part(planned: Planned, entries: Mapping[str, Entry]) -> Json:
     for index, site in enumerate(planned.sites):
         found[f"/sites/{index}"] = _derived(planned, _resting(everything, _of_site(site)))
     physical = [entry for site in planned.sites if site.built for entry in _resting(everything, _of_site(site))]
-    found["/fleet"] = _derived(planned, tuple(dict.fromkeys(physical)))
+    together = _resting(everything, lambda path: path.startswith("fleet"))
+    found["/fleet"] = _derived(planned, tuple(dict.fromkeys([*physical, *together])))
     for index, entry in enumerate(everything):
         found[f"/ledger/{index}"] = as_said(entry)
     return found

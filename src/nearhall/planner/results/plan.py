@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from nearhall.core.evidence import Kind
-from nearhall.planner.place import Answer
 from nearhall.planner.plan import Planned
 from nearhall.planner.results.evidence import evidence_part
 from nearhall.planner.results.fleet import fleet_part
 from nearhall.planner.results.money import money_part, rollout_part
 from nearhall.planner.results.parts import bill_of_materials
+from nearhall.planner.results.placement import placement_part
 from nearhall.planner.results.sites import site_part
 from nearhall.planner.results.verdict import verdict_part
 from nearhall.planner.results.workloads import memory_part, workload_part
@@ -46,7 +46,7 @@ def result_document(planned: Planned, *, software: str) -> Json:
         "sites": [site_part(planned, site) for site in planned.sites],
         "fleet": fleet,
         "money": money_part(planned, bars, entries, rollout),
-        "placement": _placement(planned),
+        "placement": placement_part(planned),
         "ledger": _ledger(entries, bars),
         "next": [_following(m) for m in following[:10]],
         "bill_of_materials": bill_of_materials(planned, entries),
@@ -67,36 +67,6 @@ def _about(planned: Planned) -> Json:
     }
 
 
-def _placement(planned: Planned) -> Json:
-    answer, plan = planned.answer, planned.plan
-    open_ = {planned.problem.places[index] for index in answer.open}
-    links: dict[tuple[str, str], list[str]] = {}
-    for placed in planned.placed:
-        if placed.at is not None and placed.at != placed.point.site.id:
-            links.setdefault((placed.point.site.id, placed.at), []).append(placed.point.workload.id)
-    return {
-        "status": answer.status,
-        "objective_usd_per_year": answer.objective_usd,
-        "bound": answer.bound_usd,
-        "gap": answer.gap,
-        "words": _found(answer),
-        "points": [
-            *(
-                {"id": s.id, "lat": s.lat, "lon": s.lon, "kind": "site", "count": s.count, "open": s.id in open_}
-                for s in plan.sites
-            ),
-            *({"id": h.id, "lat": h.lat, "lon": h.lon, "kind": "hub", "count": 1, "open": h.id in open_} for h in plan.hubs),
-        ],
-        "links": [{"from": a, "to": b, "workloads": names} for (a, b), names in links.items()],
-    }
-
-
-def _found(answer: Answer) -> str:
-    if answer.status == "optimal" and answer.gap < 5e-5:
-        return "proven: no other placement is cheaper"
-    return f"no other placement can be cheaper by more than {answer.gap:.2%}"
-
-
 def _ledger(entries: Mapping[str, Entry], bars: Mapping[str, Bar]) -> list[Json]:
     told: list[Json] = []
     for name, entry in entries.items():
@@ -115,6 +85,7 @@ def _ledger(entries: Mapping[str, Entry], bars: Mapping[str, Bar]) -> list[Json]
                 "is_default": entry.is_default,
                 "used_by": list(entry.used_by),
                 "swing_usd": 0.0 if bar is None or bar.is_noise else bar.swing,
+                "p_swing": 0.0 if bar is None or bar.is_noise else bar.p_swing,
                 "share": 0.0 if bar is None or bar.is_noise else bar.share,
             }
         )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,7 +14,9 @@ from nearhall.documents.plan_place import Hub, Site
 from nearhall.documents.plan_work import Workload
 from nearhall.planner.samples.draws import Samples
 from nearhall.planner.samples.ledger import Ledger
+from nearhall.planner.serving.equipment import Equipment
 from nearhall.planner.serving.pool import Lane, Pool, pool_of, servers_needed, service_p99_ms
+from nearhall.planner.serving.prices import Prices
 from nearhall.planner.serving.reach import Reach, carried_ms, to_elsewhere, to_own_site
 from nearhall.planner.serving.service import Service
 
@@ -59,6 +61,8 @@ class Option:
     reach: Reach
     against: tuple[str, ...]
     """Why not, in words; empty when it may be placed there."""
+    kinds: tuple[Option, ...] = ()
+    """The same place with each kind of server that would do, this one too; empty where none would."""
     kind_against: str = ""
     """residency, memory, latency, uplink or capacity: the first that binds."""
 
@@ -94,16 +98,18 @@ def points_of(plan: Plan, ledger: Ledger) -> tuple[Point, ...]:
     )
 
 
-def options_of(point: Point, plan: Plan, services: Services, ledger: Ledger, *, p_min: float) -> tuple[Option, ...]:
-    """Its own site first, then near sites, then hubs. `services` by (workload, hardware)."""
-    own = _at_site(point, point.site, plan, services, ledger, p_min=p_min)
+def options_of(
+    point: Point, plan: Plan, equipment: Equipment, ledger: Ledger, *, p_min: float, prices: Callable[[Site], Prices]
+) -> tuple[Option, ...]:
+    """Its own site first, then near sites, then hubs; `prices` says what servers cost at a site."""
+    own = _at_site(point, point.site, plan, equipment, ledger, p_min=p_min, prices=prices)
     others = [
-        _at_site(point, other, plan, services, ledger, p_min=p_min)
+        _at_site(point, other, plan, equipment, ledger, p_min=p_min, prices=prices)
         for other in plan.sites
         if other.id != point.site.id and other.count == 1 and point.site.count == 1
         if to_elsewhere(point.site, other, ledger).kilometres <= NEIGHBOURS_KM_MAX
     ]
-    return (own, *others, *(_at_hub(point, hub, plan, services, ledger, p_min=p_min) for hub in plan.hubs))
+    return (own, *others, *(_at_hub(point, hub, plan, equipment.services, ledger, p_min=p_min) for hub in plan.hubs))
 
 
 def _residency(point: Point, place: Site | Hub) -> str:
@@ -117,30 +123,43 @@ def _residency(point: Point, place: Site | Hub) -> str:
     return ""
 
 
-def _at_site(point: Point, place: Site, plan: Plan, services: Services, ledger: Ledger, *, p_min: float) -> Option:
-    """The hardware that takes the least power of those that keep the SLO there."""
+def _at_site(
+    point: Point,
+    place: Site,
+    plan: Plan,
+    equipment: Equipment,
+    ledger: Ledger,
+    *,
+    p_min: float,
+    prices: Callable[[Site], Prices],
+) -> Option:
+    """The hardware that costs least in a year, price and energy, of those that keep the SLO there."""
     own = place.id == point.site.id
     reach = to_own_site(ledger) if own else to_elsewhere(point.site, place, ledger)
     overhead = ledger.take("gateway.overhead_ms", None, "gateway.overhead_ms")
     network = reach.rtt_p99_ms + overhead + (0.0 if own else carried_ms(point.site, point.workload, ledger))
     forbidden = _residency(point, place)
     tried: list[Option] = []
-    for service in (service for name in plan.hardware_at(place) for service in services[point.workload.id, name]):
+    for service in (service for name in plan.hardware_at(place) for service in equipment.services[point.workload.id, name]):
         if any(option.allowed and option.service is not None and option.service.server == service.server for option in tried):
             continue  # a better variant does on this server
         option = _tried(point, place.id, service, network, reach, p_min=p_min, seed=plan.seed)
         if forbidden:
             option = _refused(option, forbidden, "residency")
         tried.append(option)
-    fitting = [option for option in tried if option.allowed]
+    fitting = tuple(option for option in tried if option.allowed)
     if fitting:
-        return min(fitting, key=_watts)
+        cheapest = min(fitting, key=lambda option: _usd_per_year(option, equipment, prices(place)))
+        return replace(cheapest, kinds=fitting)
     return max(tried, key=lambda option: option.p_slo)
 
 
-def _watts(option: Option) -> float:
-    assert option.service is not None  # noqa: S101 (an allowed option has one)
-    return option.servers_worth() * float(np.median(option.service.busy_w))
+def _usd_per_year(option: Option, equipment: Equipment, prices: Prices) -> float:
+    """Of whole servers that stand there for this workload alone."""
+    assert option.service is not None  # noqa: S101 (an allowed option has a service and servers)
+    assert option.alone is not None  # noqa: S101
+    server, (lane,) = equipment.servers[option.service.server], option.alone.lanes
+    return prices.of(server, option.alone.servers, lane.busy_w(server))
 
 
 def _tried(point: Point, at: str, service: Service, network: Samples, reach: Reach, *, p_min: float, seed: int) -> Option:
@@ -229,19 +248,7 @@ def needed_mbps(point: Point, ledger: Ledger) -> float:
 
 
 def _refused(option: Option, why: str, kind: str) -> Option:
-    return Option(
-        point=option.point,
-        at=option.at,
-        is_hub=option.is_hub,
-        service=option.service,
-        alone=option.alone,
-        p99_ms=option.p99_ms,
-        p_slo=option.p_slo,
-        network_p99_ms=option.network_p99_ms,
-        reach=option.reach,
-        against=(why, *option.against),
-        kind_against=kind,
-    )
+    return replace(option, against=(why, *option.against), kind_against=kind)
 
 
 def _late(point: Point, p99_ms: Samples, p_min: float, of_it: str) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from nearhall.documents.plan_work import Workload
 from nearhall.planner.samples.draws import Samples
 from nearhall.planner.serving.queue_sim import Stream, Tail, simulate_tail
+from nearhall.planner.serving.server import Server
 from nearhall.planner.serving.service import Service
 
 SERVERS_MAX = 256
@@ -54,6 +55,10 @@ class Lane:
     def server_s(self) -> Samples:
         """Seconds of a whole server that a request takes."""
         return self.service.slot_s / self.service.slots
+
+    def busy_w(self, server: Server) -> float:
+        """Watts above idle that it adds to such a server in the busiest hour; a median."""
+        return self.middle.work * float(np.median(np.maximum(self.service.busy_w - server.idle_w, 0.0)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
