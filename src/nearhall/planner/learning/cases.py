@@ -301,7 +301,7 @@ def _rival(site: SitePlan, served: Served, money: _Money, ledger: Ledger) -> Riv
         workload=workload,
         joules_per_request_in_slo=(served.hub_j_per_request + network) / kept,
         usd_per_request_in_slo=lambda given: _hub_usd(site, served, money.of(given), given) / kept,
-        network_share=float(np.median(network / (served.hub_j_per_request + network))),
+        network_joules_in_slo=network / kept,
     )
 
 
