@@ -17,7 +17,7 @@ from nearhall.core.errors import InputError, TemporaryError
 from nearhall.core.evidence import Kind
 from nearhall.documents.mapping import MappingDocument
 from nearhall.drivers.clock import ManualClock
-from nearhall.drivers.prometheus import POINTS_MAX, prometheus_returns
+from nearhall.drivers.prometheus import ANSWER_S, POINTS_MAX, prometheus_returns
 
 START_S = 1_790_000_000.0
 DOCUMENT: dict[str, Any] = {
@@ -230,6 +230,20 @@ def test_a_server_that_fails_or_is_away_may_be_asked_again(prometheus: Prometheu
         returns(prometheus.url)
     with pytest.raises(TemporaryError, match="does not answer"):
         returns("http://127.0.0.1:9")
+
+
+def test_an_answer_that_takes_without_end_is_given_up(prometheus: Prometheus):
+    clock = ManualClock(START_S)
+
+    def late(query: Query) -> Answer:
+        clock.pass_by(ANSWER_S + 1.0)
+        return matrix(query, rate=1.0)
+
+    prometheus.answer = late
+    with pytest.raises(TemporaryError, match="takes more than 120 s to answer"):
+        prometheus_returns(prometheus.url, MAPPING, start_s=START_S, end_s=START_S + 7200.0, clock=clock)
+    prometheus.answer = lambda query: matrix(query, rate=1.0)
+    assert prometheus_returns(prometheus.url, MAPPING, start_s=START_S, end_s=START_S + 7200.0, clock=clock)
 
 
 @pytest.mark.parametrize("hours", [0.1, 24 * 500])

@@ -30,7 +30,7 @@ def load() -> ModuleType:
 bench = load()
 
 
-@pytest.mark.parametrize("figure", ["power", "egress", "PUE", "SLO"])
+@pytest.mark.parametrize("figure", list(bench.FIGURES))
 def test_intervals_hold_as_often_as_they_claim(figure: str):
     outcome = bench.calibrate(figure, runs=RUNS, seed=1)
     assert outcome.holds, f"{figure}: {outcome.inside:.1%} inside, {outcome.below:.1%} below, {outcome.above:.1%} above"
@@ -42,4 +42,9 @@ def test_a_method_that_takes_sites_for_alike_is_found_out():
         return bench.positive(random, Measure(of="it_power_w"), prior_sd=0.25, between_sd=0.3, believed=0.01)
 
     falls = np.array([fall(number) for number in range(100)])
+    assert float(np.mean((falls > 0.1) & (falls < 0.9))) < bench.LIMITS[0]
+
+
+def test_a_method_that_knows_no_compressor_is_found_out():
+    falls = np.array([bench.compressor_pue(np.random.default_rng([1, number]), by_curve=False) for number in range(200)])
     assert float(np.mean((falls > 0.1) & (falls < 0.9))) < bench.LIMITS[0]

@@ -128,7 +128,7 @@ class _Server:
 
     def _asked(self, body: bytes, series: Wanted) -> dict[str, Any]:
         seconds = {"connect": CONNECT_S, "read": READ_S, "write": READ_S, "pool": READ_S}
-        before = self._clock.utc()
+        before, until_s = self._clock.utc(), self._clock.monotonic() + ANSWER_S
         try:
             with self._pool.stream(
                 "POST",
@@ -137,7 +137,7 @@ class _Server:
                 content=body,
                 extensions={"timeout": seconds},
             ) as response:
-                content = _bounded(response, self._base, self._clock, before + ANSWER_S)
+                content = _bounded(response, self._base, self._clock, until_s)
         except _FAULTS as error:
             raise TemporaryError(f"{self._base} does not answer: {type(error).__name__} {error}".strip()) from error
         self._compare(response, 0.5 * (before + self._clock.utc()))
@@ -214,7 +214,7 @@ def _bounded(response: httpcore.Response, base: str, clock: Clock, until_s: floa
         size += len(part)
         if size > ANSWER_BYTES_MAX:
             raise InputError(f"answers with more than {ANSWER_BYTES_MAX} bytes", where=base, right="map a query to one series")
-        if clock.utc() > until_s:
+        if clock.monotonic() > until_s:
             raise TemporaryError(f"{base} takes more than {ANSWER_S:.0f} s to answer a query: ask for a shorter period")
         parts.append(part)
     return b"".join(parts)
