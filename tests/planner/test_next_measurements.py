@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nearhall.planner.learning.decide import decide, linear_npv
+from nearhall.planner.learning.gates import Thresholds
 from nearhall.planner.learning.next_measurements import worth_usd
 from nearhall.planner.learning.slo_blocks import Kept, share_kept
 from nearhall.planner.learning.typical import typical_and_next
@@ -66,6 +67,13 @@ def test_a_condition_that_waits_for_a_figure_makes_it_worth_measuring():
     assert verdict.next[0].belief == "slo:cams"
     sure = decide(replace(doubtful, thresholds=replace(doubtful.thresholds, min_p_slo=0.5)), [], DRAWS)
     assert next(one.evppi_usd for one in sure.next if one.belief == "slo:cams") == 0.0
+
+
+def test_what_neither_return_nor_condition_hangs_on_is_worth_nothing():
+    aside = replace(CASE, npv=linear_npv(0.0, {"it_power_w": (420.0, -10.0)}), thresholds=Thresholds())
+    worth = {one.belief: one.evppi_usd for one in decide(aside, [], DRAWS).next}
+    assert worth["pue"] == 0.0
+    assert worth["it_power_w"] > 0.0
 
 
 def test_the_worth_of_a_figure_by_hand():

@@ -14,8 +14,6 @@ from pydantic.fields import FieldInfo
 
 from nearhall.core.errors import InputError
 
-VALUES_MAX = 500_000
-"""An alias of aliases makes billions out of a few lines."""
 DOCUMENT_BYTES_MAX = 4 * 1024 * 1024
 """A site.yaml is a few kilobytes, a fleet's plan some hundred; beyond this it is another kind of file."""
 MISTAKES_SHOWN_MAX = 20
@@ -127,8 +125,6 @@ def _written_out(node: yaml.Node, name: str, known: dict[int, int], above: list[
 def _value(loader: yaml.SafeLoader, node: yaml.Node, path: Path_, lines: dict[Path_, int], name: str) -> Any:
     """The node's value; remembers the line of every path and refuses a key given twice."""
     lines[path] = node.start_mark.line + 1
-    if len(lines) > VALUES_MAX:
-        raise InputError(f"holds more than {VALUES_MAX} values", where=name, right="write out what an alias repeats, once")
     if isinstance(node, yaml.SequenceNode):
         return [_value(loader, item, (*path, index), lines, name) for index, item in enumerate(node.value)]
     if not isinstance(node, yaml.MappingNode):

@@ -18,7 +18,7 @@ from nearhall.planner.learning.gates import HardLimit, Rival, Thresholds
 from nearhall.planner.learning.join import PlannedKind
 from nearhall.planner.learning.planned_site import planned_curve, planned_work
 from nearhall.planner.learning.site_estimates import Season
-from nearhall.planner.money.accounts import Accounts, Otherwise, Served, scaled
+from nearhall.planner.money.accounts import Accounts, Otherwise, Served, fleet_egress, scaled
 from nearhall.planner.money.cashflow import npv_usd
 from nearhall.planner.plan import Planned, SitePlan
 from nearhall.planner.power.cooling import year_c
@@ -238,6 +238,7 @@ class _Money:
     def __init__(self, planned: Planned, site: SitePlan) -> None:
         self._planned, self._site = planned, site
         self._hubs = {hub.id: hub for hub in planned.plan.hubs}
+        self._egress = fleet_egress([served for one in planned.sites for served in one.served], self._hubs)
         self._last: tuple[Given, Accounts] | None = None
 
     def of(self, given: Given) -> Accounts:
@@ -245,7 +246,16 @@ class _Money:
         if self._last is None or not _alike(self._last[0], given):
             site, planned = self._site, self._planned
             how = otherwise(site, given)
-            found = scaled(site.accounts, planned.plan, site.site, site.served, how, hubs=self._hubs, ledger=planned.ledger)
+            found = scaled(
+                site.accounts,
+                planned.plan,
+                site.site,
+                site.served,
+                how,
+                hubs=self._hubs,
+                egress=self._egress,
+                ledger=planned.ledger,
+            )
             self._last = (dict(given), found)
         return self._last[1]
 
@@ -291,7 +301,7 @@ def _rival(site: SitePlan, served: Served, money: _Money, ledger: Ledger) -> Riv
         workload=workload,
         joules_per_request_in_slo=(served.hub_j_per_request + network) / kept,
         usd_per_request_in_slo=lambda given: _hub_usd(site, served, money.of(given), given) / kept,
-        network_share=float(np.median(network / (served.hub_j_per_request + network))),
+        network_joules_in_slo=network / kept,
     )
 
 

@@ -48,8 +48,8 @@ class Rival:
     joules_per_request_in_slo: Samples
     usd_per_request_in_slo: SamplesOf
     """It hangs on how many requests a site turns out to have, as the bill of a line does."""
-    network_share: float = 0.0
-    """Of the joules: what the network between takes, which nobody meters."""
+    network_joules_in_slo: Samples | None = None
+    """Part of those joules: what the network between takes, which nobody meters."""
     none: str = "the hub may not or cannot answer it"
     """Where the figures are `inf`: why there is nothing to compare with."""
 
@@ -326,7 +326,8 @@ def _per_request(standing: Standing) -> list[Gate]:
         joules = next(iter(standing.of("joules_per_request_in_slo", rival.workload)), None)
         if joules is not None:
             better = joules.samples_after <= rival.joules_per_request_in_slo
-            found.append(_against(standing, rival, "joules", better, (joules.belief.name,)))
+            network = _network_words(rival, joules.samples_after)
+            found.append(_against(standing, rival, "joules", better, (joules.belief.name,), more=network))
         if standing.usd_per_request is not None:
             usd = standing.usd_per_request(standing.after, rival.workload)
             better = usd <= rival.usd_per_request_in_slo(standing.after)
@@ -347,13 +348,24 @@ def _no_comparison(rival: Rival) -> Gate:
     )
 
 
-def _against(standing: Standing, rival: Rival, name: str, better: np.ndarray, beliefs: tuple[str, ...]) -> Gate:
+def _network_words(rival: Rival, joules: Samples) -> str:
+    """How much of the rival's energy is a network's average, and what would be without it: that part is assumed."""
+    if rival.network_joules_in_slo is None:
+        return ""
+    without = rival.joules_per_request_in_slo - rival.network_joules_in_slo
+    share = float(np.median(rival.network_joules_in_slo / rival.joules_per_request_in_slo))
+    alone = chance(_p(joules <= without))
+    return f" (the network's {percent(share)} of that is assumed: against the hub alone it does with {alone})"
+
+
+def _against(
+    standing: Standing, rival: Rival, name: str, better: np.ndarray, beliefs: tuple[str, ...], *, more: str = ""
+) -> Gate:
     does = {"joules": "takes no more joules", "cost": "costs no more"}[name]
-    network = f" (of whose joules the network's {percent(rival.network_share)} are assumed)" if rival.network_share else ""
     return _probable(
         f"{name}:{rival.workload}",
         f"{name} of a {rival.workload} request against the hub",
-        f"a request of {rival.workload} in its SLO {does} than by hub and network{network if name == 'joules' else ''}",
+        f"a request of {rival.workload} in its SLO {does} than by hub and network{more}",
         better,
         standing.thresholds.min_p_per_request,
         beliefs=beliefs,

@@ -83,7 +83,8 @@ def _worth_usd(standing: Standing, item: Learned, npv_of: SamplesOf, uniforms: U
         for gate in gates(drawn)
         if gate.counts and gate.score is not None and gate.needed is not None and item.belief.name in gate.beliefs
     ]
-    return worth_usd(drawn.npv, typical, conditions)
+    hangs = item.belief.name in standing.npv_slopes
+    return worth_usd(drawn.npv if hangs else np.full_like(drawn.npv, drawn.npv.mean()), typical, conditions)
 
 
 def worth_usd(returns: Samples, known: Samples, conditions: Sequence[tuple[Samples, float]]) -> float:

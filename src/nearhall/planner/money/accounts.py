@@ -89,8 +89,6 @@ class Accounts:
     operations_usd: Samples
     energy_usd: Samples
     demand_usd: Samples
-    egress: Egress
-    """The fleet's prices that it is billed by."""
 
 
 def served_by_hub(option: Option, hub: Option, place: Hub, equipment: Equipment, ledger: Ledger) -> Served:
@@ -161,6 +159,7 @@ def accounts_of(
         demand_usd=demand,
         uplink_usd=nothing,
         operations_usd=operations,
+        hardware_life_years=ledger.fixed("hardware.life_years", "hardware.life_years"),
     )
     return _against_hub(own, plan, site, served, hubs=hubs, egress=egress, ledger=ledger)
 
@@ -185,7 +184,6 @@ def _against_hub(
         egress_usd=_egress([(hubs[_taken(s)].egress, s) for s in away], egress.planned, ledger),
         value_usd=_value(served, ledger, hub=False),
         standing_value_usd=_standing_value(served, ledger, hub=False),
-        hardware_life_years=ledger.fixed("hardware.life_years", "hardware.life_years"),
     )
     everything = HubCosts(
         requests_usd=_sum([s.requests_per_year * s.hub_usd_per_request for s in possible], ledger),
@@ -201,7 +199,6 @@ def _against_hub(
         operations_usd=np.asarray(costs.operations_usd),
         energy_usd=np.asarray(costs.energy_usd),
         demand_usd=np.asarray(costs.demand_usd),
-        egress=egress,
     )
 
 
@@ -229,12 +226,15 @@ def scaled(
     how: Otherwise,
     *,
     hubs: Mapping[str, Hub],
+    egress: Egress,
     ledger: Ledger,
 ) -> Accounts:
-    """The same money where a site turns out otherwise: line and egress billed anew for the traffic that there is then."""
+    """The same money where a site turns out otherwise: line and egress billed anew for the traffic that there is then.
+
+    A gigabyte of egress costs what it does at the planned fleet's volume.
+    """
     own = replace(accounts.site, energy_usd=accounts.site.energy_usd * how.power, demand_usd=accounts.site.demand_usd * how.peaks)
-    changed = [_otherwise(s, how) for s in served]
-    return _against_hub(own, plan, site, changed, hubs=hubs, egress=accounts.egress, ledger=ledger)
+    return _against_hub(own, plan, site, [_otherwise(s, how) for s in served], hubs=hubs, egress=egress, ledger=ledger)
 
 
 def _otherwise(served: Served, how: Otherwise) -> Served:
