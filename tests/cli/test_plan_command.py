@@ -86,7 +86,7 @@ hubs:
 """
 
 
-@pytest.mark.parametrize(("volts", "breaker_a"), [(400, 1600), (60, None)])
+@pytest.mark.parametrize(("volts", "breaker_a"), [(400, 2000), (60, None)])
 def test_a_hall_of_eight_accelerator_servers_gets_its_breaker_or_none_and_its_file_either_way(
     volts: int, breaker_a: float | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -105,7 +105,7 @@ def test_a_hall_of_eight_accelerator_servers_gets_its_breaker_or_none_and_its_fi
     assert document.envelope.feed.breaker_a == breaker_a
     with (tmp_path / "out" / "bill-of-materials.csv").open() as file:
         told = next(row["what"] for row in csv.DictReader(file) if row["item"] == "breaker")
-    assert told.startswith("breaker 1600 A" if breaker_a else "none of the standard ratings carries")
+    assert told.startswith("breaker 2000 A" if breaker_a else "none of the standard ratings carries")
 
 
 @pytest.mark.parametrize(

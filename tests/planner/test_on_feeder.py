@@ -18,8 +18,8 @@ UPS = "    ups: {kva: 0.3, kw: 0.25, hold_min: 5, battery_kwh: 0.1, chem: li-ion
 
 
 @cache
-def ten(headroom_kva: float, *, ups: bool = False, both: bool = False, sites_each: int = 10) -> Planned:
-    """Ten sites on brick supplies on one feeder; with `both` ten more of another kind."""
+def ten(headroom_kva: float, *, ups: bool = False, cool: bool = False, both: bool = False, sites_each: int = 10) -> Planned:
+    """Ten sites on brick supplies on one feeder; with `both` ten more of another kind, with `cool` the UPS carries cooling."""
     changes = {
         "  - id: north\n": "  - id: north\n    count: 10\n",
         "  - id: south\n": "  - id: south\n    count: 10\n",
@@ -27,6 +27,8 @@ def ten(headroom_kva: float, *, ups: bool = False, both: bool = False, sites_eac
     }
     if not ups:
         changes[UPS] = ""
+    if cool:
+        changes["cooling: {kind: dx, capacity_kw: 0.4}"] = "cooling: {kind: dx, capacity_kw: 0.4, on_ups: true}"
     if both:
         changes["supply: {phases: 3, volts: 400, code: IEC}"] = "supply: {phases: 3, volts: 400, code: IEC, feeder: f1}"
     return made(small("site", **changes))
@@ -121,7 +123,7 @@ def test_what_waited_is_worked_off_and_a_battery_that_lasts_spares_the_start():
     assert restart.boot_s == outage.boot_s
     assert restart.backlog_s > 0.0
     assert restart.recharge_w == 0.0
-    held = ten(10.0, ups=True)
+    held = ten(10.0, ups=True, cool=True)
     short = type(outage)(minutes=2, boot_s=120, power_share=0.9, kept_share=0.1, spread_min=15)
     carried = restarting(held.sites[0], short, count=10, ledger=held.ledger)
     assert (carried.boot_s, carried.backlog_s) == (0.0, 0.0)
