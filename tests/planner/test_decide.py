@@ -252,6 +252,7 @@ def test_without_an_outdoor_thermometer_the_rest_is_measured_in_part():
     assert verdict.state == "HOLD", "a condition stands on a PUE that nobody measured"
     assert gate(verdict, "pilots").words == "no pilot site has measured PUE over a year: 3 needed"
     assert gate(verdict, "pue:2").holds, "on assumptions it would hold"
+    assert "no pilot site has measured PUE over a year: 3 needed before the verdict can be SCALE" in verdict.sentence
     indifferent = decide(replace(CASE, thresholds=Thresholds()), [pilot(name, outdoor_c=no_thermometer) for name in "abc"], DRAWS)
     assert indifferent.state == "SCALE", "nothing hangs on the PUE"
     assert next(one.why for one in verdict.next if one.belief == "pue").startswith(
