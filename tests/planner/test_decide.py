@@ -218,6 +218,7 @@ def test_simulated_meters_neither_scale_nor_stop(case: Case):
     assert (beside.state, beside.stamp, beside.npv_usd) == (real.state, real.stamp, real.npv_usd), "a rehearsal teaches nothing"
     (why, names), *_ = next(seen for seen in beside.pilots if seen.rehearsed).refused
     assert why == "rehearsed: beside real pilots it teaches nothing"
+    assert {one.why for one in beside.next} == {"known from 3 sites"}
     assert set(names) == {belief.name for belief in CASE.beliefs}
 
 
