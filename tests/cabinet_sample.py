@@ -45,8 +45,10 @@ def flat(value: float) -> np.ndarray:
     return np.full(SAMPLES, value)
 
 
-def server(watts: float, *, power_factor: float = 1.0, supply: str = "server", inrush_a: float = 36.0) -> Server:
-    """One that draws so many watts when busy, half of it idle."""
+def server(
+    watts: float, *, power_factor: float = 1.0, supply: str = "server", inrush_a: float = 36.0, supplies: float = 1.0
+) -> Server:
+    """One that draws so many watts when busy, half of it idle; its crest is a sine's, a brick's is three."""
     system = next(s for s in load_catalogue().systems if s.supply == supply)
     return Server(
         id=supply,
@@ -57,6 +59,8 @@ def server(watts: float, *, power_factor: float = 1.0, supply: str = "server", i
         memory_bytes=flat(1e9),
         cost_usd=flat(1000.0),
         nameplate_w=flat(watts * 2.0),
+        supplies=supplies,
+        crest=3.0 if supply == "brick" else 2.0**0.5,
         inrush_peak_a=flat(inrush_a),
         leakage_ma=flat(1.0),
         speed=flat(1.0),

@@ -11,6 +11,7 @@ import pytest
 from nearhall.cli.commands.plan import EXAMPLES
 from nearhall.cli.main import dispatch
 from nearhall.cli.output import run
+from nearhall.cli.plan_files import in_json
 from nearhall.documents.site import SiteDocument
 from nearhall.documents.yaml_file import read_document
 
@@ -55,6 +56,64 @@ def test_an_example_is_planned_and_everything_is_written(name: str, tmp_path: Pa
         assert document.id == path.stem
         assert document.envelope.feed is not None
         assert document.workloads
+
+
+HALL = """schema: nearhall/plan/v1
+samples: 400
+workloads:
+  - id: chat
+    model: {kind: llm, ref: llama-3.1-8b, ctx: 4096, concurrent: 2000, prompt_tokens: 400, output_tokens: 120}
+    arrivals: {rate_per_s: 16000, shape: flat}
+    slo: {ttft_p99_ms: 3000}
+    data: {in_kb: 4, out_kb: 3, residency: site}
+    value_usd_per_year: 60000000
+hardware:
+  - {id: eight, ref: lenovo-sr680a-8xb200}
+sites:
+  - id: hall
+    class: regional
+    lat: 52.5
+    lon: 13.4
+    jurisdiction: DE
+    it_budget_kw: BUDGET
+    supply: {phases: 3, volts: VOLTS, code: IEC}
+    cooling: {kind: dx, capacity_kw: 1200}
+    tariff: {energy_usd_per_kwh: 0.2}
+    uplink: {kind: per_gb, usd_per_gb: 0.01, mbps: 40000}
+    climate: {mean_c: 10, season_c: 10}
+hubs:
+  - {id: hub, lat: 50.1, lon: 8.7, jurisdiction: DE, cap_kw: 5000}
+"""
+
+
+@pytest.mark.parametrize(("volts", "breaker_a"), [(400, 1600), (60, None)])
+def test_a_hall_of_eight_accelerator_servers_gets_its_breaker_or_none_and_its_file_either_way(
+    volts: int, breaker_a: float | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Half a megawatt on 400 V needs one above 630 A; at 60 V no rating is enough, and JSON knows no NaN."""
+    path = tmp_path / "hall.yaml"
+    path.write_text(HALL.replace("VOLTS", str(volts)).replace("BUDGET", "2000"))
+    assert typed("plan", str(path), "--out", str(tmp_path / "out"), "--json") == 0
+    text = (tmp_path / "out" / "plan-result.json").read_text()
+    assert "NaN" not in text + capsys.readouterr().out
+    hall = json.loads(text)["sites"][0]
+    assert hall["hardware"][0]["count"] >= 52
+    assert hall["breaker"]["needed_a"] == breaker_a
+    assert (hall["breaker"]["margin_percent"] is None) == (breaker_a is None)
+    document = read_document(tmp_path / "out" / "sites" / "hall.yaml", SiteDocument)
+    assert document.envelope.feed is not None
+    assert document.envelope.feed.breaker_a == breaker_a
+    with (tmp_path / "out" / "bill-of-materials.csv").open() as file:
+        told = next(row["what"] for row in csv.DictReader(file) if row["item"] == "breaker")
+    assert told.startswith("breaker 1600 A" if breaker_a else "none of the standard ratings carries")
+
+
+@pytest.mark.parametrize(
+    "value", [1.0, "x", None, True, float("nan"), float("inf"), [float("nan"), 1.0], {"a": (float("nan"), 2)}]
+)
+def test_what_is_no_number_is_null(value: object):
+    told = json.dumps(in_json(value), allow_nan=False)
+    assert ("null" in told) == ("nan" in repr(value) or "inf" in repr(value) or value is None)
 
 
 SKETCH = """schema: nearhall/plan/v1

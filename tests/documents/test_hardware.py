@@ -42,7 +42,7 @@ def test_every_system_is_plausible_and_says_where_it_comes_from(system: System):
     assert system.benchmarks, "or it is of no use to a plan"
     assert "MLPerf Inference Power v" in system.source
     assert system.date == load_catalogue().rounds[version_of(system)].date
-    for figure in ("mem_gib", "memory_gb_each", "peak_tflops", "bandwidth_gb_s", "cost_usd", "nameplate_w"):
+    for figure in ("mem_gib", "memory_gb_each", "peak_tflops", "bandwidth_gb_s", "cost_usd", "nameplate_w", "supplies"):
         assert (getattr(system, figure) is not None) == (figure in system.evidence), figure
     assert system.cost_usd is None or system.fact("cost_usd").kind == "assumed", "nobody asked for a quote"
     assert system.kind == "vendor", "submitted by those who sell it, not measured by us"

@@ -101,6 +101,11 @@ def test_what_is_left_out_has_a_default():
         ),
         ("{rate_per_s: {p50: 120, p90: 200}}", "{rate_per_s: 1, shape: 3}", "arrivals.shape: wants one of flat, office"),
         ("{rate_per_s: {p50: 120, p90: 200}}", "{rate_per_s: 1, shape: [1, 2]}", "has 2 values, 2 of them numbers of at least 0"),
+        (
+            "phases: 1, volts: 230",
+            "phases: 3, volts: 400, transformer_phases: 1",
+            "three phases come from no single-phase transformer",
+        ),
         ("headroom_kva: 100}", "headroom_kva: 100, existing_kva: 7}", "existing_kva: wants 24 numbers of at least 0, or a .csv"),
         ("headroom_kva: 100}", "headroom_kva: 100, existing_kva: x.txt}", "is no load of a day; wants 24 numbers"),
         ("    model: {kind: vision, ref: resnet50}\n", "", "one of the two"),

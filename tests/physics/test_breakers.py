@@ -79,8 +79,14 @@ def test_how_many_supplies_may_be_switched_on_together(
 
 
 def test_steps_of_a_staggered_start():
-    assert b.stagger_steps(supplies=7, at_once=2) == 4
-    assert b.stagger_steps(supplies=7, at_once=0) is None
+    """C16 (80 A), 36 A each: two beside little, one beside more than 8 A; HP's 36 A beside 45 A is one too many."""
+    at = {"inrush_peak_a": 36.0, "threshold_a": 80.0}
+    assert b.stagger(supplies=7, running_peak_a=0.0, **at) == (2, 2, 2, 1)
+    assert b.stagger(supplies=7, running_peak_a=14.0, **at) == (2, 2, 1, 1, 1)
+    assert b.stagger(supplies=7, running_peak_a=28.0, beside_peak_a=10.0, **at) == (1,) * 7
+    assert b.stagger(supplies=2, running_peak_a=90.0, **at) == (2,), "all at once, before any of them runs"
+    assert b.stagger(supplies=3, running_peak_a=90.0, **at) is None, "beside two thirds of that not one more"
+    assert b.stagger(supplies=0, running_peak_a=0.0, **at) == ()
 
 
 def test_cables_and_transformers():
@@ -88,6 +94,8 @@ def test_cables_and_transformers():
     three = b.voltage_drop_percent(current_a=16, length_m=30, mm2=2.5, volts=400, phases=3)
     assert three == pytest.approx(1.871, abs=0.001)
     assert b.short_circuit_a(transformer_kva=630, volts=400, impedance_percent=6) == pytest.approx(15_155, abs=1)
+    single = b.short_circuit_a(transformer_kva=50, volts=240, impedance_percent=2, phases=1)
+    assert single == pytest.approx(10_417, abs=1), "208 A at 2 %"
     assert b.leakage_ma(supplies=12, each_ma=0.75) == 9.0
 
 
@@ -98,7 +106,38 @@ def test_the_electricians_arithmetic_for_unlike_loads():
     assert diversified == pytest.approx(558, abs=0.5)
 
 
-@given(st.floats(0.1, 300), st.floats(1.0, 1.5), st.sampled_from(["NEC", "IEC"]), st.floats(0.5, 1.2))
+@pytest.mark.parametrize(("design", "iec", "nec"), [(631, 800, 700), (1201, 1250, 1600), (5001, 6300, 6000), (6200, 6300, None)])
+def test_large_breakers_come_in_their_frames(design: float, iec: float, nec: float | None):
+    assert (b.next_breaker_a(design_a=design, code="IEC"), b.next_breaker_a(design_a=design, code="NEC")) == (iec, nec)
+
+
+@pytest.mark.parametrize(
+    ("mm2", "code", "amps"),
+    [
+        (2.5, "IEC", 20),
+        (3.0, "IEC", 20),
+        (10, "IEC", 46),
+        (400, "IEC", 339),
+        (0.75, "IEC", 7.5),
+        (3.3, "NEC", 20),
+        (5.26, "NEC", 30),
+    ],
+)
+def test_what_a_copper_conductor_carries_by_a_careful_table(mm2: float, code: str, amps: float):
+    assert b.ampacity_a(mm2=mm2, code=code) == amps
+
+
+@given(st.floats(0.5, 300), st.floats(1.0, 2.0), st.sampled_from(["NEC", "IEC"]))
+def test_a_thicker_conductor_never_carries_less_and_the_section_it_takes_is_enough(mm2: float, more: float, code: str):
+    held = b.ampacity_a(mm2=mm2, code=code)
+    assert b.ampacity_a(mm2=mm2 * more, code=code) >= held
+    section = b.section_mm2(amps=held, code=code)
+    assert section is not None
+    assert b.ampacity_a(mm2=section, code=code) >= held
+    assert b.section_mm2(amps=340.0, code=code) is None
+
+
+@given(st.floats(0.1, 4000), st.floats(1.0, 1.5), st.sampled_from(["NEC", "IEC"]), st.floats(0.5, 1.2))
 def test_more_load_never_needs_less_breaker(current: float, more: float, code: str, factor: float):
     def needed(amps: float) -> float:
         design = b.design_current_a(current_a=amps, code=code, ambient_factor=factor)

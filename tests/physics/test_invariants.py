@@ -85,10 +85,31 @@ def test_so_many_at_once_stay_below_the_threshold_and_one_more_would_not(
     assert together >= 0
     if together > 0:
         assert running + together * peak < threshold
-        steps = breakers.stagger_steps(supplies=supplies, at_once=together)
-        assert steps is not None
-        assert (steps - 1) * together < supplies <= steps * together
     assert running + (together + 1) * peak >= threshold * (1.0 - 1e-6)
+
+
+@given(
+    peak=st.floats(1.0, 200.0),
+    threshold=st.floats(10.0, 2000.0),
+    running=st.floats(0.0, 300.0),
+    beside=st.floats(0.0, 1.0),
+    supplies=st.integers(1, 200),
+)
+def test_each_step_of_a_staggered_start_stays_below_the_threshold_beside_what_runs(
+    peak: float, threshold: float, running: float, beside: float, supplies: int
+):
+    at = {"supplies": supplies, "inrush_peak_a": peak, "threshold_a": threshold, "beside_peak_a": beside * running}
+    steps = breakers.stagger(running_peak_a=running, **at)
+    lighter = breakers.stagger(running_peak_a=running * 0.5 + beside * running * 0.5, **at)
+    if steps is None:
+        return
+    assert lighter is not None
+    assert len(lighter) <= len(steps), "what runs with less takes no more steps"
+    on, each = 0, (1.0 - beside) * running / supplies
+    for step in steps:
+        assert beside * running + on * each + step * peak < threshold * (1 + 1e-9)
+        on += step
+    assert on == supplies
 
 
 @pytest.mark.parametrize("code", ["NEC", "IEC"])

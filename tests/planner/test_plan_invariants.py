@@ -59,6 +59,12 @@ def as_written(plan: Callable[[], Plan]) -> Planned:
     return made(plan())
 
 
+@cache
+def left_alone() -> Planned:
+    """Whose ledger nothing but the plan itself has asked; results ask for more."""
+    return made(three_hubs())
+
+
 def told(planned: Planned) -> dict[str, Any]:
     """What a reader would act on, by name."""
     by_site = {site.site.id: site for site in planned.sites}
@@ -87,7 +93,7 @@ def same(one: Planned, other: Planned) -> None:
     hubs=st.permutations([0, 1, 2]),
     hardware=st.permutations([0, 1]),
 )
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 def test_the_order_of_sites_workloads_hubs_and_hardware_changes_nothing(
     of: Callable[[], Plan], sites: list[int], workloads: list[int], hubs: list[int], hardware: list[int]
 ):
@@ -115,7 +121,7 @@ def test_two_hubs_that_cost_the_same_are_told_apart_by_name():
 
 
 @given(count=st.integers(1, 40), lat=st.floats(-30, 30))
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 def test_a_site_that_is_added_leaves_what_was_drawn_for_the_others_as_it_was(count: int, lat: float):
     plan = three_hubs()
     more = plan.sites[1].model_copy(
@@ -127,13 +133,13 @@ def test_a_site_that_is_added_leaves_what_was_drawn_for_the_others_as_it_was(cou
         }
     )
     other = made(plan.model_copy(update={"sites": [*plan.sites, more]}))
-    before, after = as_written(three_hubs).ledger, other.ledger
+    before, after = left_alone().ledger, other.ledger
     for name, samples in before.inputs().items():
         again = after.sampled(name)
         assert again is not None
         assert np.array_equal(samples, again), name
     mine = {p.point.id: p.at for p in other.placed if p.point.site.id != "added"}
-    assert mine == {p.point.id: p.at for p in as_written(three_hubs).placed}
+    assert mine == {p.point.id: p.at for p in left_alone().placed}
     kwh = {site.site.id: site.year.facility_kwh for site in other.sites}
-    for site in as_written(three_hubs).sites:
+    for site in left_alone().sites:
         assert np.allclose(site.year.facility_kwh, kwh[site.site.id])

@@ -109,6 +109,23 @@ def test_parts_carry_the_plan_s_own_prices_and_their_evidence():
     assert "meter-feed" in plant_b
 
 
+def test_what_stands_against_inrush_is_ordered_as_its_check_says():
+    """Two bricks at `south`, on C16 without a UPS: one after the other."""
+    there = "phases: 3, volts: 400, code: IEC, breaker_a: 16, switched_outlets: true"
+    for more, items in (("", ["switched-outlets"]), (", limiter_a: 40", ["inrush-limiter", "switched-outlets"])):
+        found = document(made(small("site", **{"phases: 3, volts: 400, code: IEC": there + more})))
+        rows = [row for row in found["bill_of_materials"] if row["site"] == "south"]
+        assert [row["item"] for row in rows if row["item"] in {"inrush-limiter", "switched-outlets"}] == items
+        south = next(site for site in found["sites"] if site["id"] == "south")
+        assert rows[[row["item"] for row in rows].index("switched-outlets")]["what"].endswith(south["inrush"]["words"])
+
+
+def test_a_start_that_the_plan_tells_needs_no_default():
+    told = small("site", **{"phases: 3, volts: 400, code: IEC": "phases: 3, volts: 400, code: IEC, compressor_start: 2"})
+    entry = next(e for e in document(made(told))["ledger"] if e["name"] == "default:cooling.start_multiple")
+    assert entry["used_by"] == ["sites.north.supply.compressor_start"]
+
+
 def test_what_the_model_takes_as_certain_is_in_the_ledger_too():
     names = {entry["name"] for entry in document(example("retail"))["ledger"]}
     assert {
@@ -121,6 +138,9 @@ def test_what_the_model_takes_as_certain_is_in_the_ledger_too():
         "default:fleet.volatility",
         "default:outage.minutes",
         "default:boot.seconds",
+        "default:supplies.brick",
+        "default:crest.brick",
+        "default:cooling.start_multiple",
     } <= names
     assert "default:cooling.cop" in names
     assert "default:rollout.pilot_tells" not in {entry["name"] for entry in document(example("telco"))["ledger"]}

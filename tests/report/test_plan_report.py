@@ -291,6 +291,22 @@ def test_what_could_go_wrong_is_read_from_the_figures() -> None:
     assert "the fleet returns $5,000" in in_text(plan_risks.risks(ResultReader(good))[0])
 
 
+def test_what_nobody_checked_is_told_as_loudly_as_what_fails() -> None:
+    result = plan_result()
+    page = " ".join(re.sub(r"<span[^>]*>|</span>", "", render_plan(result)).split())
+    assert '<b class="no">1 fail, 4 not checked</b>' in page
+    assert '<b class="no">of its checks 1 fail, 2 not checked</b>' in page
+    for site in result["sites"]:
+        site["checks"] = [check for check in site["checks"] if check["state"] != "fails"]
+    page = " ".join(re.sub(r"<span[^>]*>|</span>", "", render_plan(result)).split())
+    assert "<b>0 fail, 4 not checked</b>" in page, "nothing green about what nobody looked at"
+    for site in result["sites"]:
+        site["checks"] = [check for check in site["checks"] if check["state"] == "ok"]
+    page = " ".join(re.sub(r"<span[^>]*>|</span>", "", render_plan(result)).split())
+    assert '<b class="yes">0 fail, 0 not checked</b>' in page
+    assert "of its checks" not in page
+
+
 def test_measurements_worth_next_to_nothing_are_left_out() -> None:
     result = plan_result()
     assert len(plan_tables.next_steps(ResultReader(result))) == 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ PARTS = (
 def write_plan(out: Path, plan: Plan, result: Mapping[str, Any]) -> list[Path]:
     """Writes everything into `out`, which is made; raises InputError where it cannot."""
     files: dict[str, bytes] = {
-        "plan-result.json": json.dumps(result, indent=1, ensure_ascii=False).encode(),
+        "plan-result.json": json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False).encode(),
         "report.html": render_plan(result).encode(),
         "bill-of-materials.csv": parts_list(result),
     }
@@ -54,6 +55,15 @@ def write_plan(out: Path, plan: Plan, result: Mapping[str, Any]) -> list[Path]:
         right = "name a folder that you may write"
         raise InputError(f"{out} cannot be written ({error.strerror})", where="--out", right=right) from error
     return [out / name for name in files]
+
+
+def in_json(part: Any) -> Any:
+    """The same with null for what is no number: JSON knows neither NaN nor infinity."""
+    if isinstance(part, Mapping):
+        return {key: in_json(value) for key, value in part.items()}  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(part, list | tuple):
+        return [in_json(value) for value in part]  # pyright: ignore[reportUnknownVariableType]
+    return None if isinstance(part, float) and not math.isfinite(part) else part
 
 
 def parts_list(result: Mapping[str, Any]) -> bytes:

@@ -17,7 +17,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-Figure = Literal["mem_gib", "memory_gb_each", "peak_tflops", "bandwidth_gb_s", "cost_usd", "nameplate_w"]
+Figure = Literal["mem_gib", "memory_gb_each", "peak_tflops", "bandwidth_gb_s", "cost_usd", "nameplate_w", "supplies"]
 """A figure of a system that the benchmark's logs do not hold."""
 
 
@@ -90,6 +90,8 @@ class System(_Strict):
     power_factor: float | None = Field(gt=0, le=1)
     """None where it was not recorded: then the default of the supply's kind applies, and is assumed."""
     nameplate_w: float | None = Field(default=None, gt=0)
+    supplies: float | None = Field(default=None, gt=0, le=64)
+    """Power supplies of one; of modules that share one each one's part. None: the default of the supply's kind applies."""
     inrush_peak_a: float | None = Field(default=None, gt=0)
     leakage_ma: float | None = Field(default=None, ge=0)
     peak_tflops: float | None = Field(default=None, gt=0)

@@ -17,6 +17,8 @@ from nearhall.documents.up import Identifier
 
 FeederName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,30}$")]
 """As the grid's operator calls it."""
+PLUGGED: dict[str, str] = {"IEC": "line_to_neutral", "NEC": "line_to_line"}
+"""Where a plan does not say how single-phase equipment is plugged: 230 V of 400Y/230, 208 V of 208Y/120."""
 
 
 class Hardware(Strict):
@@ -32,7 +34,10 @@ class Hardware(Strict):
     busy_w: Annotated[Quantity, InUnit("W", above=0)] | None = None
     power_factor: Annotated[Quantity, InUnit("1", above=0, most=1)] | None = None
     nameplate_w: Annotated[Quantity, InUnit("W", above=0)] | None = None
+    supplies: Annotated[Quantity, InUnit("1", above=0, most=64)] | None = None
+    """Power supplies of one server, each with a cord of its own; 0.25 where four modules share one."""
     inrush_peak_a: Annotated[Quantity, InUnit("A", above=0)] | None = None
+    """Of one supply, as `leakage_ma` is."""
     leakage_ma: Annotated[Quantity, InUnit("mA", least=0)] | None = None
 
 
@@ -43,21 +48,44 @@ class Supply(Strict):
     volts: float = Field(gt=50, lt=1000)
     """Line to neutral for one phase, line to line for three."""
     code: Literal["IEC", "NEC"]
+    plugged: Literal["line_to_neutral", "line_to_line"] | None = None
+    """How single-phase equipment stands on three lines; without it to the neutral by IEC, between lines by NEC."""
     breaker_a: float | None = Field(default=None, gt=0, le=6300)
     """What is there; without it the plan only says what is needed."""
     curve: Literal["B", "C", "D"] = "C"
     feeder: FeederName | None = None
     ambient_factor: float = Field(default=1.0, gt=0, le=1.3)
+    """IEC, of breaker and cable alike, as `grouping_factor` is: what a warm place leaves of their amperes."""
     grouping_factor: float = Field(default=1.0, gt=0, le=1)
     run_m: float | None = Field(default=None, gt=0)
     """Length of the cable from the board; with `mm2` the voltage drop is computed."""
     mm2: float | None = Field(default=None, gt=0)
+    """Copper of each conductor of that cable; with it the breaker is held against what the cable carries."""
+    cables: int = Field(default=1, ge=1, le=24)
+    """So many of it in parallel."""
     transformer_kva: float | None = Field(default=None, gt=0)
+    transformer_phases: Literal[1, 3] | None = None
+    """Without it as many as `phases`."""
     impedance_percent: float | None = Field(default=None, gt=0, le=20)
     reinforced_pe: bool = False
     """A protective conductor of 10 mm2 copper or a second one, which leakage above 10 mA asks for."""
     switched_outlets: bool = False
     """Outlets that a controller switches one after another: the only staggering that prevents inrush."""
+    limiter_a: float | None = Field(default=None, gt=0)
+    """Crest that an inrush limiter before all outlets lets through on each line when power returns."""
+    compressor_start: float | None = Field(default=None, ge=1, le=12)
+    """Current of a compressor's start over its running current: 5 to 8 at once, 2 to 4 by a soft starter, 1 by a drive."""
+
+    @model_validator(mode="after")
+    def _transformer_has_its_lines(self) -> Supply:
+        if self.phases == 3 and self.transformer_phases == 1:
+            raise ValueError("three phases come from no single-phase transformer: leave transformer_phases out, or say 3")
+        return self
+
+    @property
+    def to_neutral(self) -> bool:
+        """Whether single-phase equipment stands between a line and the neutral of three lines."""
+        return self.phases == 3 and (self.plugged or PLUGGED[self.code]) == "line_to_neutral"
 
 
 class Cooling(Strict):

@@ -21,7 +21,8 @@ class Feed(_Strict):
 
     phases: Literal[1, 3]
     volts: float = Field(gt=0)
-    breaker_a: float = Field(gt=0)
+    breaker_a: float | None = Field(default=None, gt=0)
+    """None where nobody knows it yet."""
     code: Literal["IEC", "NEC"] = "IEC"
     feeder: str | None = None
 

@@ -14,13 +14,49 @@ NEC_CONTINUOUS = 1.25
 """NEC 210.20(A) and 215.3: a load that lasts three hours or more counts a quarter more."""
 NEC_RATINGS_A: tuple[float, ...] = (
     *(15, 20, 25, 30, 35, 40, 45, 50, 60, 70, 80, 90, 100),
-    *(110, 125, 150, 175, 200, 225, 250, 300, 350, 400),
+    *(110, 125, 150, 175, 200, 225, 250, 300, 350, 400, 450, 500, 600, 700, 800),
+    *(1000, 1200, 1600, 2000, 2500, 3000, 4000, 5000, 6000),
 )
-"""NEC 240.6(A), up to 400 A; as commonly quoted."""
-IEC_RATINGS_A: tuple[float, ...] = (6, 10, 13, 16, 20, 25, 32, 40, 50, 63, 80, 100, 125, 160, 200, 250, 315, 400, 500, 630)
-"""IEC 60898-1 up to 125 A, then IEC 60947-2's usual frames; as commonly quoted."""
+"""NEC 240.6(A); as commonly quoted."""
+IEC_RATINGS_A: tuple[float, ...] = (
+    *(6, 10, 13, 16, 20, 25, 32, 40, 50, 63, 80, 100, 125, 160, 200, 250, 315, 400, 500, 630),
+    *(800, 1000, 1250, 1600, 2000, 2500, 3200, 4000, 5000, 6300),
+)
+"""IEC 60898-1 up to 125 A, then the usual frames of IEC 60947-2; as commonly quoted."""
 MAGNETIC_AT_LEAST: dict[str, float] = {"B": 3.0, "C": 5.0, "D": 10.0}
-"""IEC 60898-1: a breaker of this curve may trip at once from so many times its rating on."""
+"""IEC 60898-1: a breaker of this curve may trip at once from so many times its rating on.
+
+Larger breakers than 125 A are set rather than made to a curve: then it stands for a setting of so many times the rating.
+"""
+SINE_CREST = 2.0**0.5
+"""Crest of a sine over its root mean square."""
+SPLIT_WINDING = 1.5
+"""Fault to the centre tap of a single-phase 120/240 V transformer, over that between its lines: at most, as commonly quoted
+(half the turns, and more than half of their impedance)."""
+SPLIT_VOLTS_AT_LEAST = 200.0
+"""Between the lines of such a transformer; a supply of fewer volts stands on half the winding already."""
+AMPACITY_A: dict[str, tuple[tuple[float, float], ...]] = {
+    "IEC": (
+        *((1.5, 15.0), (2.5, 20.0), (4.0, 27.0), (6.0, 34.0), (10.0, 46.0), (16.0, 62.0), (25.0, 80.0), (35.0, 99.0)),
+        *((50.0, 118.0), (70.0, 149.0), (95.0, 179.0), (120.0, 206.0), (150.0, 225.0), (185.0, 255.0), (240.0, 297.0)),
+        (300.0, 339.0),
+    ),
+    "NEC": (
+        *((2.08, 15.0), (3.31, 20.0), (5.26, 30.0), (8.37, 40.0), (13.3, 55.0), (21.2, 70.0), (26.7, 85.0), (33.6, 95.0)),
+        *((42.4, 110.0), (53.5, 125.0), (67.4, 145.0), (85.0, 165.0), (107.2, 195.0), (126.7, 215.0), (152.0, 240.0)),
+        *((177.0, 260.0), (202.7, 280.0), (253.0, 320.0)),
+    ),
+}
+"""[mm2, A] of copper in air of 30 degrees C. Assumed, as commonly quoted: of the ways to lay a cable, careful ones.
+
+IEC 60364-5-52 table B.52.4, method B2: a PVC cable in a conduit on a wall, three loaded conductors. NEC 310.16, 60 degrees C
+(14 AWG to 500 kcmil): what terminals are good for where nobody says more (110.14(C)); 240.4(D) is kept by it.
+"""
+AMPACITY_FROM: dict[str, str] = {"IEC": "IEC 60364-5-52 B.52.4, method B2", "NEC": "NEC 310.16, 60 degrees"}
+NEUTRAL_LOADED: dict[str, float] = {"IEC": 0.86, "NEC": 0.8}
+"""Ampacity left where triplen harmonics load the neutral too: IEC 60364-5-52 annex E, NEC 310.15(C)(1) and (E)(3)."""
+TRIPLEN_LOADS = 0.15
+"""From this share of triplen harmonics on the neutral counts as loaded: IEC 60364-5-52 annex E."""
 TRIPLEN_SHARE: dict[str, float] = {"brick": 0.577, "shared_dc": 0.1, "server": 0.05}
 """Triplen harmonics (3, 9, 15, ...) over the line's current, root mean squares, by kind of supply. Assumed.
 
@@ -30,6 +66,8 @@ the sum of the lines': sqrt 3 x one line, a share of 1 / sqrt 3. More is impossi
 COPPER_OHM_MM2_M = 0.0225
 """Resistivity of copper at 70 degrees C, as installed cables are reckoned (IEC 60364-5-52 annex G, 0.0225)."""
 BREAKER_TOLERANCE = 1e-9
+SECTION_TOLERANCE = 0.01
+"""Sections of wire gauges are quoted in three digits."""
 
 
 def rating_va(*, volts: Value, amps: Value, phases: int, share: Value = 1.0, line_to_neutral: bool = False) -> Value:
@@ -97,16 +135,30 @@ def magnetic_threshold_a(*, rating_a: Value, curve: str) -> Value:
 def at_once(*, inrush_peak_a: float, threshold_a: float, running_peak_a: float = 0.0) -> int:
     """How many supplies may be switched on together: running peak + n x inrush peak stays below the threshold; 0 if not one.
 
-    Crest values (`running_peak_a` is sqrt 2 x the root mean square of a sine) against a threshold that standards state as a root
-    mean square: it errs to the safe side by up to sqrt 2, since a magnetic release follows the crest.
+    Crest values (`running_peak_a` is the root mean square times the load's crest factor) against a threshold that standards state
+    as a root mean square: it errs to the safe side by up to sqrt 2, since a magnetic release follows the crest.
     """
     times = (threshold_a - running_peak_a) / inrush_peak_a
     return max(0, ceil(times - 1e-9) - 1)
 
 
-def stagger_steps(*, supplies: int, at_once: int) -> int | None:
-    """In how many steps `supplies` come on; None where not even one may."""
-    return ceil(supplies / at_once) if at_once > 0 else None
+def stagger(
+    *, supplies: int, inrush_peak_a: float, threshold_a: float, running_peak_a: float, beside_peak_a: float = 0.0
+) -> tuple[int, ...] | None:
+    """How many of `supplies` come on in each step, those of earlier steps running; None where a step could not hold even one.
+
+    `running_peak_a`: crest of the line with all of them running, of which `beside_peak_a` is there before any of them.
+    """
+    steps: list[int] = []
+    each = max(running_peak_a - beside_peak_a, 0.0) / supplies if supplies else 0.0
+    on = 0
+    while on < supplies:
+        more = at_once(inrush_peak_a=inrush_peak_a, threshold_a=threshold_a, running_peak_a=beside_peak_a + on * each)
+        if more == 0:
+            return None
+        steps.append(min(more, supplies - on))
+        on += steps[-1]
+    return tuple(steps)
 
 
 def voltage_drop_percent(*, current_a: Value, length_m: Value, mm2: Value, volts: Value, phases: int) -> Value:
@@ -115,9 +167,24 @@ def voltage_drop_percent(*, current_a: Value, length_m: Value, mm2: Value, volts
     return 100.0 * ways * current_a * COPPER_OHM_MM2_M * length_m / mm2 / volts
 
 
-def short_circuit_a(*, transformer_kva: Value, volts: Value, impedance_percent: Value) -> Value:
-    """Three-phase short-circuit current at a transformer's terminals, the grid behind it taken as endless."""
-    return transformer_kva * 1e3 / (sqrt(3.0) * volts) / (impedance_percent / 100.0)
+def short_circuit_a(*, transformer_kva: Value, volts: Value, impedance_percent: Value, phases: int = 3) -> Value:
+    """Short-circuit current at a transformer's terminals, the grid behind it taken as endless.
+
+    S / (sqrt 3 x V) / Z of three phases, S / V / Z of one. `volts`: line to line of three phases, across the winding of one.
+    """
+    return transformer_kva * 1e3 / (volts * (sqrt(3.0) if phases == 3 else 1.0)) / (impedance_percent / 100.0)
+
+
+def ampacity_a(*, mm2: float, code: str) -> float:
+    """What a copper conductor carries for hours by the table: as the next smaller section, in proportion below the smallest."""
+    table = AMPACITY_A[code]
+    held = [amps for section, amps in table if section <= mm2 * (1.0 + SECTION_TOLERANCE)]
+    return held[-1] if held else table[0][1] * mm2 / table[0][0]
+
+
+def section_mm2(*, amps: float, code: str) -> float | None:
+    """The smallest section that carries so much by that table; None beyond the largest."""
+    return next((section for section, held in AMPACITY_A[code] if held >= amps * (1.0 - BREAKER_TOLERANCE)), None)
 
 
 def leakage_ma(*, supplies: Value, each_ma: Value) -> Value:

@@ -341,7 +341,15 @@ def _sized(
     heat = load.burst_w + (ups + distribution)
     compressor = plant.compressor_w(heat, site.cooling.design_out_c)
     cooling_w = compressor + plant.fan_w
-    feed = feed_of(site, load, ups_side_w=load.burst_w + ups + distribution, cooling_w=cooling_w, habits=habits_of(site, ledger))
+    feed = feed_of(
+        site,
+        load,
+        ups_side_w=load.burst_w + ups + distribution,
+        cooling_w=cooling_w,
+        habits=habits_of(site, ledger),
+        compressor_start=site.supply.compressor_start
+        or ledger.fixed(f"sites.{site.id}.supply.compressor_start", "cooling.start_multiple"),
+    )
     busy_ups, busy_distribution = plant.losses_w(load.busiest_w)
     accounts = accounts_of(plan, site, served, load=load, year=year, hubs=hubs, egress=egress, ledger=ledger)
     return SitePlan(

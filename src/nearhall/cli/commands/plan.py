@@ -72,10 +72,10 @@ def plan(
     read = with_files(read_document(document, Plan, across=mistakes_with(load_catalogue(), load_models())), document.parent)
     changed: dict[str, Any] = {k: v for k, v in (("samples", samples), ("seed", seed)) if v is not None}
     read = read.model_copy(update=changed)
-    result = _planned(read)
-    from nearhall.cli.plan_files import write_plan
+    from nearhall.cli.plan_files import in_json, write_plan
     from nearhall.report.plan.page import plan_words
 
+    result = in_json(_planned(read))
     written = write_plan(out or Path("plan"), read, result)
     names = {path.name: path for path in written}
     closing = (

@@ -10,9 +10,11 @@ from nearhall.documents.plan_place import Site, Supply
 from nearhall.physics import breakers as law
 from nearhall.physics.electrical import UPS_PROPORTIONAL_LOSS
 from nearhall.planner.power.battery import Habits, carried_w, recharge_of
+from nearhall.planner.power.cable import cable_checks
 from nearhall.planner.power.check import Check
-from nearhall.planner.power.inrush import inrush_checks
-from nearhall.planner.power.lines import Lines, lines_of, on_one_line
+from nearhall.planner.power.inrush import compressor_check, inrush_checks
+from nearhall.planner.power.lines import Lines, lines_of
+from nearhall.planner.power.neutral import behind_ups_checks, neutral_checks, neutral_of, triplen_share
 from nearhall.planner.samples.draws import Samples
 from nearhall.planner.serving.load import SiteLoad
 
@@ -22,14 +24,12 @@ COOLING_POWER_FACTOR = 0.9
 """Of small compressors and fans. Assumed."""
 OWN_POWER_FACTOR = 0.9
 """Of switch, meters and control. Assumed."""
-DROP_PERCENT_MAX = 4.0
-"""IEC 60364-5-52, table G.52.1: 5 % for other than lighting, less a percent for what is upstream (assumed)."""
-LEAKAGE_MA_MAX = 10.0
-"""Above it IEC 60364-5-54 asks for a reinforced protective conductor; as commonly quoted."""
 LARGE = 2.0
 """A breaker of so many times the next standard rating is larger than it has to be, and is told."""
-BREAKS_A: dict[str, float] = {"IEC": 6000.0, "NEC": 10_000.0}
-"""Short-circuit current that the plainest miniature breaker of a code breaks; as commonly quoted."""
+COMPRESSOR_START = 6.0
+"""Where nobody passes one."""
+ALTITUDE_MAX_M = 2000.0
+"""IEC 60898-1 and 60947-2 hold to here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,32 +57,46 @@ class Feed:
     checks: tuple[Check, ...]
 
     @property
-    def margin_percent(self) -> float:
-        """What the needed breaker leaves above the design current."""
-        return 100.0 * (self.needed_a / self.design_a - 1.0) if self.needed_a is not None else float("nan")
+    def margin_percent(self) -> float | None:
+        """What the needed breaker leaves above the design current; None where no rating is enough."""
+        return 100.0 * (self.needed_a / self.design_a - 1.0) if self.needed_a is not None else None
 
 
-def feed_of(site: Site, load: SiteLoad, *, ups_side_w: Samples, cooling_w: Samples, habits: Habits | None = None) -> Feed:
-    """`ups_side_w`: peak of IT with its losses; `cooling_w`: compressor and fans at the design temperature."""
+def feed_of(
+    site: Site,
+    load: SiteLoad,
+    *,
+    ups_side_w: Samples,
+    cooling_w: Samples,
+    habits: Habits | None = None,
+    compressor_start: float = COMPRESSOR_START,
+) -> Feed:
+    """`ups_side_w`: peak of IT with its losses; `cooling_w`: compressor and fans at the design temperature.
+
+    `compressor_start`: the current of a compressor's start over its running current, by the plan or else by the ledger.
+    """
     supply = site.supply
     it_va, cooling_va = _into_va(site, load, ups_side_w, cooling_w)
     recharge_va = _recharge_w(site, load, cooling_w, habits or Habits()) / UPS_INPUT_POWER_FACTOR
     lines = lines_of(site, load, it_va=it_va + recharge_va, cooling_va=cooling_va)
-    neutral = _neutral_a(site, load, lines)
+    neutral = neutral_of(site, load, lines)
     p99 = lines.p99_a
     design = _design_a(supply, p99)
     nameplate_va = _nameplate_va(site, load, ups_side_w, cooling_w)
     named = lines_of(site, load, it_va=nameplate_va, cooling_va=cooling_va)
     nameplate_a = float(np.median(named.worst_a))
-    needed = law.next_breaker_a(design_a=design, code=supply.code)
+    needed = needed_for(supply, p99)
+    rating, usable = supply.breaker_a or needed, _usable_a(supply, needed)
+    compressor = compressor_check(site, load, lines, cooling_va=cooling_va, rating_a=rating, multiple=compressor_start)
     checks = [
         _breaker_check(supply, lines, design, needed),
-        *inrush_checks(site, load, lines, needed),
-        *_ups_checks(site, load, ups_side_w=ups_side_w, cooling_w=cooling_w, usable_a=_usable_a(supply, needed)),
-        *_neutral_checks(supply, lines, neutral),
-        _drop_check(supply, lines, neutral),
-        _short_circuit_check(supply),
-        _leakage_check(supply, load),
+        *_altitude_checks(site),
+        *inrush_checks(site, load, lines, cooling_va=cooling_va, rating_a=rating),
+        *([compressor] if compressor is not None else []),
+        *_bypass_checks(site, load, ups_side_w=ups_side_w, cooling_w=cooling_w, usable_a=usable),
+        *behind_ups_checks(site, load, usable_a=usable),
+        *neutral_checks(site, load, neutral, usable_a=usable, needed_a=needed_for(supply, float(np.quantile(neutral, 0.99)))),
+        *cable_checks(supply, load, lines, neutral=neutral, share=triplen_share(site, load), rating_a=rating),
         Check(name="selectivity", state="not_checked", words="needs the curves of all breakers in series"),
     ]
     return Feed(
@@ -95,10 +109,15 @@ def feed_of(site: Site, load: SiteLoad, *, ups_side_w: Samples, cooling_w: Sampl
         needed_a=needed,
         nameplate_va=float(np.median(nameplate_va + cooling_va)),
         nameplate_a=nameplate_a,
-        nameplate_breaker_a=law.next_breaker_a(design_a=_design_a(supply, nameplate_a), code=supply.code),
+        nameplate_breaker_a=needed_for(supply, nameplate_a),
         va=it_va + cooling_va,
         checks=tuple(checks),
     )
+
+
+def needed_for(supply: Supply, current_a: float) -> float | None:
+    """The smallest standard rating that carries a current for hours; None beyond the largest."""
+    return law.next_breaker_a(design_a=_design_a(supply, current_a), code=supply.code)
 
 
 def _design_a(supply: Supply, current_a: float) -> float:
@@ -147,22 +166,6 @@ def _nameplate_va(site: Site, load: SiteLoad, ups_side_w: Samples, cooling_w: Sa
     return named * losses
 
 
-def _neutral_a(site: Site, load: SiteLoad, lines: Lines) -> Samples:
-    if site.supply.phases == 1:
-        return lines.worst_a
-    if site.supply.code == "NEC":
-        return np.zeros_like(lines.worst_a)
-    share = law.TRIPLEN_SHARE["server"] if site.ups is not None else _triplen(load)
-    return np.asarray(law.neutral_a(lines_a=lines.currents_a, triplen_share=share))
-
-
-def _triplen(load: SiteLoad) -> float:
-    amps = [rack.servers * va for rack, va in zip(load.racks, load.server_va, strict=True)]
-    if not amps:
-        return 0.0
-    return float(np.average([law.TRIPLEN_SHARE[rack.server.supply] for rack in load.racks], weights=amps))
-
-
 def _breaker_check(supply: Supply, lines: Lines, design: float, needed: float | None) -> Check:
     p99 = lines.p99_a
     line = f"line {lines.worst_line()}" if supply.phases == 3 else "the line"
@@ -177,82 +180,34 @@ def _breaker_check(supply: Supply, lines: Lines, design: float, needed: float | 
     return Check(name="breaker", state="ok" if fits else "fails", words=words, value=p99, limit=usable, unit="A")
 
 
-def _ups_checks(site: Site, load: SiteLoad, *, ups_side_w: Samples, cooling_w: Samples, usable_a: float | None) -> list[Check]:
-    """On bypass the feed carries the supplies themselves, with their own power factor and harmonics."""
-    ups = site.ups
-    if ups is None or usable_a is None:
+def _altitude_checks(site: Site) -> list[Check]:
+    """Thin air cools and insulates less."""
+    if site.altitude_m <= ALTITUDE_MAX_M:
+        return []
+    words = (
+        f"{site.altitude_m:g} m: standards hold to {ALTITUDE_MAX_M:g} m, above it a breaker carries up to 4 % less for each "
+        "1,000 m and insulates less; ask the maker"
+    )
+    return [
+        Check(name="breaker at altitude", state="not_checked", words=words, value=site.altitude_m, limit=ALTITUDE_MAX_M, unit="m")
+    ]
+
+
+def _bypass_checks(site: Site, load: SiteLoad, *, ups_side_w: Samples, cooling_w: Samples, usable_a: float | None) -> list[Check]:
+    """On bypass the feed carries the supplies themselves, with their own power factor."""
+    if site.ups is None:
         return []
     apparent, cooling_va = load.burst_va * (ups_side_w / load.burst_w), cooling_w / COOLING_POWER_FACTOR
     if site.cooling.on_ups:
         apparent, cooling_va = apparent + cooling_va, np.zeros_like(cooling_va)
-    bypass = lines_of(site, load, it_va=apparent, cooling_va=cooling_va)
-    value = bypass.p99_a
-    fits = value <= usable_a * (1 + 1e-9)
-    words = f"on bypass the supplies' own volt-amperes: {value:.1f} A {'<=' if fits else '>'} {usable_a:.1f} A (P99)"
-    found = [Check(name="UPS bypass", state="ok" if fits else "fails", words=words, value=value, limit=usable_a, unit="A")]
-    share = _triplen(load)
-    if site.supply.phases == 3 and site.supply.code == "IEC" and not on_one_line(site.supply, ups.kva * 1e3) and share > 1 / 3:
-        words = f"the neutral behind the UPS carries {3.0 * share:.1f} times a line's current: triplen harmonics of bricks"
-        found.append(Check(name="neutral behind the UPS", state="fails", words=words, value=3.0 * share, limit=1.0))
-    return found
-
-
-def _neutral_checks(supply: Supply, lines: Lines, neutral: Samples) -> list[Check]:
-    if supply.phases == 1:
-        return []
-    if supply.code == "NEC":
+    value = lines_of(site, load, it_va=apparent, cooling_va=cooling_va).p99_a
+    words = f"on bypass the supplies' own volt-amperes: {value:.1f} A"
+    if usable_a is None:
         return [
             Check(
-                name="neutral", state="ok", words="supplies stand between lines: the neutral carries nothing", value=0.0, unit="A"
+                name="UPS bypass", state="not_checked", words=f"{words}; no breaker to hold them against", value=value, unit="A"
             )
         ]
-    value, limit = float(np.quantile(neutral, 0.99)), lines.p99_a
-    fits = value <= limit * (1 + 1e-9)
-    words = f"neutral {value:.1f} A (P99) against {limit:.1f} A in the lines"
-    more = "" if fits else ": a neutral of full section is too thin, triplen harmonics add up in it"
-    return [Check(name="neutral", state="ok" if fits else "fails", words=words + more, value=value, limit=limit, unit="A")]
-
-
-def _drop_check(supply: Supply, lines: Lines, neutral: Samples) -> Check:
-    """To the neutral, line and neutral both drop; the neutral of a balanced feed carries nothing."""
-    if supply.run_m is None or supply.mm2 is None:
-        return Check(name="voltage drop", state="not_checked", words="run_m and mm2 of the cable are not given")
-    cable = {"length_m": supply.run_m, "mm2": supply.mm2}
-    if supply.phases == 3 and supply.code == "IEC":
-        both = float(np.quantile(lines.worst_a + neutral, 0.99)) / 2.0
-        value = float(law.voltage_drop_percent(current_a=both, volts=supply.volts / 3.0**0.5, phases=1, **cable))
-    else:
-        value = float(law.voltage_drop_percent(current_a=lines.p99_a, volts=supply.volts, phases=supply.phases, **cable))
-    state = "ok" if value <= DROP_PERCENT_MAX else "fails"
-    words = f"{value:.1f} % over {supply.run_m:g} m of {supply.mm2:g} mm2"
-    return Check(name="voltage drop", state=state, words=words, value=value, limit=DROP_PERCENT_MAX, unit="%")
-
-
-def _short_circuit_check(supply: Supply) -> Check:
-    if supply.transformer_kva is None or supply.impedance_percent is None:
-        return Check(name="short circuit", state="not_checked", words="the transformer's kVA and impedance are not given")
-    value = float(
-        law.short_circuit_a(
-            transformer_kva=supply.transformer_kva,
-            volts=supply.volts if supply.phases == 3 else supply.volts * 3.0**0.5,
-            impedance_percent=supply.impedance_percent,
-        )
-    )
-    breaks = BREAKS_A[supply.code]
-    words = f"{value / 1e3:.1f} kA at the transformer at most"
-    if value <= breaks:
-        return Check(name="short circuit", state="ok", words=words, value=value, limit=breaks, unit="A")
-    words += f": the plainest breaker breaks {breaks / 1e3:g} kA; take one that breaks more, or reckon with the cable before it"
-    return Check(name="short circuit", state="not_checked", words=words, value=value, limit=breaks, unit="A")
-
-
-def _leakage_check(supply: Supply, load: SiteLoad) -> Check:
-    value = sum(float(np.quantile(rack.server.leakage_ma, 0.9)) * rack.servers for rack in load.racks)
-    words = f"{value:.1f} mA to earth (P90 of {load.servers} supplies)"
-    state = "ok"
-    if value > LEAKAGE_MA_MAX and supply.reinforced_pe:
-        words += ": the protective conductor is reinforced, as that asks for; no residual-current device of 30 mA before it"
-    elif value > LEAKAGE_MA_MAX:
-        words += ": wants a reinforced protective conductor (then write reinforced_pe) and no residual-current device of 30 mA"
-        state = "fails"
-    return Check(name="leakage", state=state, words=words, value=value, limit=LEAKAGE_MA_MAX, unit="mA")
+    fits = value <= usable_a * (1 + 1e-9)
+    words += f" {'<=' if fits else '>'} {usable_a:.1f} A (P99)"
+    return [Check(name="UPS bypass", state="ok" if fits else "fails", words=words, value=value, limit=usable_a, unit="A")]

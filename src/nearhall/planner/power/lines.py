@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import ceil
 
 import numpy as np
 
 from nearhall.documents.plan_place import Site, Supply
 from nearhall.physics.breakers import delta_line_currents_a
 from nearhall.planner.samples.draws import Samples
-from nearhall.planner.serving.load import SiteLoad
+from nearhall.planner.serving.load import Rack, SiteLoad
 
 PLUG_A = 16.0
 """What a plug carries for hours: 16 A in Europe, 80 % of 20 A in North America. A UPS or cooling that takes more is wired to all
@@ -26,7 +27,7 @@ class Lines:
 
     currents_a: tuple[Samples, ...]
     supplies: tuple[int, ...]
-    """Servers' supplies whose current each line carries."""
+    """Power supplies of servers whose current each line carries."""
 
     @cached_property
     def worst_a(self) -> Samples:
@@ -58,8 +59,18 @@ def balance(units_va: Sequence[float], lines: int = 3) -> tuple[list[list[int]],
 
 
 def unit_volts(supply: Supply) -> float:
-    """What a single-phase unit stands between: line and neutral, or two lines in North America and on one phase."""
-    return supply.volts / 3.0**0.5 if supply.phases == 3 and supply.code == "IEC" else supply.volts
+    """What a single-phase unit stands between: line and neutral, or two lines; on one phase what there is."""
+    return supply.volts / 3.0**0.5 if supply.to_neutral else supply.volts
+
+
+def supplies_of(rack: Rack) -> int:
+    """Power supplies of all its servers: several of each, or one of several modules."""
+    return ceil(rack.servers * rack.server.supplies - 1e-9)
+
+
+def all_supplies(load: SiteLoad) -> int:
+    """Power supplies of a site's servers."""
+    return sum(supplies_of(rack) for rack in load.racks)
 
 
 def on_one_line(supply: Supply, va: float) -> bool:
@@ -70,20 +81,20 @@ def on_one_line(supply: Supply, va: float) -> bool:
 def lines_of(site: Site, load: SiteLoad, *, it_va: Samples, cooling_va: Samples) -> Lines:
     """`it_va` at the UPS's input, or without one at the servers, of shape (samples,) as `cooling_va`.
 
-    Whole units are balanced by their medians: the UPS if it is small, without one every server, and the cooling if it is small.
-    What is built small is small, however much of it is used.
+    Whole units are balanced by their medians: the UPS if it is small, without one every supply, and the cooling if it is small.
+    What is built small is small, however much of it is used. A server's supplies share what it draws.
     """
-    supply, servers = site.supply, _server_parts(load)
+    supply, parts = site.supply, _supply_parts(load)
     if supply.phases == 1:
-        return Lines(currents_a=((it_va + cooling_va) / supply.volts,), supplies=(len(servers),))
+        return Lines(currents_a=((it_va + cooling_va) / supply.volts,), supplies=(len(parts),))
     units: list[tuple[float, float, int]] = []  # shares of it_va and of cooling_va, supplies in it
     even, everywhere = np.zeros_like(it_va), 0
-    if site.ups is None and servers:
-        units += [(share, 0.0, 1) for share in servers]
+    if site.ups is None and parts:
+        units += [(share, 0.0, 1) for share in parts]
     elif site.ups is not None and on_one_line(supply, site.ups.kva * 1e3):
-        units.append((1.0, 0.0, len(servers)))
+        units.append((1.0, 0.0, len(parts)))
     else:
-        even, everywhere = even + it_va, len(servers)
+        even, everywhere = even + it_va, len(parts)
     if on_one_line(supply, site.cooling.capacity_kw.p50 * 1e3 * COOLING_VA_PER_W[site.cooling.kind]):
         units.append((0.0, 1.0, 0))
     else:
@@ -92,12 +103,12 @@ def lines_of(site: Site, load: SiteLoad, *, it_va: Samples, cooling_va: Samples)
     placed, _ = balance([of_it * it + of_cooling * cooling for of_it, of_cooling, _ in units])
     at = [sum(units[i][0] for i in group) * it_va + sum(units[i][1] for i in group) * cooling_va for group in placed]
     counts = [sum(units[i][2] for i in group) + -(-everywhere // 3) for group in placed]
-    return _currents(supply, at, even, counts, len(servers))
+    return _currents(supply, at, even, counts, len(parts))
 
 
 def _currents(supply: Supply, at: Sequence[Samples], even: Samples, counts: Sequence[int], supplies: int) -> Lines:
     each = even / (supply.volts * 3.0**0.5)
-    if supply.code == "IEC":
+    if supply.to_neutral:
         currents = tuple(np.asarray(va / unit_volts(supply) + each) for va in at)
         return Lines(currents_a=currents, supplies=tuple(counts))
     ab, bc, ca = (va / supply.volts for va in at)
@@ -106,8 +117,11 @@ def _currents(supply: Supply, at: Sequence[Samples], even: Samples, counts: Sequ
     return Lines(currents_a=currents, supplies=tuple(min(count, supplies) for count in of_two))
 
 
-def _server_parts(load: SiteLoad) -> list[float]:
-    """Each server's share of the IT volt-amperes."""
-    units = [va for rack, va in zip(load.racks, load.server_va, strict=True) for _ in range(rack.servers)]
+def _supply_parts(load: SiteLoad) -> list[float]:
+    """Each power supply's share of the IT volt-amperes."""
+    units: list[float] = []
+    for rack, va in zip(load.racks, load.server_va, strict=True):
+        supplies = supplies_of(rack)
+        units += [va * rack.servers / supplies] * supplies
     total = sum(units)
     return [unit / total for unit in units]

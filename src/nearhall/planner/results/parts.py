@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nearhall.planner.plan import Planned, SitePlan
+from nearhall.planner.power.lines import all_supplies
 from nearhall.planner.results.evidence import as_said
 from nearhall.planner.samples.ledger import Entry
 
@@ -35,7 +36,10 @@ def _of_site(site: SitePlan, entries: Mapping[str, Entry]) -> list[Json]:
     if needed is not None:
         poles = 3 if site.site.supply.phases == 3 else 1
         what = f"breaker {needed:g} A, curve {site.site.supply.curve}, {poles} pole{'s' if poles > 1 else ''}"
-        rows.append(_row(site, item="breaker", what=what, source=f"{site.site.supply.code}; for review by a licensed engineer"))
+    else:
+        what = f"none of the standard ratings carries {site.feed.design_a:.0f} A: split the feed"
+    rows.append(_row(site, item="breaker", what=what, source=f"{site.site.supply.code}; for review by a licensed engineer"))
+    rows += _against_inrush(site)
     if site.site.ups is not None and site.hold is not None:
         ups = site.site.ups
         what = f"UPS {ups.kva:g} kVA / {ups.kw:g} kW, {ups.hold_min:g} min, {ups.chem}"
@@ -46,6 +50,19 @@ def _of_site(site: SitePlan, entries: Mapping[str, Entry]) -> list[Json]:
     why, what = "to measure what the plan assumes", "energy meter at {}, class 1 or better"
     positions = [at for at in METERED if at != "ups_in" or site.site.ups is not None]
     return rows + [_row(site, item=f"meter-{at}", what=what.format(at), source=why) for at in positions]
+
+
+def _against_inrush(site: SitePlan) -> list[Json]:
+    """What the plan says is there so that the breaker holds when power returns; its check says in which steps."""
+    supply, found = site.site.supply, next(check for check in site.feed.checks if check.name == "inrush")
+    rows: list[Json] = []
+    if supply.limiter_a is not None:
+        what = f"inrush limiter before all outlets, {supply.limiter_a:g} A crest on each line"
+        rows.append(_row(site, item="inrush-limiter", what=what, source="the plan"))
+    if supply.switched_outlets:
+        what = f"outlets switched one after another: {all_supplies(site.load)} supplies; {found.words}"
+        rows.append(_row(site, item="switched-outlets", what=what, source="the plan"))
+    return rows
 
 
 def _priced(entries: Mapping[str, Entry], path: str, *, times: float = 1.0) -> Json:

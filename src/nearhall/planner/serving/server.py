@@ -28,8 +28,14 @@ class Server:
     memory_bytes: Samples
     cost_usd: Samples
     nameplate_w: Samples
+    supplies: float
+    """Of one server; below 1 where several share one."""
+    crest: float
+    """Of a supply's current over its root mean square."""
     inrush_peak_a: Samples
+    """Of one supply."""
     leakage_ma: Samples
+    """Of one supply."""
     speed: Samples
     """Its speed over the catalogue's figures, about 1."""
 
@@ -42,7 +48,7 @@ class Server:
 def resolve_server(hardware: Hardware, system: System, ledger: Ledger) -> Server:
     """The server's samples, and in the ledger where each comes from."""
     at, source = f"hardware.{hardware.id}", Evidence(kind=Kind(system.kind), source=system.source, date=system.date)
-    memory, price = (_evidence(system.fact(figure)) for figure in ("mem_gib", "cost_usd"))
+    memory, price, cords = (_evidence(system.fact(figure)) for figure in ("mem_gib", "cost_usd", "supplies"))
 
     def read(value: float | None, unit: str, spread: Spread | None = None, evidence: Evidence = source) -> Quantity | None:
         if value is None:
@@ -73,6 +79,10 @@ def resolve_server(hardware: Hardware, system: System, ledger: Ledger) -> Server
         memory_bytes=ledger.take(f"{at}.mem_gib", hardware.mem_gib or read(system.mem_gib, "GiB", None, memory)) * GIB,
         cost_usd=ledger.take(f"{at}.cost_usd", hardware.cost_usd or priced, f"hardware.cost.{system.supply}"),
         nameplate_w=nameplate_w,
+        supplies=ledger.quantity(
+            f"{at}.supplies", hardware.supplies or read(system.supplies, "1", None, cords), f"supplies.{system.supply}"
+        ).p50,
+        crest=ledger.fixed(f"{at}.crest", f"crest.{system.supply}"),
         inrush_peak_a=ledger.take(
             f"{at}.inrush_peak_a", hardware.inrush_peak_a or read(system.inrush_peak_a, "A"), f"inrush_peak.{system.supply}"
         ),
