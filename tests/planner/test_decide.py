@@ -218,6 +218,7 @@ def test_simulated_meters_neither_scale_nor_stop(case: Case):
     assert (beside.state, beside.stamp, beside.npv_usd) == (real.state, real.stamp, real.npv_usd), "a rehearsal teaches nothing"
     (why, names), *_ = next(seen for seen in beside.pilots if seen.rehearsed).refused
     assert why == "rehearsed: beside real pilots it teaches nothing"
+    assert {one.why for one in beside.next} == {"known from 3 sites"}
     assert set(names) == {belief.name for belief in CASE.beliefs}
 
 
@@ -252,6 +253,7 @@ def test_without_an_outdoor_thermometer_the_rest_is_measured_in_part():
     assert verdict.state == "HOLD", "a condition stands on a PUE that nobody measured"
     assert gate(verdict, "pilots").words == "no pilot site has measured PUE over a year: 3 needed"
     assert gate(verdict, "pue:2").holds, "on assumptions it would hold"
+    assert "no pilot site has measured PUE over a year: 3 needed before the verdict can be SCALE" in verdict.sentence
     indifferent = decide(replace(CASE, thresholds=Thresholds()), [pilot(name, outdoor_c=no_thermometer) for name in "abc"], DRAWS)
     assert indifferent.state == "SCALE", "nothing hangs on the PUE"
     assert next(one.why for one in verdict.next if one.belief == "pue").startswith(

@@ -35,6 +35,8 @@ WIDEN = 1.5
 """Where returns contradict themselves, the plan's own spread is taken so many times (assumed): something is not understood."""
 PREDICTED = 50_000
 """Sets of sites drawn by the plan's own word on a share, to tell how unlikely the pilots are: beyond z = 4 all are alike."""
+BESIDE_REAL = "rehearsed: beside real pilots it teaches nothing"
+"""Why a rehearsal is left out."""
 UNSEEN_TOLD = 0.02
 """From such a share of a year's hours on it is said that they were not seen."""
 SLO_SHARE = 0.99
@@ -322,7 +324,7 @@ def _checked(ordered: Sequence[SiteBlocks], measure: Measure, *, rehearse: bool)
 
 def _left_out(check: Acceptance) -> Acceptance:
     """A rehearsal beside real pilots."""
-    why = check.reasons or ("rehearsed: beside real pilots it teaches nothing",)
+    why = check.reasons or (BESIDE_REAL,)
     return replace(check, accepted=False, reasons=why, inconsistent=False)
 
 

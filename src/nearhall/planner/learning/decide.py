@@ -20,6 +20,7 @@ from nearhall.documents.site_returns import SiteReturns
 from nearhall.planner.learning.accept import SECONDS_LEAST, is_rehearsal, too_short
 from nearhall.planner.learning.beliefs import Belief, Learned, Spread, learn, spread_of
 from nearhall.planner.learning.gates import (
+    ENOUGH,
     PILOTS,
     CostOf,
     Gate,
@@ -270,9 +271,8 @@ def _state(judged: Sequence[Gate], stamp: Stamp, pilots_min: int) -> tuple[State
             would,
             f"HOLD: no pilot file was accepted; on assumptions alone the verdict would be {would}, since {since}",
         )
-    missing = _missing(judged)
-    if missing and would != "HOLD":
-        more = f"{sites_told(missing, what='more pilot site')} {'is' if missing == 1 else 'are'} needed"
+    more = _missing(judged)
+    if more and would != "HOLD":
         return "HOLD", would, f"HOLD: {more} before the verdict can be {would}, which it would be since {since}"
     ends: dict[State, str] = {"SCALE": "", "HOLD": "; measure what is named first", "STOP": "; more metering hardly turns this"}
     return would, would, f"{would}: {since}{ends[would]}"
@@ -287,12 +287,14 @@ def _since(against: Sequence[Gate], judged: Sequence[Gate]) -> str:
     return f"{said} ({failing} of {len(counted)} conditions {does})" if failing else said.replace("every other", "every")
 
 
-def _missing(judged: Sequence[Gate]) -> int:
-    """How many pilot sites are wanting; STOP takes as many as SCALE does."""
+def _missing(judged: Sequence[Gate]) -> str:
+    """How many pilot sites are wanting, or of which figure; nothing where enough are there. STOP takes as many as SCALE does."""
     for gate in judged:
         if gate.name == PILOTS and not gate.holds:
-            return round(gate.needed or 0.0) - (gate.count or 0)
-    return 0
+            missing = round(gate.needed or 0.0) - (gate.count or 0)
+            are = "is" if missing == 1 else "are"
+            return f"{sites_told(missing, what='more pilot site')} {are} needed" if gate.topic == ENOUGH else gate.words
+    return ""
 
 
 def _reasons(judged: Sequence[Gate], returns: Sequence[SiteReturns], stamp: Stamp) -> tuple[str, ...]:

@@ -15,6 +15,9 @@ from nearhall.planner.samples.draws import Samples
 PILOTS = "pilots"
 """The gate that counts sites; the others tell what the sites say."""
 
+ENOUGH = "enough pilot sites"
+"""Its topic where all figures come from as many."""
+
 P_WITHIN_LIMIT = 0.9
 """A hard limit holds when a new site keeps it with this probability."""
 P_BEYOND_LIMIT = 0.5
@@ -163,7 +166,7 @@ def _pilots(standing: Standing, others: Sequence[Gate]) -> Gate:
     wanting = [item for item, sites in zip(decisive, counts, strict=True) if sites == count < needed]
     return Gate(
         name=PILOTS,
-        topic="enough pilot sites",
+        topic=ENOUGH if count == max(counts, default=0) else "each figure from enough pilot sites",
         words=_pilots_words(count, needed, wanting, most=max(counts, default=0)),
         probability=None,
         needed=float(needed),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nearhall.planner.learning.beliefs import Learned
+from nearhall.planner.learning.beliefs import BESIDE_REAL, Learned
 from nearhall.planner.learning.gates import Gate, SamplesOf, Standing, gates
 from nearhall.planner.learning.typical import Uniforms, typical_and_next
 from nearhall.planner.samples.draws import Draws, Samples
@@ -110,9 +110,9 @@ def _mean_around(score: Samples, known: Samples) -> Samples:
 def _why(item: Learned, *, known: bool) -> str:
     if item.conflict:
         return "pilots and plan contradict each other"
-    if item.refused:
-        site, reason = item.refused[0]
-        return f"{site}: {reason}"
+    refused = next((f"{site}: {reason}" for site, reason in item.refused if reason != BESIDE_REAL), None)
+    if refused is not None:
+        return refused
     if not known:
         return f"{item.belief.evidence.kind.value} until a pilot with commissioned meters has measured it"
     return f"known from {len(item.sites)} {'site' if len(item.sites) == 1 else 'sites'}" if item.sites else "not measured yet"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nearhall.core.evidence import Kind, weakest
 from nearhall.documents.site_returns import SiteReturns
 from nearhall.planner.learning.accept import is_rehearsal
-from nearhall.planner.learning.beliefs import Learned, Spread, spread_of
+from nearhall.planner.learning.beliefs import BESIDE_REAL, Learned, Spread, spread_of
 from nearhall.planner.learning.decide import PilotSeen, Scaling, Stamp, Verdict
 from nearhall.planner.learning.gates import Gate
 from nearhall.planner.learning.join import Joined
@@ -157,7 +157,7 @@ def _quantity(verdict: Verdict, item: Learned) -> Json:
         "widened": item.widened,
         "accepted": bool(item.sites),
         "too_short": item.short,
-        "refused": "; ".join(alike(item.refused)),
+        "refused": "; ".join(alike((site, why) for site, why in item.refused if why != BESIDE_REAL)),
         "notes": list(item.notes),
         "kind": kind_of(item).value,
     }
