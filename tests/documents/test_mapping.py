@@ -173,6 +173,15 @@ def returned(way: dict[str, object], values: dict[str, Values]):
     return returns_of(mapping, mapping.sites[0], ends_s=ENDS, values=values, clock_error_ms=0.0, origin="")
 
 
+def test_counters_that_are_swapped_are_told():
+    way = {"good": {"series": "g"}, "total": {"series": "t"}, "limit_ms": 40}
+    fewer: Values = [90.0 * i for i in range(len(ENDS))]
+    more: Values = [100.0 * i for i in range(len(ENDS))]
+    assert returned(way, {"good:cams": fewer, "total:cams": more}).workloads[0].total
+    with pytest.raises(InputError, match="no more in time than all: are `good` and `total` swapped"):
+        returned(way, {"good:cams": more, "total:cams": fewer})
+
+
 def test_a_histogram_counts_what_is_in_time_and_how_long_it_took():
     found = returned(
         {"histogram": HISTOGRAM, "limit_ms": 20},

@@ -140,6 +140,7 @@ def test_evidence_is_that_of_the_nearest_entry_and_a_virtual_meter_is_never_meas
         (lambda d: d["sites"][0].update(id="\ud800"), "sites[0].id", "is no text"),
         (lambda d: d["sites"][0]["meters"][0].update(class_percent=0), "meters[0].class_percent", "is no class"),
         (lambda d: d["sites"][0]["meters"][1].update(d["sites"][0]["meters"][0]), "sites[0].meters", "holds one id twice"),
+        (lambda d: d["sites"][0]["blocks"].append(d["sites"][0]["blocks"][0]), "sites[0].blocks", "overlap each other"),
         (lambda d: d["sites"][0]["workloads"].append(d["sites"][0]["workloads"][0]), "sites[0].workloads", "holds one id twice"),
         (lambda d: d["sites"][0]["workloads"][0]["requests"].update(local=-3), "requests.local", "is less than nothing"),
     ],

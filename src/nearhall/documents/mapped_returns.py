@@ -11,6 +11,7 @@ from itertools import pairwise
 from math import isclose
 from typing import Literal
 
+from nearhall.core.errors import InputError
 from nearhall.core.evidence import Kind
 from nearhall.documents.mapping import BYTES, KWH, MS, SECONDS, MappedMeter, MappedSite, MappedWorkload, MappingDocument
 from nearhall.documents.site_returns import BLOCK_S, BlockReturn, MeterReturn, SiteReturns, WorkloadReturn
@@ -76,6 +77,8 @@ def returns_of(
     origin: str,
 ) -> SiteReturns:
     """One site's returns; `values` by the key of each `Wanted`, one for each of `ends_s`."""
+    for workload in mapping.workloads:
+        _no_more_in_time_than_all(workload, values, site.id)
     blocks = [_block(mapping, values, ends_s, i) for i in range(len(ends_s) - 1)]
     registers = [values[f"meter:{meter.id}"] for meter in mapping.meters]
     meters = [MeterReturn(id=m.id, position=m.position, class_percent=m.class_percent, kind=_kind(m)) for m in mapping.meters]
@@ -106,6 +109,24 @@ def returns_of(
             "outdoor": Kind.MEASURED,
         },
     )
+
+
+COUNTED_APART = 1.01
+"""Two counters that are read at different moments differ by the answers between them: by no more than this over a period."""
+
+
+def _no_more_in_time_than_all(workload: MappedWorkload, values: Mapping[str, Values], site: str) -> None:
+    if workload.good is None or workload.total is None:
+        return
+    both = [values[f"{which}:{workload.id}"] for which in ("good", "total")]
+    pairs = [[_grown(counter, i) for counter in both] for i in range(len(both[0]) - 1)]
+    good, total = (sum(pair[k] or 0.0 for pair in pairs if None not in pair) for k in (0, 1))
+    if good > total * COUNTED_APART + 1.0:
+        raise InputError(
+            f"counted {good:,.0f} answers in time of {total:,.0f} at {site}",
+            where=f"workload {workload.id} of the mapping",
+            right="no more in time than all: are `good` and `total` swapped?",
+        )
 
 
 def _kind(meter: MappedMeter) -> Kind:

@@ -92,6 +92,8 @@ def _site(site: _Part, index: int, evidence: Mapping[str, Any], name: str) -> Si
         if len(set(names)) < len(names):
             site.refuse(what, "holds one id twice", "each once: what is counted twice is counted double")
     blocks = tuple(sorted((_block(block) for block in site.parts("blocks")), key=lambda block: block.start_s))
+    if any(earlier.end_s > later.start_s for earlier, later in pairwise(blocks)):
+        site.refuse("blocks", "overlap each other", "each time once: what is counted twice would make the pilot surer than it is")
     return SiteReturns(
         id=site.text("id"),
         site_class=site.one_of("class", SITE_CLASSES),
