@@ -368,7 +368,7 @@ def test_each_alternative_says_what_speaks_against_it():
     assert why_not(asked, answer, 0, 2, forbidden=["residency: its data may not leave the site"]).text.startswith("residency")
     assert why_not(asked, answer, 1, 2).text == "$300 a year dearer"
     full = why_not(asked, answer, 3, 1)
-    assert (full.kind, full.text) == ("capacity", "IT kW: 1 > 0.8")
+    assert (full.kind, full.text) == ("capacity", "IT: 1 kW > 0.8 kW")
     tight = problem(feeders=(Feeder(name="F1", headroom_kva=1.0, places=(0, 1)),), room=np.full((3, 1), np.inf))
     served = place(tight)
     assert at(served).count(UNSERVED) == 1, "1.4 kVA do not fit into 1.0"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -84,7 +85,7 @@ def test_neighbours_are_asked_too_and_capacity_binds():
     assert [o.at for o in point.options] == ["north", "hub"], "the other site is farther than any hub"
     full = made(small("site", **{"it_budget_kw: 0.2\n    supply: {phases: 1": "it_budget_kw: 0.001\n    supply: {phases: 1"}))
     assert where(full)["cams@north"] == (None, "infeasible")
-    assert "IT kW" in next(p.why for p in full.placed if p.point.id == "cams@north")
+    assert "IT " in next(p.why for p in full.placed if p.point.id == "cams@north")
     found = document(full)
     assert found["verdict"]["state"] == "infeasible"
     assert "cams@north" in found["verdict"]["sentence"]
@@ -308,3 +309,29 @@ def test_placements_cost_goes_with_the_money_tables(name: str):
         assert found["as_sized_usd_per_year"] == pytest.approx(sum(sides))
     lines = sum(s.site.count * float(np.mean(s.accounts.site.uplink_usd)) for s in planned.sites)
     assert found["as_sized_usd_per_year"] - lines < 2.0 * found["objective_usd_per_year"]
+
+
+@pytest.mark.parametrize("residency", ["site", "any"])
+def test_a_breaker_that_is_there_binds_what_is_placed_behind_it(residency: str):
+    fits = where(made(small(residency)))
+    assert fits["cams@north"][0] == "north"
+    supply = "supply: {phases: 3, volts: 400, code: IEC}"
+    small_ones = {"breaker_a: 16": "breaker_a: 0.2", supply: supply.replace("IEC", "IEC, breaker_a: 0.4")}
+    planned = made(small(residency, **small_ones))
+    north, cams = (next(p for p in planned.placed if p.point.id == f"cams@{name}") for name in ("north", "south"))
+    assert north.at != "north"
+    assert re.match(r"breaker: \d\.\d+ A > 0\.2 A", north.against["north"]), "what it takes alone is too much"
+    assert cams.at != "south"
+    found = cams.against["south"]
+    assert re.match(r"breaker 0\.4 A: \d\.\d+ A > 0\.4 A on line \d \(P99\); 6 A would carry it", found), "as the whole was sized"
+    if cams.at is None:
+        sentence = document(planned)["verdict"]["sentence"]
+        assert "cams@south can be answered nowhere (" in sentence
+        assert "would carry it" in sentence
+
+
+def test_a_budget_that_the_whole_exceeds_binds_too():
+    planned = made(small("site", **{"it_budget_kw: 0.2\n    supply: {phases: 1": "it_budget_kw: 0.045\n    supply: {phases: 1"}))
+    cams = next(p for p in planned.placed if p.point.id == "cams@north")
+    assert cams.at is None
+    assert re.search(r"IT 0\.\d+ kW( \(P99\))? > 0\.045 kW", cams.against["north"])

@@ -6,8 +6,8 @@ unserved at a price that nobody would pay, so that a plan that cannot be is expl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +65,15 @@ class Problem:
     """Places that exist already."""
     sites: Floats | None = None
     """Shape (points,): for how many sites alike each point stands; costs are those of all, words tell those of one."""
+    own_use: Floats | None = None
+    """Shape (places, resources): what a place takes of its own room; nothing where it is not said."""
+    words: Mapping[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
+    """By place and resource: why the room is exceeded, as sizing the whole place has found."""
+
+    @property
+    def own(self) -> Floats:
+        """`own_use`, or zeros."""
+        return self.own_use if self.own_use is not None else np.zeros_like(self.room)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +147,8 @@ def _in_order(problem: Problem, rows: list[int], columns: list[int]) -> Problem:
         ),
         built=tuple(sorted(stands[place] for place in problem.built)),
         sites=None if problem.sites is None else problem.sites[rows],
+        own_use=None if problem.own_use is None else problem.own_use[columns],
+        words=problem.words,
     )
 
 
@@ -184,10 +195,12 @@ def why_not(problem: Problem, answer: Answer, point: int, where: int, *, forbidd
         return Why(kind="forbidden", text=forbidden[0] if forbidden else "not allowed")
     others = np.flatnonzero(answer.at == where)
     for r, name in enumerate(problem.resources):
-        needed = float(problem.use[others, where, r].sum() + problem.use[point, where, r])
+        needed = float(problem.use[others, where, r].sum() + problem.use[point, where, r] + problem.own[where, r])
         limit = float(problem.room[where, r])
         if needed > limit * (1 + 1e-9):
-            return Why(kind="capacity", text=f"{name}: {needed:.3g} > {limit:.3g}", value=needed, limit=limit)
+            what, _, unit = name.rpartition(" ")
+            text = problem.words.get((problem.places[where], name), f"{what}: {needed:.3g} {unit} > {limit:.3g} {unit}")
+            return Why(kind="capacity", text=text, value=needed, limit=limit)
     for feeder in problem.feeders:
         if where in feeder.places:
             opening = 0.0 if where in answer.open else float(problem.open_kva[where])
@@ -227,7 +240,8 @@ def _rows(problem: Problem, i: NDArray[np.int64], j: NDArray[np.int64]) -> Rows:
         for r in range(len(problem.resources)):
             limit = float(problem.room[where, r])
             if len(mine) and np.isfinite(limit):
-                rows.add(np.append(places + mine, where), np.append(problem.use[i[mine], where, r], -limit), -np.inf, 0.0)
+                left = limit - float(problem.own[where, r])
+                rows.add(np.append(places + mine, where), np.append(problem.use[i[mine], where, r], -left), -np.inf, 0.0)
     for feeder in problem.feeders:
         mine = np.flatnonzero(np.isin(j, feeder.places))
         at = np.asarray(feeder.places, dtype=np.int64)

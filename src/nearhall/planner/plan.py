@@ -29,7 +29,7 @@ from nearhall.planner.power.check import Check
 from nearhall.planner.power.cooling import Air, Plant, Year, air_of, cooling_checks, plant_of, run_year
 from nearhall.planner.power.feed import Feed, feed_of
 from nearhall.planner.power.hold import Hold, hold_of
-from nearhall.planner.problem import problem_of
+from nearhall.planner.problem import BREAKER_A, IT_KW, problem_of
 from nearhall.planner.samples.draws import Draws, Samples
 from nearhall.planner.samples.ledger import Ledger
 from nearhall.planner.serving.equipment import Equipment, equip
@@ -112,6 +112,20 @@ class SitePlan:
         return tuple(sorted({workload.id for workload in silent}))
 
     @property
+    def exceeded(self) -> tuple[tuple[str, float, str], ...]:
+        """(resource of placement, what the whole takes of it, why that is too much) of what the place has too little of."""
+        if not self.built:
+            return ()
+        found: list[tuple[str, float, str]] = []
+        it_kw, budget_kw = float(np.quantile(self.load.busiest_w, 0.99)) / 1e3, self.site.it_budget_kw
+        if it_kw > budget_kw * (1 + 1e-9):
+            found.append((IT_KW, it_kw, f"IT {it_kw:.3g} kW (P99) > {budget_kw:g} kW of its budget"))
+        breaker = next(check for check in self.feed.checks if check.name == "breaker")
+        if self.site.supply.breaker_a is not None and breaker.state == "fails" and breaker.value is not None:
+            found.append((BREAKER_A, breaker.value, breaker.words))
+        return tuple(found)
+
+    @property
     def checks(self) -> tuple[Check, ...]:
         """Everything that was held against the feed, the UPS and the cooling, or is named as not checked."""
         return (
@@ -183,7 +197,7 @@ def make_plan(
         corrected = _corrected(best)
         if corrected is None:
             break
-        say("placing again: sized as a whole, the sites are more than their feeder carries")
+        say("placing again: sized as a whole, a site takes more than its feeder, breaker or budget has")
         best = built(corrected)
     flows = np.sum([s.accounts.flows * s.site.count for s in best.sites], axis=0)
     return Planned(
@@ -228,22 +242,31 @@ def on(feeder: Feeder, sites: Sequence[SitePlan]) -> list[SitePlan]:
 
 
 def _corrected(built: _Built) -> Problem | None:
-    """The problem with each feeder's share as it came out where that is more than it carries; None where all keep within.
+    """The problem with what was exceeded as it came out; None where feeders, breakers and IT budgets all carry what was placed.
 
-    What a workload takes alone is an estimate: a server for two of them idles once, and what strays together adds up. Scaled to
-    what the sites take together, this placement is not possible again.
+    What a workload takes alone is an estimate: a server for two of them idles once, what strays together adds up, and lines are
+    not loaded alike. Scaled to what the whole takes, this placement is not possible again.
     """
-    kva, open_kva = built.problem.kva.copy(), built.problem.open_kva.copy()
-    over = False
-    for feeder in built.problem.feeders:
+    problem = built.problem
+    kva, open_kva, use, own = (part.copy() for part in (problem.kva, problem.open_kva, problem.use, problem.own))
+    words, over = dict(problem.words), False
+    for feeder in problem.feeders:
         day = built.feeders.get(feeder.name)
         if day is None or day.needed_kva <= feeder.headroom_kva + TOLERANCE_KVA:
             continue
         over, there = True, list(feeder.places)
-        scale = day.needed_kva / feeder_kva(built.problem, built.answer, feeder)
+        scale = day.needed_kva / feeder_kva(problem, built.answer, feeder)
         kva[:, there] *= scale
         open_kva[there] *= scale
-    return replace(built.problem, kva=kva, open_kva=open_kva) if over else None
+    for site in built.sites:
+        column = problem.places.index(site.site.id)
+        for resource, needed, why in site.exceeded:
+            r, over = problem.resources.index(resource), True
+            taken = float(problem.use[built.answer.at == column, column, r].sum() + problem.own[column, r])
+            use[:, column, r] *= needed / taken
+            own[column, r] *= needed / taken
+            words[site.site.id, resource] = why
+    return replace(problem, kva=kva, open_kva=open_kva, use=use, own_use=own, words=words) if over else None
 
 
 def size_sites(

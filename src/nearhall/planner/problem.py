@@ -16,6 +16,7 @@ import numpy as np
 from nearhall.core.quantity import Exact, Quantity
 from nearhall.documents.plan import Plan
 from nearhall.documents.plan_place import Hub, Site
+from nearhall.physics.breakers import design_current_a
 from nearhall.physics.electrical import UPS_PROPORTIONAL_LOSS
 from nearhall.planner.grid.on_feeder import sites_on
 from nearhall.planner.money.accounts import Served, contract_of, waiting_usd_per_year
@@ -35,6 +36,8 @@ from nearhall.planner.serving.options import Option
 J_A_KW_YEAR = 1e3 * 8760 * 3600
 HIGH = 0.9
 """Of what a workload takes of room, power and feeder: what is placed together is sized as a whole, at its own P99, afterwards."""
+IT_KW, BREAKER_A = "IT kW", "breaker A"
+"""What a site has room for, each with its unit last."""
 COMPARED = (
     "averages of shares of servers with their spares, their power, enclosures, visits and upkeep, the hub's requests, "
     "answers that leave a cloud, each workload's own part of the line, and waiting that has a price; "
@@ -164,23 +167,40 @@ def problem_of(
                 cabinet = cabinets[option.at]
                 usd[row, column] = alike * (waiting + away + _servers_usd(option, cabinet, costs, equipment, ledger))
                 kw[row, column], kva[row, column] = _taken(option, cabinet, equipment)
-    room = np.array([[site.it_budget_kw] for site in plan.sites] + [[hub.cap_kw] for hub in plan.hubs])
+    room = np.array([[site.it_budget_kw, usable_a(site)] for site in plan.sites] + [[hub.cap_kw, np.inf] for hub in plan.hubs])
+    amps = np.array([_amps_per_kva(site) for site in plan.sites] + [0.0 for _ in plan.hubs])
     opening = [site.count * _open_usd(cabinets[site.id], costs, ledger) for site in plan.sites] + [0.0 for _ in plan.hubs]
     own_kva = [float(np.quantile(cabinets[site.id].own_kva(), HIGH)) for site in plan.sites] + [0.0 for _ in plan.hubs]
+    open_kva = np.array(own_kva)
     return Problem(
         points=tuple(point.id for point in points),
         places=places,
         allowed=allowed,
         usd=usd,
         open_usd=np.array(opening),
-        resources=("IT kW",),
-        use=kw[:, :, None],
+        resources=(IT_KW, BREAKER_A),
+        use=np.stack([kw, kva * amps], axis=2),
         room=room,
         kva=kva,
-        open_kva=np.array(own_kva),
+        open_kva=open_kva,
         sites=np.array([point.site.count for point in points], dtype=np.float64),
         feeders=_feeders(plan),
+        own_use=np.column_stack([np.zeros(len(places)), open_kva * amps]),
     )
+
+
+def usable_a(site: Site) -> float:
+    """What the breaker that is there carries of a current's P99, by the site's code; without end where the plan names none."""
+    supply = site.supply
+    if supply.breaker_a is None:
+        return float("inf")
+    factors = {"ambient_factor": supply.ambient_factor, "grouping_factor": supply.grouping_factor}
+    return supply.breaker_a / float(design_current_a(current_a=1.0, code=supply.code, **factors))
+
+
+def _amps_per_kva(site: Site) -> float:
+    """Of a line, if all carry the same; how unlike they are comes out when the whole is sized."""
+    return 1e3 / (site.supply.volts * (3.0**0.5 if site.supply.phases == 3 else 1.0))
 
 
 def _feeders(plan: Plan) -> tuple[Feeder, ...]:

@@ -175,7 +175,8 @@ def _breaker_check(supply: Supply, lines: Lines, design: float, needed: float | 
         return Check(name="breaker", state="ok" if needed else "fails", words=words, value=design, limit=needed, unit="A")
     usable = supply.breaker_a * p99 / design
     fits = p99 <= usable * (1 + 1e-9)
-    words = f"breaker {supply.breaker_a:g} A: {p99:.1f} A {'<=' if fits else '>'} {usable:.1f} A on {line} (P99)"
+    words = f"breaker {supply.breaker_a:g} A: {p99:.3g} A {'<=' if fits else '>'} {usable:.3g} A on {line} (P99)"
+    words += f"; {needed:g} A would carry it" if not fits and needed is not None else ""
     words += f"; {needed:g} A would do" if fits and needed is not None and needed * LARGE <= supply.breaker_a else ""
     return Check(name="breaker", state="ok" if fits else "fails", words=words, value=p99, limit=usable, unit="A")
 

@@ -15,6 +15,9 @@ from nearhall.planner.results.spread import cases_asked, listed, share, three, u
 from nearhall.planner.results.without import without_sites
 from nearhall.planner.sensitivity.measurements import Measurement
 
+NOWHERE_TOLD = 2
+"""So many are told with why; the report tells all."""
+
 Json = dict[str, Any]
 
 
@@ -46,9 +49,11 @@ def verdict_part(planned: Planned, following: Sequence[Measurement]) -> Json:
 
 
 def _sentence(planned: Planned, kinds: Sequence[Json], order: Sequence[Settled]) -> tuple[str, str]:
-    impossible = sorted({p.point.id for p in planned.placed if p.at is None})
+    impossible = {p.point.id: p.why for p in sorted(planned.placed, key=lambda p: p.point.id) if p.at is None}
     if impossible:
-        return "infeasible", f"As written it cannot be: {', '.join(impossible)} can be answered nowhere."
+        told = [f"{name} can be answered nowhere ({why})" for name, why in list(impossible.items())[:NOWHERE_TOLD]]
+        more = f"; nor can {len(impossible) - NOWHERE_TOLD} more" if len(impossible) > NOWHERE_TOLD else ""
+        return "infeasible", f"As written it cannot be: {'; '.join(told)}{more}."
     if not kinds:
         return "hub", "Leave it with the hub: no workload needs a site, and none is cheaper there."
     going = [kind for kind in kinds if kind["verdict"] in {"pilot", "open", "unpriced"}]
