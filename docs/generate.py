@@ -202,7 +202,7 @@ def _kind(annotation: ast.expr) -> str:
         if outer == "Literal":
             return " or ".join(str(each.value) for each in inner if isinstance(each, ast.Constant))
         if outer == "Annotated" and isinstance(inner[1], ast.Call):
-            return _quantity(inner[1]) if ast.unparse(inner[1].func) == "InUnit" else _kind(inner[0])
+            return _quantity(inner[1]) if ast.unparse(inner[1].func) in {"InUnit", "Plain"} else _kind(inner[0])
         if outer in {"list", "dict"}:
             return f"{outer} of {' to '.join(_kind(each) for each in inner)}"
     written = ast.unparse(annotation)

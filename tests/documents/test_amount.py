@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from pydantic import BaseModel, Field, ValidationError
 
 from nearhall.core.evidence import Kind
 from nearhall.core.quantity import Exact, LogNormal, Normal, Quantity, Triangular, Uniform
 from nearhall.documents.amount import InUnit
 from nearhall.documents.amount_forms import THE_PLAN, written
 from nearhall.documents.defaults import all_defaults, default_named
+from nearhall.documents.plain import Plain, rated_in
 
 WATTS = InUnit("W", above=0.0, most=5000.0)
 
@@ -101,3 +103,48 @@ def test_every_default_has_words_a_source_and_a_kind():
         assert default.amount.evidence.source != THE_PLAN, name
         assert default.amount.p10 <= default.amount.p50 <= default.amount.p90
     assert default_named("hub.pue").amount.p50 == 1.4
+
+
+class Rating(BaseModel):
+    kw: Annotated[float, Plain("kW")] = Field(gt=0, le=10)
+
+
+@pytest.mark.parametrize(
+    ("written", "value", "spread", "source"),
+    [
+        ({"value": 2, "kind": "vendor", "source": "quote", "date": "2026-01"}, 2.0, False, "quote"),
+        ({"p50": 2, "p90": 3}, 2.0, True, "the plan's author"),
+        ({"dist": "uniform", "low": 1, "high": 3}, 2.0, True, "the plan's author"),
+        ({"ref": "default:ups.recharge_h"}, None, False, ""),
+    ],
+)
+def test_a_rating_takes_any_form_at_its_median_and_keeps_what_was_said(
+    written: dict[str, object], value: float | None, spread: bool, source: str
+):
+    if value is None:
+        with pytest.raises(ValidationError, match="is in h, the field in kW"):
+            Rating.model_validate({"kw": written})
+        return
+    read = Rating.model_validate({"kw": written})
+    assert (read.kw, read.kw * 2) == (value, 2 * value)
+    ((path, said),) = rated_in(read)
+    assert (path, said.p50, said.is_exact) == ("kw", value, True)
+    assert said.evidence.source == source + ("; taken at its median" if spread else "")
+    assert Rating.model_validate(read.model_dump(mode="json")) == read
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("2000 W", "the field in kW; write 2"),
+        ("2 parsecs", "write a number in kW"),
+        ({"value": 11}, "less than or equal to 10"),
+        ({"p50": 2, "p90": 1}, "p90 1 is below p50 2"),
+        ("2kW", "unable to parse"),
+        (-1, "greater than 0"),
+    ],
+)
+def test_a_rating_that_cannot_be_is_told_as_any_number(written: object, told: str):
+    with pytest.raises(ValidationError, match=told):
+        Rating.model_validate({"kw": written})
+    assert list(rated_in(Rating(kw=2.0))) == []

@@ -335,3 +335,10 @@ def test_a_budget_that_the_whole_exceeds_binds_too():
     cams = next(p for p in planned.placed if p.point.id == "cams@north")
     assert cams.at is None
     assert re.search(r"IT 0\.\d+ kW( \(P99\))? > 0\.045 kW", cams.against["north"])
+
+
+def test_what_is_said_of_a_rating_stands_in_the_ledger():
+    told = 'it_budget_kw: {value: 0.2, kind: vendor, source: "quote 7", date: 2026-01}\n    supply: {phases: 1'
+    planned = made(small("site", **{"it_budget_kw: 0.2\n    supply: {phases: 1": told}))
+    entry = next(entry for entry in document(planned)["ledger"] if entry["name"] == "sites.north.it_budget_kw")
+    assert (entry["p50"], entry["kind"], entry["source"]) == (0.2, "vendor", "quote 7")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from nearhall.documents.plain import Plain
 from nearhall.documents.plan_place import Feeder, Hardware, Hub, Site
 from nearhall.documents.plan_work import Workload
 from nearhall.documents.strict import Strict
@@ -17,8 +18,8 @@ SITES_MAX, WORKLOADS_MAX = 1000, 64
 class Correlation(Strict):
     """How alike sites' loads move: parts of the variance that all sites, or a region's sites, have in common."""
 
-    common: float = Field(default=0.4, ge=0, le=1)
-    regional: float = Field(default=0.2, ge=0, le=1)
+    common: Annotated[float, Plain("1")] = Field(default=0.4, ge=0, le=1)
+    regional: Annotated[float, Plain("1")] = Field(default=0.2, ge=0, le=1)
 
     @model_validator(mode="after")
     def _parts_of_one(self) -> Correlation:
@@ -30,11 +31,11 @@ class Correlation(Strict):
 class Decision(Strict):
     """What must hold before the plan is scaled."""
 
-    min_p_npv_positive: float = Field(default=0.8, ge=0, le=1)
-    min_p_slo: float = Field(default=0.95, ge=0, le=1)
+    min_p_npv_positive: Annotated[float, Plain("1")] = Field(default=0.8, ge=0, le=1)
+    min_p_slo: Annotated[float, Plain("1")] = Field(default=0.95, ge=0, le=1)
     min_p_pue_below: dict[float, float] = Field(default={})
     pilots_min: int = Field(default=3, ge=1, le=1000)
-    min_p_per_request: float = Field(default=0.8, ge=0, le=1)
+    min_p_per_request: Annotated[float, Plain("1")] = Field(default=0.8, ge=0, le=1)
     """That a request in time takes no more joules, and costs no more, than by hub and network."""
 
 
@@ -42,7 +43,7 @@ class Rollout(Strict):
     """In which steps sites are built."""
 
     pilot_sites: int = Field(default=3, ge=1)
-    pilot_years: float = Field(default=0.5, gt=0, le=5)
+    pilot_years: Annotated[float, Plain("years")] = Field(default=0.5, gt=0, le=5)
     waves: list[float] = Field(default=[0.3, 0.7], min_length=1, max_length=10)
     """Shares of the remaining sites, a year apart."""
 
@@ -62,7 +63,7 @@ class Plan(Strict):
     currency: Literal["USD"] = "USD"
     """All prices are in US dollars, as the fields' names say."""
     horizon_years: int = Field(default=5, ge=1, le=30)
-    discount_rate: float = Field(default=0.08, ge=0, lt=1)
+    discount_rate: Annotated[float, Plain("1")] = Field(default=0.08, ge=0, lt=1)
     seed: int = Field(default=42, ge=0)
     samples: int = Field(default=10_000, ge=200, le=SAMPLES_MAX)
     workloads: list[Workload] = Field(min_length=1, max_length=WORKLOADS_MAX)

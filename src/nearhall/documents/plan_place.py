@@ -10,6 +10,7 @@ from pydantic import AliasChoices, Field, model_validator
 from nearhall.core.errors import InputError
 from nearhall.core.quantity import Quantity
 from nearhall.documents.amount import InUnit
+from nearhall.documents.plain import Plain
 from nearhall.documents.plan_hours import HOURS_A_YEAR, Existing
 from nearhall.documents.site import Jurisdiction
 from nearhall.documents.strict import Strict
@@ -45,35 +46,35 @@ class Supply(Strict):
     """The feed of a site."""
 
     phases: Literal[1, 3]
-    volts: float = Field(gt=50, lt=1000)
+    volts: Annotated[float, Plain("V")] = Field(gt=50, lt=1000)
     """Line to neutral for one phase, line to line for three."""
     code: Literal["IEC", "NEC"]
     plugged: Literal["line_to_neutral", "line_to_line"] | None = None
     """How single-phase equipment stands on three lines; without it to the neutral by IEC, between lines by NEC."""
-    breaker_a: float | None = Field(default=None, gt=0, le=6300)
+    breaker_a: Annotated[float, Plain("A")] | None = Field(default=None, gt=0, le=6300)
     """What is there; without it the plan only says what is needed."""
     curve: Literal["B", "C", "D"] = "C"
     feeder: FeederName | None = None
-    ambient_factor: float = Field(default=1.0, gt=0, le=1.3)
+    ambient_factor: Annotated[float, Plain("1")] = Field(default=1.0, gt=0, le=1.3)
     """IEC, of breaker and cable alike, as `grouping_factor` is: what a warm place leaves of their amperes."""
-    grouping_factor: float = Field(default=1.0, gt=0, le=1)
-    run_m: float | None = Field(default=None, gt=0)
+    grouping_factor: Annotated[float, Plain("1")] = Field(default=1.0, gt=0, le=1)
+    run_m: Annotated[float, Plain("m")] | None = Field(default=None, gt=0)
     """Length of the cable from the board; with `mm2` the voltage drop is computed."""
-    mm2: float | None = Field(default=None, gt=0)
+    mm2: Annotated[float, Plain("mm2")] | None = Field(default=None, gt=0)
     """Copper of each conductor of that cable; with it the breaker is held against what the cable carries."""
     cables: int = Field(default=1, ge=1, le=24)
     """So many of it in parallel."""
-    transformer_kva: float | None = Field(default=None, gt=0)
+    transformer_kva: Annotated[float, Plain("kVA")] | None = Field(default=None, gt=0)
     transformer_phases: Literal[1, 3] | None = None
     """Without it as many as `phases`."""
-    impedance_percent: float | None = Field(default=None, gt=0, le=20)
+    impedance_percent: Annotated[float, Plain("percent")] | None = Field(default=None, gt=0, le=20)
     reinforced_pe: bool = False
     """A protective conductor of 10 mm2 copper or a second one, which leakage above 10 mA asks for."""
     switched_outlets: bool = False
     """Outlets that a controller switches one after another: the only staggering that prevents inrush."""
-    limiter_a: float | None = Field(default=None, gt=0)
+    limiter_a: Annotated[float, Plain("A")] | None = Field(default=None, gt=0)
     """Crest that an inrush limiter before all outlets lets through on each line when power returns."""
-    compressor_start: float | None = Field(default=None, ge=1, le=12)
+    compressor_start: Annotated[float, Plain("1")] | None = Field(default=None, ge=1, le=12)
     """Current of a compressor's start over its running current: 5 to 8 at once, 2 to 4 by a soft starter, 1 by a drive."""
 
     @model_validator(mode="after")
@@ -96,12 +97,12 @@ class Cooling(Strict):
     ashrae: Literal["A1", "A2", "A3", "A4", "H1"] = Field(default="A2", alias="class")
     cop: Annotated[Quantity, InUnit("1", above=0)] | None = None
     """At the design outdoor temperature."""
-    design_out_c: float = Field(default=35.0, ge=-40, le=60)
-    supply_c: float = Field(default=24.0, ge=5, le=45)
+    design_out_c: Annotated[float, Plain("C")] = Field(default=35.0, ge=-40, le=60)
+    supply_c: Annotated[float, Plain("C")] = Field(default=24.0, ge=5, le=45)
     """Air into the servers."""
     ups_carries: bool | list[Literal["fans", "compressor"]] = Field(default=False, alias="on_ups")
     """What goes on without mains: all of it (true), nothing (false), or a list: [fans], [fans, compressor]."""
-    restart_delay_s: float = Field(default=180.0, ge=0, le=3600)
+    restart_delay_s: Annotated[float, Plain("s")] = Field(default=180.0, ge=0, le=3600)
     """What a compressor that stopped takes from power to cold air."""
     thermal_kj_per_k: Annotated[Quantity, InUnit("kj_per_k", above=0)] | None = None
     """Heat that the cabinet takes up per kelvin, measured at the site: switch the cooling off and read the inlet."""
@@ -137,22 +138,22 @@ class Cooling(Strict):
 class Ups(Strict):
     """What holds a site without mains."""
 
-    kva: float = Field(gt=0)
-    kw: float = Field(gt=0)
-    hold_min: float = Field(gt=0, le=1440)
+    kva: Annotated[float, Plain("kVA")] = Field(gt=0)
+    kw: Annotated[float, Plain("kW")] = Field(gt=0)
+    hold_min: Annotated[float, Plain("min")] = Field(gt=0, le=1440)
     """What is required."""
     chem: Literal["vrla", "li-ion"] = "vrla"
     cyclable: bool = False
     """Whether the maker allows cycling for shaving peaks."""
     wear_usd_per_kwh: Annotated[Quantity, InUnit("usd_per_kwh", least=0)] | None = None
     """Of each kilowatt-hour discharged to shave: the battery's price over what it delivers in its life."""
-    battery_kwh: float | None = Field(default=None, gt=0)
-    ah: float | None = Field(default=None, gt=0)
-    volts: float | None = Field(default=None, gt=0, validation_alias=AliasChoices("volts", "cell_v"))
+    battery_kwh: Annotated[float, Plain("kWh")] | None = Field(default=None, gt=0)
+    ah: Annotated[float, Plain("Ah")] | None = Field(default=None, gt=0)
+    volts: Annotated[float, Plain("V")] | None = Field(default=None, gt=0, validation_alias=AliasChoices("volts", "cell_v"))
     """Of one string of cells."""
     strings: int = Field(default=1, ge=1, le=1000)
     """How many such strings, each of `ah`."""
-    charger_kw: float | None = Field(default=None, gt=0)
+    charger_kw: Annotated[float, Plain("kW")] | None = Field(default=None, gt=0)
     """What the charger adds to the UPS's input at most; without it what fills an empty battery within the usual hours."""
     table: list[tuple[float, float]] = Field(default=[])
     """The maker's constant-power table: [minutes, kW], new and at 25 degrees."""
@@ -177,7 +178,7 @@ class Tariff(Strict):
 
     energy_usd_per_kwh: Annotated[Quantity, InUnit("usd_per_kwh", least=0)]
     demand_usd_per_kw_month: Annotated[Quantity, InUnit("usd_per_kw_month", least=0)] | None = None
-    ratchet: float = Field(default=0.0, ge=0, le=1)
+    ratchet: Annotated[float, Plain("1")] = Field(default=0.0, ge=0, le=1)
     """Share of the highest past peak that is billed at least."""
 
 
@@ -191,8 +192,8 @@ class Uplink(Strict):
     usd_per_gb: Annotated[Quantity, InUnit("usd_per_gb", least=0)] | None = None
     """per_gb; for lte_quota beyond the quota."""
     usd_per_mbps_month: Annotated[Quantity, InUnit("usd_per_mbps_month", least=0)] | None = None
-    quota_gb: float | None = Field(default=None, gt=0)
-    mbps: float = Field(default=100.0, gt=0, le=400_000)
+    quota_gb: Annotated[float, Plain("GB")] | None = Field(default=None, gt=0)
+    mbps: Annotated[float, Plain("mbps")] = Field(default=100.0, gt=0, le=400_000)
     """How fast the line is; of a flat_step line the step that is needed says it."""
     rtt_ms: Annotated[Quantity, InUnit("ms", above=0)] | None = None
     """Measured round trip to the hub; without it distance and access class give one."""
@@ -221,10 +222,10 @@ class Uplink(Strict):
 class Climate(Strict):
     """Outdoor temperature over a year: a file of hours, or where none is at hand two cosines."""
 
-    mean_c: float | None = Field(default=None, ge=-40, le=45)
-    season_c: float | None = Field(default=None, ge=0, le=40)
+    mean_c: Annotated[float, Plain("C")] | None = Field(default=None, ge=-40, le=45)
+    season_c: Annotated[float, Plain("C")] | None = Field(default=None, ge=0, le=40)
     """Half the difference between the warmest and the coldest month's mean."""
-    day_c: float = Field(default=5.0, ge=0, le=25)
+    day_c: Annotated[float, Plain("C")] = Field(default=5.0, ge=0, le=25)
     """Half the difference between afternoon and night."""
     file: str | None = Field(default=None, min_length=1, max_length=300)
     """CSV beside the plan: 8,760 hours from 1 January, degrees C in the column `outdoor_c`, or in the only one."""
@@ -259,11 +260,11 @@ class Site(Strict):
     site_class: Literal["device", "micro", "distributed", "regional"] = Field(default="micro", alias="class")
     lat: float = Field(ge=-90, le=90)
     lon: float = Field(ge=-180, le=180)
-    altitude_m: float = Field(default=0.0, ge=-430, le=5500)
+    altitude_m: Annotated[float, Plain("m")] = Field(default=0.0, ge=-430, le=5500)
     jurisdiction: Jurisdiction
     hardware: list[Identifier] | None = Field(default=None, min_length=1, max_length=64)
     """What may stand here, without it any of the plan's; of what keeps the SLO the one that draws least is taken."""
-    it_budget_kw: float = Field(gt=0, le=5000)
+    it_budget_kw: Annotated[float, Plain("kW")] = Field(gt=0, le=5000)
     supply: Supply
     cooling: Cooling
     ups: Ups | None = None
@@ -283,7 +284,7 @@ class Hub(Strict):
     lat: float = Field(ge=-90, le=90)
     lon: float = Field(ge=-180, le=180)
     jurisdiction: Jurisdiction
-    cap_kw: float = Field(gt=0)
+    cap_kw: Annotated[float, Plain("kW")] = Field(gt=0)
     hardware: Identifier | None = None
     """What answers there; without it, for each workload, the one of the plan's that keeps the SLO with the least energy."""
     usd_per_server_hour: Annotated[Quantity, InUnit("usd", least=0)] | None = None
@@ -298,7 +299,7 @@ class Feeder(Strict):
     """A line of the grid that several sites share."""
 
     id: FeederName
-    headroom_kva: float = Field(gt=0)
+    headroom_kva: Annotated[float, Plain("kVA")] = Field(gt=0)
     """What the sites may take beside what is on it already."""
     sites_each: int = Field(default=1, ge=1, le=10_000)
     """How many sites of each kind that names it hang on one such feeder: with two kinds so many of the one and of the other."""

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from nearhall.core.quantity import Quantity
 from nearhall.core.residency import Residency
 from nearhall.documents.amount import InUnit
+from nearhall.documents.plain import Plain
 from nearhall.documents.plan_hours import SHAPES, Shape
 from nearhall.documents.strict import Strict
 from nearhall.documents.up import Identifier
@@ -78,9 +79,9 @@ class LanguageModel(Strict):
 class Burst(Strict):
     """How much the rate rises above the busiest hour's mean, for how long at a time, and how much of that hour."""
 
-    factor: float = Field(default=1.0, ge=1, le=1000)
-    seconds: float = Field(default=30.0, gt=0, le=3600)
-    share: float = Field(default=0.05, gt=0, lt=1)
+    factor: Annotated[float, Plain("1")] = Field(default=1.0, ge=1, le=1000)
+    seconds: Annotated[float, Plain("s")] = Field(default=30.0, gt=0, le=3600)
+    share: Annotated[float, Plain("1")] = Field(default=0.05, gt=0, lt=1)
 
     @model_validator(mode="after")
     def _within_the_mean(self) -> Burst:
@@ -99,7 +100,7 @@ class Arrivals(Strict):
     shape: Shape = "shop"
     """How the day goes; its busiest hour is the rate."""
     burst: Burst = Burst()
-    cv: float = Field(default=1.0, ge=0, le=20)
+    cv: Annotated[float, Plain("1")] = Field(default=1.0, ge=0, le=20)
     """Coefficient of variation of the times between arrivals within a burst: 0 a clock, 1 random, above 1 bunched."""
 
     @property
@@ -111,8 +112,8 @@ class Arrivals(Strict):
 class Slo(Strict):
     """What an answer must keep, at its own quantile."""
 
-    p99_ms: float | None = Field(default=None, gt=0)
-    ttft_p99_ms: float | None = Field(default=None, gt=0)
+    p99_ms: Annotated[float, Plain("ms")] | None = Field(default=None, gt=0)
+    ttft_p99_ms: Annotated[float, Plain("ms")] | None = Field(default=None, gt=0)
     """For language models: to the first token."""
 
     @model_validator(mode="after")

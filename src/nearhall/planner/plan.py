@@ -16,6 +16,7 @@ import numpy as np
 from nearhall.documents.catalogue_models import ModelCatalogue
 from nearhall.documents.defaults import Default
 from nearhall.documents.hardware import Catalogue
+from nearhall.documents.plain import rated_in
 from nearhall.documents.plan import Plan
 from nearhall.documents.plan_place import Feeder, Hub, Site
 from nearhall.planner.grid.feeder import TOLERANCE_KVA, FeederDay
@@ -169,6 +170,8 @@ def make_plan(
     """Plans; `overrides` replace what the ledger would draw, by its names. Raises InputError for unknown hardware and models."""
     say = tell or _nobody
     ledger = Ledger(Draws(seed=plan.seed, samples=plan.samples), defaults, overrides or {})
+    for path, said in rated_in(plan):
+        ledger.take(path, said)
     equipment = equip(plan, catalogue, models, ledger)
     p_min, prices = plan.decision.min_p_slo, partial(_prices, plan, ledger)
     options: list[tuple[Option, ...]] = []
