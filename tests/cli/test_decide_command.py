@@ -10,6 +10,9 @@ import pytest
 
 from nearhall.cli.main import dispatch
 from nearhall.cli.output import run
+from nearhall.documents.mapping import read_mapping
+from nearhall.documents.plan import Plan
+from nearhall.documents.yaml_file import read_document
 
 BLOCK_S = 900
 BLOCKS = 96
@@ -173,6 +176,29 @@ def test_a_plan_that_builds_nothing_has_nothing_to_decide(tmp_path: Path, capsys
     returns = pilot(tmp_path / "p.json", "measured", site("shop-1"))
     assert typed("decide", str(path), "--pilot", returns) == 2
     assert "builds no site" in capsys.readouterr().err
+
+
+def test_the_example_of_a_mapping_is_of_the_pilot_plans_workloads(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert typed("decide", "--example-mapping") == 0
+    (tmp_path / "mapping.yaml").write_text(capsys.readouterr().out)
+    mapping = read_mapping(tmp_path / "mapping.yaml")
+    assert typed("plan", "--example-named", "pilot") == 0
+    (tmp_path / "plan.yaml").write_text(capsys.readouterr().out)
+    limits = {workload.id: workload.slo.limit_ms for workload in read_document(tmp_path / "plan.yaml", Plan).workloads}
+    assert {workload.id: workload.limit_ms for workload in mapping.workloads} == limits
+    assert {meter.position for meter in mapping.meters} >= {"feed", "it"}
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ([], "no plan is named"),
+        (["plan.yaml", "--pilot", "p.json", "--from", "2026-01-01"], "a period is for --prometheus"),
+    ],
+)
+def test_what_is_missing_or_idle_on_the_line_is_told(given: list[str], told: str, capsys: pytest.CaptureFixture[str]):
+    assert typed("decide", *given) == 2
+    assert told in capsys.readouterr().err
 
 
 MAPPING = """schema: nearhall/mapping/v1

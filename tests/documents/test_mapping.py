@@ -53,6 +53,8 @@ def test_a_file(tmp_path: Path):
         (('file: "$site.csv"', 'file: "../$site.csv"'), "lies outside of the folder"),
         (('file: "$site.csv"', 'file: "/etc/passwd"'), "lies outside of the folder"),
         (("    good:", "    godo:"), "did you mean 'good'?"),
+        (('commissioned: "A. Meyer, 2026-10-01, protocol 17"', "commissioned: aaaaaaaa"), "says neither who nor when"),
+        (('commissioned: "A. Meyer, 2026-10-01, protocol 17"', 'commissioned: "2026"'), "says neither who nor when"),
         (("limit_ms: 50", "limit_ms: 0"), "workloads[0].limit_ms"),
         (("of: latency", "of: ttft"), "workloads[0].of"),
         (("clock_error_ms: 12", "clock_error_ms: .nan"), "csv.clock_error_ms"),

@@ -27,6 +27,7 @@ Sites that are mapped alike share a mapping; a series of one site alone needs a 
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from math import inf, isclose
 from pathlib import Path
@@ -76,8 +77,16 @@ class MappedMeter(_Strict):
     series: Series = Field(min_length=1, max_length=SERIES_MAX)
     unit: str = "kWh"
     class_percent: float | None = Field(default=None, gt=0, le=10)
-    commissioned: str | None = Field(default=None, min_length=8, max_length=500)
+    commissioned: str | None = Field(default=None, max_length=500)
     """Who commissioned it, when, and where that is written; without it its readings count as assumed."""
+
+    @field_validator("commissioned")
+    @classmethod
+    def _by_somebody_some_day(cls, value: str | None) -> str | None:
+        if value is not None and (not re.search(r"\b(19|20)\d\d\b", value) or len(re.findall(r"[^\W\d_]{2,}", value)) < 1):
+            raise ValueError("says neither who nor when; write who commissioned it, the date, and where that is written")
+        return value
+
     simulated: bool = False
     """For an exporter of made-up figures."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,8 +19,8 @@ from nearhall.documents.defaults import all_defaults
 from nearhall.documents.hardware import load_catalogue
 from nearhall.documents.pilot_returns import read_pilots
 from nearhall.documents.plan import Plan
-from nearhall.documents.plan_across import mistakes_across
 from nearhall.documents.plan_beside import with_files
+from nearhall.documents.plan_names import mistakes_with
 from nearhall.documents.site_returns import SiteReturns
 from nearhall.documents.whole_file import write_whole
 from nearhall.documents.yaml_file import read_document
@@ -31,7 +33,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
     "nearhall decide plan.yaml --pilot pilot/pilot.json --out decision"
 )
 def decide(
-    document: Annotated[Path, typer.Argument(help="The plan that the pilots were made for.", metavar="PLAN.yaml")],
+    document: Annotated[Path | None, typer.Argument(help="The plan that the pilots were made for.", metavar="PLAN.yaml")] = None,
     pilot: Annotated[list[Path] | None, typer.Option(help="A pilot.json; several times for several pilots.")] = None,
     prometheus: Annotated[
         str | None, typer.Option(help="A Prometheus server of sites that run something else; with --mapping, --from and --to.")
@@ -42,13 +44,23 @@ def decide(
     end: Annotated[str | None, typer.Option("--to", help="End, ISO 8601 (UTC), for --prometheus.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for decision.json and report.html. Default: ./decision.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="decision.json on standard output.")] = False,
+    example_mapping: Annotated[bool, typer.Option(help="Print a commented mapping.yaml, and stop.")] = False,
 ) -> None:
     """Replace a plan's assumptions by what pilots measured, and say SCALE, HOLD or STOP for each kind of site.
 
     A pilot file counts only if it lasted a day, and its coverage, clocks and energy balance hold. On simulated meters the verdict
     is REHEARSED: HOLD.
     """
-    plan = with_files(read_document(document, Plan, across=mistakes_across), document.parent)
+    if example_mapping:
+        sys.stdout.write(files("nearhall.documents").joinpath("data/examples/mapping.yaml").read_text(encoding="utf-8"))
+        return
+    if document is None:
+        right = "the plan.yaml that the pilots were made for, and --pilot pilot.json"
+        raise InputError("no plan is named", where="nearhall decide", right=right)
+    if prometheus is None and (start is not None or end is not None):
+        raise InputError("a period is for --prometheus", where="--from, --to", right="leave it out: a pilot file has its own")
+    read = read_document(document, Plan, across=mistakes_with(load_catalogue(), load_models()))
+    plan = with_files(read, document.parent)
     returns: list[SiteReturns] = [*read_pilots(pilot)] if pilot else []
     if prometheus is not None or csv is not None or mapping is not None:
         from nearhall.cli.other_returns import other_returns
