@@ -84,7 +84,7 @@ class MappedMeter(_Strict):
     @classmethod
     def _by_somebody_some_day(cls, value: str | None) -> str | None:
         if value is not None and (not re.search(r"\b(19|20)\d\d\b", value) or len(re.findall(r"[^\W\d_]{2,}", value)) < 1):
-            raise ValueError("says neither who nor when; write who commissioned it, the date, and where that is written")
+            raise ValueError("does not say who and when; write who commissioned it, the date, and where that is written")
         return value
 
     simulated: bool = False
