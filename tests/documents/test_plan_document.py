@@ -111,7 +111,7 @@ def test_what_is_left_out_has_a_default():
         ("    model: {kind: vision, ref: resnet50}\n", "", "one of the two"),
         (
             "model: {kind: vision, ref: resnet50}",
-            "llm: {parms: 8e9, layers: 2, kv_heads: 8, head_dim: 128}",
+            "llm: {params_: 8e9, layers: 2, kv_heads: 8, head_dim: 128}",
             "did you mean 'params'",
         ),
         ("id: fra", "id: shop", "hubs[0].id: 'shop' is the id of a site too"),
