@@ -342,3 +342,9 @@ def test_what_is_said_of_a_rating_stands_in_the_ledger():
     planned = made(small("site", **{"it_budget_kw: 0.2\n    supply: {phases: 1": told}))
     entry = next(entry for entry in document(planned)["ledger"] if entry["name"] == "sites.north.it_budget_kw")
     assert (entry["p50"], entry["kind"], entry["source"]) == (0.2, "vendor", "quote 7")
+
+
+def test_data_that_arises_where_its_own_rule_does_not_hold_is_warned_of():
+    abroad = document(made(small('"jurisdiction:FR"')))["verdict"]["warnings"]
+    assert any("cams arises at north in DE, outside of what its residency allows (jurisdiction:FR)" in one for one in abroad)
+    assert not any("arises at" in one for one in document(made(small('"jurisdiction:DE"')))["verdict"]["warnings"])

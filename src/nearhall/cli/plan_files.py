@@ -124,9 +124,14 @@ def site_yaml(plan: Plan, site: Site, part: Mapping[str, Any]) -> bytes:
         if servers > 1
         else ""
     )
+    alike = (
+        f"# One of {site.count} alike: give each cabinet an id of its own, {site.id}-001 and so on.\n" if site.count > 1 else ""
+    )
+    models = ", ".join(one["model"] for one in document["workloads"])
     head = (
         f"# Planned from {plan.name or 'a plan'}: {servers} x {hardware.id}.\n"
-        f"{several}"
+        f"{alike}{several}"
+        f"# Its models ({models}) come by `nearhall models fetch` or `nearhall models add FILE`.\n"
         "# To be written in at the site: hub (https://...), meters (feed, ups_in, it, cooling), and where the node listens.\n"
     )
     return head.encode() + dump_document(SiteDocument.model_validate(document))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from nearhall.core.residency import Residency
 from nearhall.planner.learning.gates import NPV_STOP
 from nearhall.planner.plan import Planned, SitePlan
 from nearhall.planner.results.money import must_be_worth, said_worth
@@ -38,7 +39,7 @@ def verdict_part(planned: Planned, following: Sequence[Measurement]) -> Json:
         "by_kind": kinds,
         "p_npv_positive": float(np.mean(planned.npv_usd > 0.0)) if built else None,
         "npv": three(planned.npv_usd) if built else None,
-        "warnings": _warnings(built),
+        "warnings": [*_abroad(planned), *_warnings(built)],
         "thresholds": {
             "min_p_npv_positive": planned.plan.decision.min_p_npv_positive,
             "min_p_slo": planned.plan.decision.min_p_slo,
@@ -133,4 +134,17 @@ def _warnings(built: Sequence[SitePlan]) -> list[str]:
         needed = float(np.quantile(site.load.busiest_w, 0.99)) / 1e3
         if needed > site.site.it_budget_kw:
             told.append(f"{site.site.id}: IT {needed:.2f} kW (P99) > {site.site.it_budget_kw:g} kW of its budget")
+    return told
+
+
+def _abroad(planned: Planned) -> list[str]:
+    """Data that its own rule keeps in a jurisdiction in which it does not arise."""
+    told: list[str] = []
+    for point in (placed.point for placed in planned.placed):
+        rule, site = Residency.parse(point.workload.data.residency), point.site
+        if rule.jurisdiction is not None and not rule.permits(site.jurisdiction):
+            told.append(
+                f"{point.workload.id} arises at {site.id} in {site.jurisdiction}, outside of what its residency allows ({rule}): "
+                "name its `sites`, or another rule"
+            )
     return told
