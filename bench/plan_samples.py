@@ -85,7 +85,8 @@ def stacked(planned: Planned) -> dict[str, Any]:
         "factors": [np.array([s.load.racks[r].server.power_factor for s in sites]) for r in range(len(lanes))],
         "within": [np.array([ledger.sampled(f"hardware.{r.server.id}.within_run")] * SITES) for r in first.load.racks],
         "excursion": np.array([s.load.excursion for s in sites]),
-        "celsius": of("sites.{}.ups.temperature_c"), "thermal": of("sites.{}.cooling.thermal_kj_per_k"),
+        "celsius": of("sites.{}.ups.temperature_c"), "installed": np.array([s.load.installed_w for s in sites]),
+        "thermal": of("sites.{}.thermal"), "cabinet": of("sites.{}.thermal.cabinet"), "battery": of("sites.{}.thermal.ups"),
         "inlet": [inlet_of(s.site) for s in sites],
         "highest": [float(highest_inlet_c(ashrae=s.site.cooling.ashrae, altitude_m=s.site.altitude_m)) for s in sites],
         "cop": np.array([s.plant.cop for s in sites]), "fan": np.array([s.plant.fan_w for s in sites]),
@@ -164,7 +165,8 @@ def electrical_by_hand(given: dict[str, Any], it: Any, heat: Any) -> dict[str, A
     beyond = low * np.minimum(at - powers[0], 0.0) + high * np.maximum(at - powers[-1], 0.0)
     battery = np.exp(np.interp(at, powers, times) + beyond)
     room = np.array(given["highest"])[:, None] - np.array(given["inlet"])[:, None]
-    thermal = given["thermal"] * 1e3 * room / heat - site.cooling.restart_delay_s
+    mass = given["thermal"] * given["installed"] + given["cabinet"] * 1e3 + given["battery"] * (ups.kw * 1e3)
+    thermal = mass * room / heat - site.cooling.restart_delay_s
     kw = np.quantile(peak, 0.99, axis=1) / 1e3
     kva = np.quantile(burst_va * given["excursion"] + peak - burst, 0.99, axis=1) / 1e3
     hold = np.mean(np.minimum(battery, np.maximum(thermal, 0.0)) >= ups.hold_min * minutes, axis=1)
