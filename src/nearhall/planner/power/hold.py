@@ -201,7 +201,7 @@ def _hold_check(site: Site, battery: Battery, thermal_s: Samples, *, p_hold: flo
     if battery.upper_bound:
         words += "; amp-hours times volts is an upper bound: ask for the maker's constant-power table"
         state = "not_checked" if state == "ok" else state
-    return Check(name="hold", state=state, words=words, value=p_hold, limit=P_HOLD_MIN)
+    return Check(name="hold", state=state, words=words, value=100.0 * p_hold, limit=100.0 * P_HOLD_MIN, unit="% of cases")
 
 
 def _energy_check(ups: Ups, battery: Battery, needed: float, needed_new: float, carried: Samples) -> Check:

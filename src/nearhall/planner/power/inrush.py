@@ -104,7 +104,7 @@ def inrush_checks(site: Site, load: SiteLoad, lines: Lines, *, cooling_va: Sampl
     state = "ok" if start.beside >= 1 else "fails"
     return [
         _returning(site, start),
-        Check(name="inrush beside load", state=state, words=words, value=start.beside, limit=1),
+        Check(name="inrush beside load", state=state, words=words, value=start.beside, limit=1, unit="at once"),
     ]
 
 
@@ -112,7 +112,7 @@ def _returning(site: Site, start: Start) -> Check:
     """All at once when the mains come back, unless a limiter holds them or outlets are switched one after another."""
 
     def found(state: str, words: str) -> Check:
-        return Check(name="inrush", state=state, words=words, value=start.supplies, limit=start.at_once)
+        return Check(name="inrush", state=state, words=words, value=start.supplies, limit=start.at_once, unit="at once")
 
     if start.supplies <= start.at_once:
         return found("ok", f"all may start at once ({start})")
@@ -145,7 +145,8 @@ def _behind_ups(start: Start) -> list[Check]:
         bypass = f"never start on bypass: {start.few} may start at once ({start})"
         state, told = "not_checked", dict(zip(names, (walking, bypass), strict=True))
     found = [
-        Check(name=name, state=state, words=words, value=start.supplies, limit=start.at_once) for name, words in told.items()
+        Check(name=name, state=state, words=words, value=start.supplies, limit=start.at_once, unit="at once")
+        for name, words in told.items()
     ]
     return found + _of_ups()
 
