@@ -143,6 +143,7 @@ def test_evidence_is_that_of_the_nearest_entry_and_a_virtual_meter_is_never_meas
         (lambda d: d["sites"][0]["blocks"].append(d["sites"][0]["blocks"][0]), "sites[0].blocks", "overlap each other"),
         (lambda d: d["sites"][0]["workloads"].append(d["sites"][0]["workloads"][0]), "sites[0].workloads", "holds one id twice"),
         (lambda d: d["sites"][0]["workloads"][0]["requests"].update(local=-3), "requests.local", "is less than nothing"),
+        (lambda d: d["sites"][0]["energy"].update(it_kwh=-5), "energy.it_kwh", "is less than nothing"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_path(change: Callable[[Json], object], path: str, what: str):

@@ -83,7 +83,7 @@ def _site(site: _Part, index: int, evidence: Mapping[str, Any], name: str) -> Si
     if end_s <= start_s:
         period.refuse("end", "lies before start", "give a period that lasts")
     meters = tuple(_meter(meter) for meter in site.parts("meters"))
-    kwh = {position: energy.number(f"{'facility' if position == 'feed' else position}_kwh", None) for position in POSITIONS}
+    kwh = {position: energy.amount(f"{'facility' if position == 'feed' else position}_kwh") for position in POSITIONS}
     metered = {meter.position for meter in meters}
     for what, names in (
         ("meters", [meter.id for meter in meters]),
@@ -239,11 +239,16 @@ class _Part:
             self.refuse(key, f"is no number (given: {_shown(held)})", "a number, or null for what could not be had")
         return float(held)
 
+    def amount(self, key: str) -> float | None:
+        """A number from 0; None where it is null or not there."""
+        held = self.number(key, None)
+        if held is not None and held < 0.0:
+            self.refuse(key, f"is less than nothing (given: {held:g})", "a number from 0")
+        return held
+
     def count(self, key: str) -> int:
         """A number of things; 0 where it is null or not there."""
-        held = self.number(key, 0.0) or 0.0
-        if held < 0.0:
-            self.refuse(key, f"is less than nothing (given: {held:g})", "a number from 0")
+        held = self.amount(key) or 0.0
         return int(held)
 
     def percent_of_class(self, key: str) -> float | None:
