@@ -334,14 +334,18 @@ def test_all_costs_stand_beside_the_purchase_and_what_is_paid_without_the_sites_
     spent = dict(plan_tables.money_first(ResultReader(plan_result()))["spent"])
     assert spent["to buy all sites"].text == "$690 k"
     assert spent["all costs of these years, with the purchase"].text == "$2.12 M"
-    assert spent["without these sites it would be"].text == "$2.43 M"
+    assert spent["without these sites, for line and hub alone"].text == "$2.43 M"
+    result = plan_result()
+    result["money"]["fleet"]["site"]["value"], result["money"]["fleet"]["hub"]["value"] = 900_000, 100_000
+    spent = dict(plan_tables.money_first(ResultReader(result))["spent"])
+    assert spent["what the sites' answers are worth then, by the plan"].text == "$800 k"
 
 
 def test_money_that_comes_back_says_how_often_it_never_does() -> None:
     result = plan_result()
     result["money"]["payback_years"]["never"] = 0.203
     back = plan_tables.money_first(ResultReader(result))["back"]
-    assert back.text == "in 3.3 years; in 20 of 100 cases never"
+    assert back.text == "in 3.3 years; in 20 of 100 cases not within the plan's years"
 
 
 def test_each_kind_alone_stands_with_what_it_takes_and_returns() -> None:

@@ -185,8 +185,9 @@ LATER = "later sites count less as of today, so this is less than all built at o
 
 def _stopping(value: RolloutValue) -> str:
     return (
-        f"a pilot that promises no gain ends it: in {share(value.p_stop)} of the cases; on average that is worth "
-        f"{usd(value.information_usd)} more than the better of building all and stopping at the pilot whatever it says"
+        f"a pilot that promises no gain ends it: in {share(value.p_stop)} of the cases; on average what desk and pilot tell by "
+        f"then is worth {usd(value.information_usd)} more than the better of building all and stopping at the pilot "
+        "whatever it says"
     )
 
 

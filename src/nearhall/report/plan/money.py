@@ -112,6 +112,13 @@ def all_costs(reader: ResultReader, side: str) -> Figure | None:
     return reader.texts(base, money(sum(costs))) if costs else None
 
 
+def worth_lost(reader: ResultReader) -> Figure | None:
+    """What the answers are worth that there are with these sites alone; None where nothing is said of it."""
+    with_, without = (reader.number(f"/money/fleet/{side}/value") for side in ("site", "hub"))
+    gained = (with_ or 0.0) - (without or 0.0)
+    return reader.texts("/money/fleet/site", money(gained)) if gained > 0 else None
+
+
 def _compared(reader: ResultReader, base: str, mean: str, heads: tuple[str, str, str]) -> Sheet:
     """Value less costs, on both sides, and the difference; rounded so that rows and columns add up as they are printed."""
     names = [name for name in COST_WORDS if any(reader.number(f"{base}/{side}/{name}") for side in ("site", "hub"))]

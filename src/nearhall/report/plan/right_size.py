@@ -34,9 +34,9 @@ def _site(reader: ResultReader, pointer: str, name: str) -> str:
         why.append(f"that is why its PUE is {ratio(pue)}")
     if _by_kilowatt(reader, name):
         share = (reader.number(f"{pointer}/it_w/p99") or 0.0) / (reader.number(f"{pointer}/it_budget_w") or 1.0)
-        why.append(f"its cabinet is priced by the kilowatt, so that {chance(share)} of that price might do")
+        why.append(f"its cabinet is priced by the kilowatt, so that about {chance(share)} of that price might do")
     told = f"{name} is {'; '.join([told, *why])}"
-    return f"{told}. Ask for a smaller one, and write its it_budget_kw, ups and cooling so."
+    return f"{told}. Ask for a smaller one before you order, for the pilot too; the plan has it as it_budget_kw, ups and cooling."
 
 
 def _part(reader: ResultReader, needed: str, there: str, to_w: float, what: str) -> list[str]:

@@ -24,7 +24,7 @@ from nearhall.report.formats import (
     years,
 )
 from nearhall.report.formats import energy as energy_text
-from nearhall.report.plan.money import all_costs, pilot_cost
+from nearhall.report.plan.money import all_costs, pilot_cost, worth_lost
 from nearhall.report.reader import elements
 from nearhall.report.result_reader import ResultReader, path_words
 
@@ -103,7 +103,8 @@ def money_first(reader: ResultReader) -> dict[str, Any]:
             *([("to buy the pilot", pilot)] if (pilot := pilot_cost(reader)) is not None else []),
             ("to buy all sites", capex(reader)),
             *([("all costs of these years, with the purchase", whole)] if (whole := all_costs(reader, "site")) else []),
-            *([("without these sites it would be", hub)] if (hub := all_costs(reader, "hub")) else []),
+            *([("without these sites, for line and hub alone", hub)] if (hub := all_costs(reader, "hub")) else []),
+            *([("what the sites' answers are worth then, by the plan", worth)] if (worth := worth_lost(reader)) else []),
         ],
         "back": _payback(reader),
     }
@@ -135,9 +136,9 @@ def capex(reader: ResultReader) -> Figure:
 
 
 def _payback(reader: ResultReader) -> Figure:
-    """When the money is back in the middle case, and how often it never is."""
+    """When the money is back in the middle case, and how often it is not within the plan."""
     never = reader.number("/money/payback_years/never")
-    seldom = f"; in {100 * never:.0f} of 100 cases never" if never is not None and never >= SELDOM else ""
+    seldom = f"; in {100 * never:.0f} of 100 cases not within the plan's years" if never is not None and never >= SELDOM else ""
     if reader.middle("/money/payback_years") is not None:
         return reader.median("/money/payback_years", lambda v: f"in {years(v)}{seldom}")
     if reader.middle("/money/npv") is None:
