@@ -2,9 +2,10 @@
 
 Plainly so for requests of some milliseconds that follow one another. A client always sees a little more than any server can:
 its own copying, and the waking of processes; for requests of a millisecond, or of 200 kB, that alone is more than 5 %. How much
-it is a bare server shows, which is asked in turn with the gateway in every round for as many bytes and as long a work: less
-that, the clocks agree within 5 %, or 0.1 ms where that is more. No round is taken again. The 0.1 ms are the turn of the event
-loop after which an answer is known to have left: a client on the same processor may run first.
+it is a bare server shows, which is asked in turn with the gateway in every round for as many bytes and as long a work: the
+gateway misses no more than that and 5 %, or 0.1 ms where that is more, and never tells of more than the client sees. No round is
+taken again. The 0.1 ms are the turn of the event loop after which an answer is known to have left: a client on the same
+processor may run first.
 """
 
 from __future__ import annotations
@@ -109,7 +110,8 @@ def test_a_clock_outside_agrees_within_5_percent(tmp_path: Path):
     assert min(inside for _, inside in rounds) > 1, "the comparison is of milliseconds"
     apart = statistics.median(inside / outside - 1 for outside, inside in rounds)
     told = "; ".join(f"{inside:.3f} of {outside:.3f}" for outside, inside in rounds)
-    assert -AGREE <= apart <= RESOLUTION, f"{apart:+.1%}; inside of outside by round, ms: {told}"
+    first = AGREE_MS / statistics.median(outside for outside, _ in rounds)  # a client that ran before the gateway noted the end
+    assert -AGREE <= apart <= max(RESOLUTION, first), f"{apart:+.1%}; inside of outside by round, ms: {told}"
 
 
 @pytest.mark.parametrize(("model", "body"), [("worker", worked(200_000)), ("double", SMALL)], ids=["200 kB", "small"])
@@ -120,6 +122,9 @@ def test_what_a_clock_outside_sees_beyond_5_percent_any_server_misses(tmp_path: 
             ask_bare()
             rounds = [(ask_round(), ask_bare()) for _ in range(ROUNDS)]
     told = [f"{inside:.3f} inside, {outside:.3f} outside, {o - i:.3f} the machine's" for (outside, inside), (o, i) in rounds]
-    apart = statistics.median(inside + (o - i) - outside for (outside, inside), (o, i) in rounds)
+    missed = statistics.median(outside - inside for (outside, inside), _ in rounds)
+    by_any = statistics.median(o - i for _, (o, i) in rounds)
     seen = statistics.median(outside for (outside, _), _ in rounds)
-    assert abs(apart) <= max(AGREE * seen, AGREE_MS), "\n".join([f"{apart:.3f} ms apart of {seen:.3f}; by round, ms:", *told])
+    within = max(AGREE * seen, AGREE_MS)
+    words = [f"{missed:.3f} ms missed of {seen:.3f}, {by_any:.3f} by a bare server; by round, ms:", *told]
+    assert -within <= missed <= by_any + within, "\n".join(words)
