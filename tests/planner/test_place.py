@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from dataclasses import dataclass, field
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import lil_array
 
 from nearhall.core.errors import PermanentError
-from nearhall.planner.place import UNSERVED, Answer, Feeder, Problem, facility_location, p_median, place, why_not
+from nearhall.planner.place import UNSERVED, Answer, Feeder, Problem, facility_location, p_median, place, usd_of, why_not
 from nearhall.planner.placement.capacitated import _cleaned, solve_capacitated
 from nearhall.planner.placement.effort import Effort
 from nearhall.planner.placement.instance import Instance
@@ -360,6 +361,132 @@ def test_the_cheapest_that_is_allowed_and_fits():
     assert answer.objective_usd == pytest.approx(50 + 50 + 100 + 200 + 100 + 500)
     assert answer.gap <= 1e-3
     assert answer.status in {"optimal", "within gap"}
+
+
+@dataclass
+class Bought:
+    """A table of what sets cost; what is not in it costs what its dearest part does."""
+
+    table: dict[tuple[int, frozenset[int]], float]
+    shape: tuple[int, int]
+    asked: set[tuple[int, frozenset[int]]] = field(default_factory=set)
+
+    def usd(self, place: int, points: frozenset[int]) -> float:
+        self.asked.add((place, points))
+        return max((usd for (at_, of), usd in self.table.items() if at_ == place and of <= points), default=0.0)
+
+    def least_usd(self) -> np.ndarray:
+        return np.zeros(self.shape)
+
+
+def servers(*each: tuple[int, str, float]) -> Bought:
+    """By place and points in digits."""
+    return Bought({(place, frozenset(map(int, points))): usd for place, points, usd in each}, (4, 3))
+
+
+def test_servers_are_bought_whole_and_shared():
+    """At a one server does for both; at b the kiosk would take a second one, and goes to the hub."""
+    asked = problem(
+        bought=servers((0, "0", 1000), (0, "1", 1000), (1, "2", 1000), (1, "3", 1000), (1, "23", 2000)),
+        room=np.full((3, 1), np.inf),
+    )
+    answer = place(asked)
+    assert at(answer) == [0, 0, 1, 2]
+    assert answer.objective_usd == pytest.approx(50 + 50 + 100 + 200 + 100 + 500 + 2 * 1000)
+    assert answer.status == "optimal"
+    assert answer.bound_usd == pytest.approx(answer.objective_usd)
+    assert usd_of(asked, answer, 1, 0) == 200.0, "a server that is there anyhow"
+    assert usd_of(asked, answer, 3, 1) == 1200.0
+    assert why_not(asked, answer, 3, 1).text == "$700 a year dearer"
+    apart = np.array([[0, 0, 1], [1, 0, 1], [0, 1, 0], [0, 1, 1]], bool)
+    alone = place(problem(bought=asked.bought, room=np.full((3, 1), np.inf), allowed=apart))
+    assert at(alone)[:2] == [2, 2], "nobody buys one for the kiosk alone"
+
+
+def test_what_no_number_of_servers_does_is_not_placed_together():
+    asked = problem(bought=servers((0, "0", 10), (0, "1", 10), (0, "01", np.inf)), room=np.full((3, 1), np.inf))
+    answer = place(asked)
+    assert at(answer) == [0, 2, 1, 1]
+    assert np.isfinite(answer.objective_usd)
+    assert why_not(asked, answer, 1, 0).text == "no number of servers does beside what is answered there"
+    forced = problem(bought=asked.bought, room=np.full((3, 1), np.inf), allowed=np.array([[1, 0, 0]] * 4, bool))
+    assert sorted(at(place(forced)))[:1] == [UNSERVED], "two that cannot be together, and no other place"
+
+
+@st.composite
+def dear_sets(draw: st.DrawFn) -> tuple[Problem, Bought]:
+    """Any costs of sets that rise with them."""
+    points, places = draw(st.integers(2, 4)), draw(st.integers(1, 3))
+    random = np.random.default_rng(draw(st.integers(0, 2**20)))
+    sets = [frozenset(one) for n in range(1, points + 1) for one in combinations(range(points), n)]
+    own = random.uniform(0, 30, (points, places)) * draw(st.sampled_from([0.0, 1.0]))
+    table: dict[tuple[int, frozenset[int]], float] = {}
+    for where in range(places):
+        for one in sets:  # the smaller ones come first
+            parts = [table[where, part] for part in sets if part < one]
+            dear = float(random.uniform(0, 200)) if random.uniform() < 0.97 else np.inf
+            table[where, one] = max([*parts, dear, float(own[list(one), where].sum())])
+    bought = Bought(table, (points, places))
+    bought.least_usd = lambda: own  # type: ignore[method-assign]
+    asked = Problem(
+        points=tuple("dbac"[:points]),
+        places=tuple("zxy"[:places]),
+        allowed=random.uniform(size=(points, places)) < 0.8,
+        usd=random.uniform(0, 100, (points, places)),
+        open_usd=random.uniform(0, 100, places),
+        resources=(),
+        use=np.zeros((points, places, 0)),
+        room=np.zeros((places, 0)),
+        kva=np.zeros((points, places)),
+        open_kva=np.zeros(places),
+        bought=bought,
+    )
+    return asked, bought
+
+
+@given(dear_sets())
+@settings(max_examples=150, deadline=None)
+def test_whole_servers_against_every_placement(given_: tuple[Problem, Bought]):
+    asked, bought = given_
+    points, places = asked.usd.shape
+
+    def usd(tried: tuple[int, ...]) -> tuple[int, float]:
+        at_ = np.array(tried)
+        mine = np.flatnonzero(at_ != UNSERVED)
+        if not all(asked.allowed[mine, at_[mine]]):
+            return points + 1, np.inf
+        cost = asked.open_usd[sorted(set(at_[mine].tolist()))].sum() + asked.usd[mine, at_[mine]].sum()
+        cost += sum(bought.usd(k, frozenset(np.flatnonzero(at_ == k).tolist())) for k in range(places))
+        return (points - len(mine), float(cost)) if np.isfinite(cost) else (points + 1, np.inf)
+
+    lost, least = min(usd(tried) for tried in product([UNSERVED, *range(places)], repeat=points))
+    found = place(asked, gap=0.0)
+    assert at(found).count(UNSERVED) == lost
+    assert found.objective_usd == pytest.approx(least, rel=1e-6, abs=0.02)
+    assert found.bound_usd <= least + 0.02
+    assert found.gap <= 1e-6 * max(1.0, 0.02 / max(least, 1e-9) * 1e6)
+
+
+def test_only_sets_that_come_in_question_are_priced():
+    points = 12
+    bought = Bought({(0, frozenset([k])): 100.0 for k in range(points)}, (points, 2))
+    asked = problem(
+        points=tuple(f"p{k:02}" for k in range(points)),
+        places=("a", "hub"),
+        allowed=np.ones((points, 2), bool),
+        usd=np.column_stack([np.full(points, 10.0), np.linspace(5.0, 60.0, points)]),
+        open_usd=np.array([20.0, 0.0]),
+        use=np.zeros((points, 2, 1)),
+        room=np.full((2, 1), np.inf),
+        kva=np.zeros((points, 2)),
+        open_kva=np.zeros(2),
+        bought=bought,
+    )
+    answer = place(asked)
+    assert answer.status == "optimal"
+    assert 0 in at(answer)
+    sets = {of for at_, of in bought.asked if at_ == 0 and len(of) > 1}
+    assert 1 <= len(sets) <= 3, "of 4,083"
 
 
 def test_each_alternative_says_what_speaks_against_it():

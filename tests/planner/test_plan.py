@@ -85,7 +85,7 @@ def test_neighbours_are_asked_too_and_capacity_binds():
     assert [o.at for o in point.options] == ["north", "hub"], "the other site is farther than any hub"
     full = made(small("site", **{"it_budget_kw: 0.2\n    supply: {phases: 1": "it_budget_kw: 0.001\n    supply: {phases: 1"}))
     assert where(full)["cams@north"] == (None, "infeasible")
-    assert "IT " in next(p.why for p in full.placed if p.point.id == "cams@north")
+    assert "IT" in next(p.why for p in full.placed if p.point.id == "cams@north")
     found = document(full)
     assert found["verdict"]["state"] == "infeasible"
     assert "cams@north" in found["verdict"]["sentence"]

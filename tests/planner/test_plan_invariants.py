@@ -46,7 +46,7 @@ def dear(plan: Plan) -> Plan:
     return plan.model_copy(
         update={
             "workloads": [
-                cams,
+                cams.model_copy(update={"sites": ["south"]}),  # at north nothing stands that parts could share
                 parts.model_copy(update={"data": parts.data.model_copy(update={"in_kb": light, "residency": "jurisdiction:DE"})}),
             ],
             "hardware": [orin.model_copy(update={"cost_usd": big.cost_usd}), big],

@@ -2,6 +2,9 @@
 
 Pairs that latency or jurisdiction forbid are left out; nothing is left out for being far. What cannot be served anywhere stays
 unserved at a price that nobody would pay, so that a plan that cannot be is explained instead of refused.
+
+What is bought whole for several points together has no price for each of them: the program learns it set by set (`cuts`), until
+it proposes a placement whose price it knows. Then no other is cheaper.
 """
 
 from __future__ import annotations
@@ -12,13 +15,29 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from nearhall.planner.placement.cuts import Bought, Cuts
 from nearhall.planner.placement.facility import facility_location
 from nearhall.planner.placement.p_median import Placement, p_median
 from nearhall.planner.placement.solver import Cancelled, Floats, Progress, Rows, solve
 
-__all__ = ["Answer", "Feeder", "Placement", "Problem", "Why", "facility_location", "feeder_kva", "p_median", "place", "why_not"]
+__all__ = [
+    "Answer",
+    "Bought",
+    "Feeder",
+    "Placement",
+    "Problem",
+    "Why",
+    "facility_location",
+    "feeder_kva",
+    "p_median",
+    "place",
+    "usd_of",
+    "why_not",
+]
 
 UNSERVED = -1
+SETS_ROUNDS = 40
+"""Placements that are proposed until the price of what one buys is known; the gap tells what is left then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +66,7 @@ class Problem:
     allowed: NDArray[np.bool_]
     """Shape (points, places): residency, latency, memory and uplink speak not against it."""
     usd: Floats
-    """Shape (points, places): of serving the point there."""
+    """Shape (points, places): of serving the point there, beside what is `bought`."""
     open_usd: Floats
     """Shape (places,): of the place itself."""
     resources: tuple[str, ...]
@@ -65,6 +84,8 @@ class Problem:
     """Places that exist already."""
     sites: Floats | None = None
     """Shape (points,): for how many sites alike each point stands; costs are those of all, words tell those of one."""
+    bought: Bought | None = None
+    """None where nothing is bought for several points together."""
     own_use: Floats | None = None
     """Shape (places, resources): what a place takes of its own room; nothing where it is not said."""
     words: Mapping[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
@@ -147,46 +168,120 @@ def _in_order(problem: Problem, rows: list[int], columns: list[int]) -> Problem:
         ),
         built=tuple(sorted(stands[place] for place in problem.built)),
         sites=None if problem.sites is None else problem.sites[rows],
+        bought=None if problem.bought is None else _Renumbered(bought=problem.bought, rows=rows, columns=columns),
         own_use=None if problem.own_use is None else problem.own_use[columns],
         words=problem.words,
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Renumbered:
+    """What is bought, by the numbers that points and places have now."""
+
+    bought: Bought
+    rows: list[int]
+    columns: list[int]
+
+    def usd(self, place: int, points: frozenset[int]) -> float:
+        return self.bought.usd(self.columns[place], frozenset(self.rows[point] for point in points))
+
+    def least_usd(self) -> Floats:
+        return self.bought.least_usd()[np.ix_(self.rows, self.columns)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Proposed:
+    """A placement as the program sees it."""
+
+    at: NDArray[np.int64]
+    bought_usd: Floats
+    """Shape (places,): what it believes that each buys."""
+    bound: float
+    """No placement costs less, the price of what is unserved included."""
+    status: str
+    run_s: float
+
+
 def _place(
     problem: Problem, *, gap: float, time_limit_s: float, progress: Progress | None, cancelled: Cancelled | None
 ) -> Answer:
+    cuts = None if problem.bought is None else Cuts(problem.allowed, problem.bought)
+    price, bound, left_s = _price_of_unserved(problem, cuts), -np.inf, time_limit_s
+    best: tuple[float, _Proposed] | None = None
+    for _ in range(SETS_ROUNDS):
+        proposed = _proposed(problem, cuts, price, gap=gap, time_limit_s=left_s, progress=progress, cancelled=cancelled)
+        bound, left_s = max(bound, proposed.bound), left_s - proposed.run_s
+        news = cuts is not None and cuts.learn(proposed.at, proposed.bought_usd)
+        costs = _usd(problem, proposed.at) + price * np.count_nonzero(proposed.at == UNSERVED)
+        if best is None or costs < best[0]:
+            best = costs, proposed
+        if not news or proposed.status == "stopped" or left_s <= 0:
+            break
+    assert best is not None  # noqa: S101 (there is one round at least)
+    return _answered(problem, best[1], bound - price * np.count_nonzero(best[1].at == UNSERVED))
+
+
+def _answered(problem: Problem, found: _Proposed, bound: float) -> Answer:
+    objective = _usd(problem, found.at)
+    bound = min(bound, objective) if np.isfinite(bound) else 0.0
+    left = max(objective - bound, 0.0) / max(abs(objective), 1e-9)
+    status = "within gap" if found.status == "optimal" and left > 1e-6 else found.status
+    return Answer(at=found.at, open=_used(problem, found.at), objective_usd=objective, bound_usd=bound, gap=left, status=status)
+
+
+def _used(problem: Problem, at: NDArray[np.int64]) -> tuple[int, ...]:
+    return tuple(sorted({int(k) for k in at if k != UNSERVED} | set(problem.built)))
+
+
+def _usd(problem: Problem, at: NDArray[np.int64]) -> float:
+    """What a placement costs, without the price of what is unserved."""
+    served, used = np.flatnonzero(at != UNSERVED), list(_used(problem, at))
+    bought = 0.0 if problem.bought is None else sum(problem.bought.usd(k, _points_at(at, k)) for k in used)
+    return float(problem.open_usd[used].sum() + problem.usd[served, at[served]].sum()) + bought
+
+
+def _points_at(at: NDArray[np.int64], place: int) -> frozenset[int]:
+    return frozenset(int(point) for point in np.flatnonzero(at == place))
+
+
+def _proposed(
+    problem: Problem,
+    cuts: Cuts | None,
+    price: float,
+    *,
+    gap: float,
+    time_limit_s: float,
+    progress: Progress | None,
+    cancelled: Cancelled | None,
+) -> _Proposed:
+    """Columns: places, pairs, points that nobody serves, and what each place buys."""
     i, j = np.nonzero(problem.allowed)
     points, places, pairs = len(problem.points), len(problem.places), len(i)
-    price = _price_of_unserved(problem)
-    columns = places + pairs + points
+    bought = 0 if cuts is None else places
+    whole = places + pairs + points
     rows = _rows(problem, i, j)
-    lower, upper = np.zeros(columns), np.ones(columns)
+    if cuts is not None:
+        cuts.add_to(rows, i, j, pairs_at=places, bought_at=whole)
+    lower, upper = np.zeros(whole + bought), np.append(np.ones(whole), np.full(bought, np.inf))
     lower[list(problem.built)] = 1.0
+    nobody = np.append(_nobody(problem, pairs), np.zeros(bought))
     solved = solve(
-        cost=np.concatenate([problem.open_usd, problem.usd[i, j], np.full(points, price)]),
+        cost=np.concatenate([problem.open_usd, problem.usd[i, j], np.full(points, price), np.ones(bought)]),
         lower=lower,
         upper=upper,
-        integer=np.ones(columns, bool),
+        integer=np.append(np.ones(whole, bool), np.zeros(bought, bool)),
         rows=rows,
         gap=gap,
         time_limit_s=time_limit_s,
-        start=_nobody(problem, pairs),
+        start=nobody,
         progress=progress,
         cancelled=cancelled,
     )
-    x = solved.x if solved.x is not None else _nobody(problem, pairs)
+    x = solved.x if solved.x is not None else nobody
     at = np.full(points, UNSERVED)
     taken = np.flatnonzero(x[places : places + pairs] > 0.5)
     at[i[taken]] = j[taken]
-    lost = float(np.sum(at == UNSERVED)) * price
-    used = sorted({int(k) for k in at if k != UNSERVED} | set(problem.built))
-    served = np.flatnonzero(at != UNSERVED)
-    objective = float(problem.open_usd[used].sum() + problem.usd[served, at[served]].sum())
-    bound = solved.bound - lost if np.isfinite(solved.bound) else 0.0
-    left = max(objective - bound, 0.0) / max(abs(objective), 1e-9)
-    return Answer(
-        at=at, open=tuple(used), objective_usd=objective, bound_usd=min(bound, objective), gap=left, status=solved.status
-    )
+    return _Proposed(at=at, bought_usd=x[whole:], bound=solved.bound, status=solved.status, run_s=solved.run_s)
 
 
 def why_not(problem: Problem, answer: Answer, point: int, where: int, *, forbidden: Sequence[str] = ()) -> Why:
@@ -211,9 +306,11 @@ def why_not(problem: Problem, answer: Answer, point: int, where: int, *, forbidd
                 return Why(kind="feeder", text=text, value=float(loaded), limit=feeder.headroom_kva)
     opening = float(problem.open_usd[where]) if where not in answer.open else 0.0
     here = int(answer.at[point])
-    paid = float(problem.usd[point, here]) if here != UNSERVED else 0.0
+    paid = usd_of(problem, answer, point, here) if here != UNSERVED else 0.0
     alike = 1.0 if problem.sites is None else float(problem.sites[point])
-    more = (float(problem.usd[point, where]) + opening - paid) / alike
+    more = (usd_of(problem, answer, point, where) + opening - paid) / alike
+    if not np.isfinite(more):
+        return Why(kind="capacity", text="no number of servers does beside what is answered there")
     if more >= 0:
         shown = f"${more:,.0f}" if more >= 1 else "less than $1"
         each = "" if problem.sites is None else " for each site"
@@ -222,9 +319,19 @@ def why_not(problem: Problem, answer: Answer, point: int, where: int, *, forbidd
     return Why(kind="cost", text="no dearer by itself; the whole is cheaper so", value=more, limit=0.0)
 
 
-def _price_of_unserved(problem: Problem) -> float:
+def usd_of(problem: Problem, answer: Answer, point: int, where: int) -> float:
+    """What serving the point there adds in a year to what the others cost: its own, and what is bought for it."""
+    others = _points_at(answer.at, where) - {point}
+    own = float(problem.usd[point, where])
+    return (
+        own if problem.bought is None else own + problem.bought.usd(where, others | {point}) - problem.bought.usd(where, others)
+    )
+
+
+def _price_of_unserved(problem: Problem, cuts: Cuts | None) -> float:
     known = np.where(problem.allowed, np.abs(problem.usd), 0.0)
-    return 10.0 * float(known.max(initial=0.0) + np.abs(problem.open_usd).sum() + 1.0)
+    bought = cuts.dearest_usd if cuts is not None else 0.0
+    return 10.0 * float(known.max(initial=0.0) + np.abs(problem.open_usd).sum() + bought + 1.0)
 
 
 def _rows(problem: Problem, i: NDArray[np.int64], j: NDArray[np.int64]) -> Rows:

@@ -19,11 +19,12 @@ from nearhall.documents.hardware import Catalogue
 from nearhall.documents.plain import rated_in
 from nearhall.documents.plan import Plan
 from nearhall.documents.plan_place import Feeder, Hub, Site
+from nearhall.planner.bought import ServersBought
 from nearhall.planner.grid.feeder import TOLERANCE_KVA, FeederDay
 from nearhall.planner.grid.on_feeder import day_on
 from nearhall.planner.money.accounts import Accounts, Egress, Served, accounts_of, fleet_egress, served_by_hub
 from nearhall.planner.money.cashflow import annuity, npv_usd
-from nearhall.planner.place import UNSERVED, Answer, Problem, Why, feeder_kva, place, why_not
+from nearhall.planner.place import UNSERVED, Answer, Problem, Why, feeder_kva, place, usd_of, why_not
 from nearhall.planner.placement.solver import Cancelled
 from nearhall.planner.power.battery import habits_of
 from nearhall.planner.power.check import Check
@@ -37,7 +38,7 @@ from nearhall.planner.serving.equipment import Equipment, equip
 from nearhall.planner.serving.load import Rack, SiteLoad, site_load
 from nearhall.planner.serving.options import Option, Point, options_of, points_of
 from nearhall.planner.serving.prices import Prices
-from nearhall.planner.serving.sharing import pools_of, together
+from nearhall.planner.serving.sharing import pools_of
 
 Tell = Callable[[str], None]
 """Told in words what is being done."""
@@ -191,7 +192,7 @@ def make_plan(
     def built(problem: Problem) -> _Built:
         answer = _nearest_of_equals(problem, place(problem, progress=closer, cancelled=cancelled), options)
         apart = [_placed(problem, answer, index, found) for index, found in enumerate(options)]
-        placed = _sharing(apart, plan, equipment, prices)
+        placed = _sharing(apart, problem)
         sites = size_sites(plan, placed, served, racks=racks_of(plan, placed, equipment), ledger=ledger, tell=say)
         return _Built(problem=problem, answer=answer, placed=placed, sites=sites, feeders=_feeder_days(plan, sites, ledger))
 
@@ -319,7 +320,7 @@ def _placed(problem: Problem, answer: Answer, index: int, options: tuple[Option,
         if option.at != at
     }
     point = options[0].point
-    usd = {option.at: float(problem.usd[index, where[option.at]]) / point.site.count for option in options if option.allowed}
+    usd = {o.at: usd_of(problem, answer, index, where[o.at]) / point.site.count for o in options if o.allowed}
     verdict, why = _verdict(point, at, options, whys, usd)
     return Placed(
         point=point,
@@ -442,14 +443,15 @@ def _nearest_of_equals(problem: Problem, answer: Answer, options: Sequence[Seque
     return found
 
 
-def _sharing(placed: Sequence[Placed], plan: Plan, equipment: Equipment, prices: Callable[[Site], Prices]) -> tuple[Placed, ...]:
-    """The same, with the servers at each site that cost least for all that was placed there together."""
-    found = list(placed)
-    for site in plan.sites:
-        here = [index for index, p in enumerate(placed) if p.at == site.id and p.option is not None]
-        chosen = [option for index in here if (option := placed[index].option) is not None]
-        better = together(chosen, equipment.servers, prices(site), p_min=plan.decision.min_p_slo, seed=plan.seed)
-        for index, option in zip(here, better, strict=True):
+def _sharing(placed: Sequence[Placed], problem: Problem) -> tuple[Placed, ...]:
+    """The same, with the servers at each site that cost least for all that was placed there together, as placement has it."""
+    found, servers = list(placed), problem.bought
+    assert isinstance(servers, ServersBought)  # noqa: S101 (`problem_of` put it there)
+    for column, name in enumerate(problem.places):
+        here = [index for index, p in enumerate(placed) if p.at == name and p.option is not None and not p.option.is_hub]
+        if not here:
+            continue
+        for index, option in zip(here, servers.chosen(column, frozenset(here)).options, strict=True):
             options = tuple(option if other.at == option.at else other for other in placed[index].options)
             found[index] = replace(placed[index], options=options)
     return tuple(found)

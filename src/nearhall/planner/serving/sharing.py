@@ -5,13 +5,11 @@ A workload alone would take the server that is cheapest for it; together they ma
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from nearhall.planner.serving.options import Option
 from nearhall.planner.serving.pool import Lane, Pool, pool_of, servers_needed
-from nearhall.planner.serving.prices import Prices
-from nearhall.planner.serving.server import Server
 
 
 def lane_of(option: Option) -> Lane:
@@ -27,30 +25,45 @@ def lane_of(option: Option) -> Lane:
 
 def pools_of(options: Sequence[Option], *, p_min: float, seed: int) -> dict[str, list[Pool]]:
     """By kind of server: as few as keep every SLO together. Language models have servers of their own."""
-    groups: dict[tuple[str, str], list[Lane]] = {}
-    for option in options:
-        if option.service is not None:
-            own = option.point.id if option.service.until_first else ""
-            groups.setdefault((option.service.server, own), []).append(lane_of(option))
-    pools: dict[str, list[Pool]] = {}
-    for (server, _), lanes in sorted(groups.items()):
-        found = servers_needed(lanes, p_min=p_min, seed=seed)
-        pools.setdefault(server, []).append(found if found is not None else pool_of(lanes, max(1, len(lanes)), seed=seed))
-    return pools
+    return {
+        server: [
+            servers_needed(lanes, p_min=p_min, seed=seed) or pool_of(lanes, max(1, len(lanes)), seed=seed) for lanes in groups
+        ]
+        for server, groups in _groups(options).items()
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """The servers that workloads share."""
+
+    options: tuple[Option, ...]
+    """As they were given, each with the kind of server that it was given."""
+    usd_per_year: float
+    """Without end where no number of servers keeps every SLO."""
 
 
 def together(
-    options: Sequence[Option], servers: Mapping[str, Server], prices: Prices, *, p_min: float, seed: int
-) -> tuple[Option, ...]:
+    options: Sequence[Option],
+    usd_of: Callable[[Sequence[Option], Mapping[str, Sequence[Pool]]], float],
+    *,
+    p_min: float,
+    seed: int,
+) -> Chosen:
     """The same workloads on the servers that cost least in all: each on its own choice, or all that can on one kind."""
     kinds = sorted({other.service.server for option in options for other in option.kinds if other.service is not None})
     tries = [tuple(options), *(tuple(_on(option, kind) for option in options) for kind in kinds)]
-    seen: dict[tuple[str, ...], tuple[Option, ...]] = {}
+    seen: dict[tuple[str, ...], Chosen] = {}
     for tried in tries:
-        seen.setdefault(tuple(option.service.server if option.service else "" for option in tried), tried)
-    if len(seen) == 1:
-        return tries[0]
-    return min(seen.values(), key=lambda tried: _usd_per_year(tried, servers, prices, p_min=p_min, seed=seed))
+        key = tuple(option.service.server if option.service else "" for option in tried)
+        if key not in seen:
+            pools = {
+                s: [servers_needed(lanes, p_min=p_min, seed=seed) for lanes in groups] for s, groups in _groups(tried).items()
+            }
+            whole = {server: [pool for pool in found if pool is not None] for server, found in pools.items()}
+            enough = all(len(whole[server]) == len(found) for server, found in pools.items())
+            seen[key] = Chosen(options=tried, usd_per_year=usd_of(tried, whole) if enough else float("inf"))
+    return min(seen.values(), key=lambda chosen: chosen.usd_per_year)
 
 
 def _on(option: Option, kind: str) -> Option:
@@ -58,9 +71,14 @@ def _on(option: Option, kind: str) -> Option:
     return replace(found, kinds=option.kinds)
 
 
-def _usd_per_year(options: Sequence[Option], servers: Mapping[str, Server], prices: Prices, *, p_min: float, seed: int) -> float:
-    total = 0.0
-    for name, pools in pools_of(options, p_min=p_min, seed=seed).items():
-        for pool in pools:
-            total += prices.of(servers[name], pool.servers, sum(lane.busy_w(servers[name]) for lane in pool.lanes))
-    return total
+def _groups(options: Sequence[Option]) -> dict[str, list[list[Lane]]]:
+    """By kind of server: lanes that share."""
+    groups: dict[tuple[str, str], list[Lane]] = {}
+    for option in options:
+        if option.service is not None:
+            own = option.point.id if option.service.until_first else ""
+            groups.setdefault((option.service.server, own), []).append(lane_of(option))
+    found: dict[str, list[list[Lane]]] = {}
+    for (server, _), lanes in sorted(groups.items()):
+        found.setdefault(server, []).append(lanes)
+    return found
