@@ -49,6 +49,24 @@ def test_what_was_compared_is_what_the_money_tables_have_beside_the_lines(name: 
     assert found["words"].startswith("proven: no other placement is cheaper")
 
 
+def test_what_a_neighbour_answers_costs_no_hub():
+    """North has a dear server alone; its parts go to south, whose server has room, and no hub is paid for them."""
+    near = {
+        "lat: 48.1\n    lon: 11.6": "lat: 53.6\n    lon: 10.1",
+        "usd_per_gb: 0.05": "usd_per_gb: 0.001",
+        "access: lte": "access: fibre",
+    }
+    split = {"  - id: parts": "  - id: parts\n    sites: [north]", "  - id: cams": "  - id: cams\n    sites: [south]"}
+    planned = made(small("site", **near, **split))
+    assert {p.point.id: p.at for p in planned.placed} == {"cams@south": "south", "parts@north": "south"}
+    north = next(s for s in planned.sites if s.site.id == "north")
+    assert not np.any(north.accounts.site.hub_usd)
+    assert not np.any(north.accounts.site.egress_usd)
+    found = placement_part(planned)
+    standing = 12 * 30.0  # of south's line, whatever it carries
+    assert found["objective_usd_per_year"] + standing == pytest.approx(found["as_sized_usd_per_year"], rel=0.01)
+
+
 def test_what_limits_cost_is_told_with_the_proof():
     free = placement_part(made(small("any")))
     assert free["limits_usd_per_year"] == 0.0
@@ -61,6 +79,17 @@ def test_what_limits_cost_is_told_with_the_proof():
     dear = placement_part(made(small("any", **small_budget, **{"p99_ms: 10}": "p99_ms: 400}"}, **{"0.05, mbps": "5, mbps"})))
     assert dear["limits_usd_per_year"] > 1000
     assert "without those limits it would cost $" in dear["words"]
+
+
+@pytest.mark.parametrize("name", ["retail", "factory"])
+def test_a_workload_alone_buys_what_its_options_were_sized_with(name: str):
+    servers = bought(example(name))
+    for place, options in enumerate(servers.at):
+        costs = servers.costs[place]
+        for point in options:
+            one = frozenset([point])
+            assert costs is not None
+            assert servers.usd(place, one) == pytest.approx(costs.site.count * servers.chosen(place, one).usd_per_year)
 
 
 def test_a_plan_for_less_than_the_middle_case_is_told_no_least():
@@ -87,6 +116,8 @@ def test_what_does_for_more_does_for_fewer_too():
 
         def least_usd(self) -> np.ndarray:
             return np.zeros((2, 1))
+
+        likely_usd = least_usd
 
     cuts = Cuts(np.ones((2, 1), bool), Odd())
     assert cuts.learn(np.array([0, 0]), np.array([10.0]))

@@ -378,6 +378,9 @@ class Bought:
     def least_usd(self) -> np.ndarray:
         return np.zeros(self.shape)
 
+    def likely_usd(self) -> np.ndarray:
+        return self.least_usd()
+
 
 def servers(*each: tuple[int, str, float]) -> Bought:
     """By place and points in digits."""

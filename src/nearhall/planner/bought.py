@@ -64,6 +64,10 @@ class ServersBought:
         costs = self.costs[place]
         if costs is None or not points:
             return 0.0
+        if len(points) == 1:  # sized already, when its options were looked for
+            (option,) = (self.at[place][point] for point in points)
+            kinds, own = option.kinds or (option,), self.busy_usd(place, option)
+            return costs.site.count * min(self._alone_usd(costs, kind) - own for kind in kinds)
         return costs.site.count * self.chosen(place, points).usd_per_year
 
     def least_usd(self) -> Floats:
@@ -81,6 +85,22 @@ class ServersBought:
                 shares = [self._share_usd(costs, kind) - own for kind in option.kinds or (option,)]
                 least[point, place] = costs.site.count * min(shares)
         return least
+
+    def likely_usd(self) -> Floats:
+        """Shape (points, places): what each takes of servers that its SLO lets it load, beside its `busy_usd`."""
+        likely = np.zeros((self.points, len(self.at)))
+        for place, (options, costs) in enumerate(zip(self.at, self.costs, strict=True)):
+            for point, option in options.items():
+                if costs is not None and option.service is not None:
+                    server = self.equipment.servers[option.service.server]
+                    likely[point, place] = costs.site.count * option.servers_worth() * costs.server_usd(server)
+        return likely
+
+    def _alone_usd(self, costs: SiteCosts, option: Option) -> float:
+        assert option.service is not None  # noqa: S101 (what may be placed at a site has a service and servers)
+        assert option.alone is not None  # noqa: S101
+        whole = option.alone.servers * costs.server_usd(self.equipment.servers[option.service.server])
+        return whole + self._busy_usd(costs, option)
 
     def _share_usd(self, costs: SiteCosts, option: Option) -> float:
         assert option.service is not None  # noqa: S101 (what may be placed at a site has a service and servers)

@@ -36,8 +36,9 @@ __all__ = [
 ]
 
 UNSERVED = -1
-SETS_ROUNDS = 40
-"""Placements that are proposed until the price of what one buys is known; the gap tells what is left then."""
+SETS_ROUNDS, STALE_ROUNDS, STALE = 40, 3, 1e-4
+"""Placements that are proposed until the price of what one buys is known: at most so many, and no more once so many have bettered
+neither the best nor the bound by this share. The gap tells what is left then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +110,8 @@ class Answer:
     bound_usd: float
     gap: float
     status: str
+    limits_usd: float | None = 0.0
+    """What room and feeders add to it; None where without them more would be served."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +135,9 @@ def place(
 ) -> Answer:
     """Solves it; always answers, with the best found when it is stopped. Of placements that cost the same, names decide."""
     rows, columns = _by_name(problem.points), _by_name(problem.places)
-    found = _place(_in_order(problem, rows, columns), gap=gap, time_limit_s=time_limit_s, progress=progress, cancelled=cancelled)
+    found = _within_limits(
+        _in_order(problem, rows, columns), gap=gap, time_limit_s=time_limit_s, progress=progress, cancelled=cancelled
+    )
     at = np.full(len(problem.points), UNSERVED)
     at[rows] = np.where(found.at == UNSERVED, UNSERVED, np.append(columns, UNSERVED)[found.at])
     return replace(found, at=at, open=tuple(sorted(columns[where] for where in found.open)))
@@ -188,6 +193,9 @@ class _Renumbered:
     def least_usd(self) -> Floats:
         return self.bought.least_usd()[np.ix_(self.rows, self.columns)]
 
+    def likely_usd(self) -> Floats:
+        return self.bought.likely_usd()[np.ix_(self.rows, self.columns)]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Proposed:
@@ -202,28 +210,67 @@ class _Proposed:
     run_s: float
 
 
+def _within_limits(
+    problem: Problem, *, gap: float, time_limit_s: float, progress: Progress | None, cancelled: Cancelled | None
+) -> Answer:
+    """First as if nothing had a limit: what keeps within all of them by itself needs no more."""
+    free = replace(problem, room=np.full_like(problem.room, np.inf), feeders=())
+    freely = _place(free, gap=gap, time_limit_s=time_limit_s, progress=progress, cancelled=cancelled)
+    if _keeps(problem, freely):
+        return freely
+    found = _place(problem, gap=gap, time_limit_s=time_limit_s, progress=progress, cancelled=cancelled)
+    more = np.count_nonzero(found.at == UNSERVED) > np.count_nonzero(freely.at == UNSERVED)
+    return replace(found, limits_usd=None if more else max(0.0, found.objective_usd - freely.objective_usd))
+
+
+def _keeps(problem: Problem, answer: Answer) -> bool:
+    """Whether everything keeps within the room of its place, and within feeders."""
+    for place_ in answer.open:
+        taken = problem.own[place_] + problem.use[answer.at == place_, place_].sum(axis=0)
+        if np.any(taken > problem.room[place_]):
+            return False
+    return all(feeder_kva(problem, answer, feeder) <= feeder.headroom_kva for feeder in problem.feeders)
+
+
 def _place(
     problem: Problem, *, gap: float, time_limit_s: float, progress: Progress | None, cancelled: Cancelled | None
 ) -> Answer:
     cuts = None if problem.bought is None else Cuts(problem.allowed, problem.bought)
-    price, bound, left_s = _price_of_unserved(problem, cuts), -np.inf, time_limit_s
-    best: tuple[float, _Proposed] | None = None
+    price, left_s = _price_of_unserved(problem, cuts), time_limit_s
+
+    def ask(problem: Problem, cuts: Cuts | None) -> _Proposed:
+        nonlocal left_s
+        found = _proposed(problem, cuts, price, gap=gap, time_limit_s=left_s, progress=progress, cancelled=cancelled)
+        left_s -= found.run_s
+        return found
+
+    if problem.bought is None or cuts is None:
+        only = ask(problem, None)
+        return _answered(problem, only, only.bound, price)
+    best, bound, stale = ask(replace(problem, usd=problem.usd + problem.bought.likely_usd()), None), -np.inf, 0
+    cuts.learn(best.at, np.zeros(len(problem.places)))
+    proposed = best
     for _ in range(SETS_ROUNDS):
-        proposed = _proposed(problem, cuts, price, gap=gap, time_limit_s=left_s, progress=progress, cancelled=cancelled)
-        bound, left_s = max(bound, proposed.bound), left_s - proposed.run_s
-        news = cuts is not None and cuts.learn(proposed.at, proposed.bought_usd)
-        costs = _usd(problem, proposed.at) + price * np.count_nonzero(proposed.at == UNSERVED)
-        if best is None or costs < best[0]:
-            best = costs, proposed
-        if not news or proposed.status == "stopped" or left_s <= 0:
+        proposed = ask(problem, cuts)
+        known = (_total(problem, best.at, price), bound)
+        bound = max(bound, proposed.bound)
+        best = min(best, proposed, key=lambda one: _total(problem, one.at, price))
+        if not cuts.learn(proposed.at, proposed.bought_usd) or proposed.status == "stopped" or left_s <= 0:
             break
-    assert best is not None  # noqa: S101 (there is one round at least)
-    return _answered(problem, best[1], bound - price * np.count_nonzero(best[1].at == UNSERVED))
+        gained = max(known[0] - _total(problem, best.at, price), bound - known[1])
+        stale = 0 if gained > STALE * abs(known[0]) else stale + 1
+        if stale >= STALE_ROUNDS:
+            break
+    return _answered(problem, replace(best, status=proposed.status), bound, price)
 
 
-def _answered(problem: Problem, found: _Proposed, bound: float) -> Answer:
+def _total(problem: Problem, at: NDArray[np.int64], price: float) -> float:
+    return _usd(problem, at) + price * float(np.count_nonzero(at == UNSERVED))
+
+
+def _answered(problem: Problem, found: _Proposed, bound: float, price: float) -> Answer:
     objective = _usd(problem, found.at)
-    bound = min(bound, objective) if np.isfinite(bound) else 0.0
+    bound = min(bound - price * float(np.count_nonzero(found.at == UNSERVED)), objective) if np.isfinite(bound) else 0.0
     left = max(objective - bound, 0.0) / max(abs(objective), 1e-9)
     status = "within gap" if found.status == "optimal" and left > 1e-6 else found.status
     return Answer(at=found.at, open=_used(problem, found.at), objective_usd=objective, bound_usd=bound, gap=left, status=status)

@@ -64,8 +64,13 @@ class Served:
 
     @property
     def at_hub(self) -> bool:
-        """Whether the plan sends it away."""
+        """Whether the plan sends it away, to a hub or to a neighbour."""
         return self.option.at != self.point.site.id
+
+    @property
+    def by_hub(self) -> bool:
+        """Whether a hub answers it; a neighbour's servers are the neighbour's costs."""
+        return self.option.is_hub
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,8 +185,8 @@ def _against_hub(
     costs = replace(
         own,
         uplink_usd=_line_usd(contract, away, ledger),
-        hub_usd=_sum([s.requests_per_year * s.hub_usd_per_request for s in away], ledger),
-        egress_usd=_egress([(hubs[_taken(s)].egress, s) for s in away], egress.planned, ledger),
+        hub_usd=_sum([s.requests_per_year * s.hub_usd_per_request for s in away if s.by_hub], ledger),
+        egress_usd=_egress([(hubs[s.option.at].egress, s) for s in away if s.by_hub], egress.planned, ledger),
         value_usd=_value(served, ledger, hub=False),
         standing_value_usd=_standing_value(served, ledger, hub=False),
     )
@@ -278,16 +283,11 @@ def _line_usd(contract: Contract, served: Sequence[Served], ledger: Ledger) -> S
 
 def fleet_egress(served: Sequence[Served], hubs: Mapping[str, Hub]) -> Egress:
     """What a gigabyte that leaves each provider's cloud costs, by the whole fleet's bytes; `served` of every kind of site."""
-    away, possible = [s for s in served if s.at_hub], [s for s in served if s.hub.allowed]
+    by_hub, possible = [s for s in served if s.by_hub], [s for s in served if s.hub.allowed]
     return Egress(
-        planned=_usd_per_gb([(hubs[_taken(s)].egress, s) for s in away]),
+        planned=_usd_per_gb([(hubs[s.option.at].egress, s) for s in by_hub]),
         hub_alone=_usd_per_gb([(hubs[s.hub.at].egress, s) for s in possible]),
     )
-
-
-def _taken(s: Served) -> str:
-    """The hub that the plan takes for it."""
-    return s.option.at if s.option.is_hub else s.hub.at
 
 
 def _usd_per_gb(served: Sequence[tuple[str, Served]]) -> dict[str, Samples]:
@@ -328,7 +328,7 @@ def _sooner(served: Sequence[Served], ledger: Ledger) -> list[Samples]:
     return [
         waiting_usd_per_year(s.hub, ledger) - waiting_usd_per_year(s.option, ledger)
         for s in served
-        if not s.at_hub and s.hub.allowed and s.point.workload.value_per_ms_usd_year is not None
+        if not s.by_hub and s.hub.allowed and s.point.workload.value_per_ms_usd_year is not None
     ]
 
 

@@ -32,6 +32,10 @@ class Bought(Protocol):
         """Shape (points, places): no set of points takes less than the sum of these."""
         ...
 
+    def likely_usd(self) -> Floats:
+        """Shape (points, places): what each is likely to take of it among others; a guess to begin with."""
+        ...
+
 
 class Cuts:
     """The prices that are known, and what follows from them for every other set."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from nearhall.planner.money.cashflow import discount_factors
 from nearhall.planner.money.cost import replacement_years
-from nearhall.planner.place import UNSERVED, Answer, place
+from nearhall.planner.place import Answer
 from nearhall.planner.plan import Planned, SitePlan
 from nearhall.planner.problem import COMPARED
 from nearhall.planner.results.spread import usd
@@ -21,7 +20,7 @@ SURE = 5e-5
 
 def placement_part(planned: Planned) -> Json:
     """What was decided, by what was compared, and what the same sites cost once they are sized."""
-    answer, plan, limits = planned.answer, planned.plan, limits_usd_per_year(planned)
+    answer, plan = planned.answer, planned.plan
     open_ = {planned.problem.places[index] for index in answer.open}
     links: dict[tuple[str, str], list[str]] = {}
     for placed in planned.placed:
@@ -32,8 +31,8 @@ def placement_part(planned: Planned) -> Json:
         "objective_usd_per_year": answer.objective_usd,
         "bound": answer.bound_usd,
         "gap": answer.gap,
-        "limits_usd_per_year": limits,
-        "words": f"{_found(answer, limits)}. {_reconciled(planned)}",
+        "limits_usd_per_year": answer.limits_usd,
+        "words": f"{_found(answer)}. {_reconciled(planned)}",
         "as_sized_usd_per_year": sum(_usd_per_year(planned, site) for site in planned.sites),
         "points": [
             *(
@@ -46,22 +45,12 @@ def placement_part(planned: Planned) -> Json:
     }
 
 
-def limits_usd_per_year(planned: Planned) -> float | None:
-    """What breakers, IT budgets, hubs' room and feeders add to the year's cost; None where something is not answered for them."""
-    problem, answer = planned.problem, planned.answer
-    free = place(replace(problem, room=np.full_like(problem.room, np.inf), feeders=()))
-    if np.count_nonzero(free.at == UNSERVED) < np.count_nonzero(answer.at == UNSERVED):
-        return None
-    more = answer.objective_usd - free.objective_usd
-    return more if more > SURE * abs(answer.objective_usd) else 0.0
-
-
-def _found(answer: Answer, limits_usd: float | None) -> str:
+def _found(answer: Answer) -> str:
     if answer.gap >= SURE:
         return f"no other placement can be cheaper by more than {answer.gap:.2%}"
-    if limits_usd == 0.0:
+    if answer.limits_usd == 0.0:
         return "proven: no other placement is cheaper"
-    costs = "more would be answered" if limits_usd is None else f"it would cost {usd(limits_usd)} a year less"
+    costs = "more would be answered" if answer.limits_usd is None else f"it would cost {usd(answer.limits_usd)} a year less"
     return (
         "proven: no other placement that keeps within the breakers, budgets and feeders is cheaper, what workloads take of them "
         f"being reckoned first for each alone and then for all that is placed; without those limits {costs}"
