@@ -11,9 +11,10 @@ import pytest
 from nearhall.cli.commands.plan import EXAMPLES
 from nearhall.cli.main import dispatch
 from nearhall.cli.output import run
-from nearhall.cli.plan_files import in_json
+from nearhall.cli.plan_files import in_json, site_yaml
+from nearhall.documents.plan import Plan
 from nearhall.documents.site import SiteDocument
-from nearhall.documents.yaml_file import read_document
+from nearhall.documents.yaml_file import parse_document, read_document
 
 
 def typed(*words: str) -> int:
@@ -56,6 +57,44 @@ def test_an_example_is_planned_and_everything_is_written(name: str, tmp_path: Pa
         assert document.id == path.stem
         assert document.envelope.feed is not None
         assert document.workloads
+        (kind,) = (site for site in result["sites"] if site["id"] == path.stem)
+        refs = {hardware.id: hardware.ref for hardware in read_document(plan, Plan).hardware}
+        assert [node.hardware for node in document.nodes] == [refs[h["id"]] for h in kind["hardware"] for _ in range(h["count"])]
+        assert typed("site", str(path), "--check", "--models", str(tmp_path), "--json") == 0
+        settings = json.loads(capsys.readouterr().out)
+        agents = [one["agent"] for one in (settings["nodes"].values() if len(document.nodes) > 1 else [settings])]
+        assert [agent["node"] for agent in agents] == [f"n{n}" for n in range(1, len(document.nodes) + 1)]
+        assert len({(agent["port"], agent["state_dir"]) for agent in agents}) == len(agents), "all may run on one machine"
+
+
+@pytest.mark.parametrize(
+    ("hardware", "nodes", "told"),
+    [
+        ([("orin", 2, ["crowds"])], ["o", "o"], "# Planned from Shops with cameras and a kiosk. n1 and n2: 2 x orin for crowds."),
+        (
+            [("orin", 1, ["crowds"]), ("a2-server", 3, ["kiosk", "shelf"])],
+            ["o", "a", "a", "a"],
+            "n1: 1 x orin for crowds; n2 to n4: 3 x a2-server for kiosk, shelf.",
+        ),
+        ([("orin", 1, ["crowds"])], ["o"], "n1: 1 x orin for crowds."),
+        ([("orin", 300, ["crowds"])], ["o"] * 256, "300 servers stand here and a file holds 256"),
+    ],
+    ids=["two", "of two kinds", "one", "more than a file holds"],
+)
+def test_every_server_of_every_kind_is_a_node(
+    hardware: list[tuple[str, int, list[str]]], nodes: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    plan = read_document(example("retail", tmp_path, capsys), Plan)
+    large = next(site for site in plan.sites if site.id == "shop-large")
+    racks = [{"id": kind, "count": count, "workloads": served} for kind, count, served in hardware]
+    part = {"hardware": racks, "workloads": ["crowds"], "breaker": {"needed_a": 16.0}}
+    text = site_yaml(plan, large, part)
+    site = parse_document(text, SiteDocument, name="shop-large.yaml")
+    refs = {"o": "mlperf:v2.1/Orin_TRT_MaxQ", "a": "mlperf:v2.1/XR12_A2x1_TRT_MaxQ"}
+    assert [node.hardware for node in site.nodes] == [refs[kind] for kind in nodes]
+    assert [node.port for node in site.nodes] == list(range(8080, 8080 + len(nodes)))
+    assert told in text.decode()
+    assert (b"The first reads the meters" in text) == (len(nodes) > 1)
 
 
 HALL = """schema: nearhall/plan/v1

@@ -76,6 +76,23 @@ def test_a_site_is_who_its_certificate_says(
     asyncio.run(story())
 
 
+@pytest.mark.parametrize(
+    ("certificate", "status"),
+    [("shop-01", 200), ("shop-01.n2", 403), ("plant-02", 403), ("shop", 403), (None, 403)],
+    ids=["the site's", "a name of its own", "another site's", "the beginning of its name", "none"],
+)
+def test_a_site_s_certificate_speaks_for_its_nodes(certificate: str | None, status: int):
+    async def story() -> None:
+        hub = rig()
+        client = Client(hub.site().app, certificate=certificate)
+        assert (await client.ask("POST", "/api/v1/sites/shop-01.n2/hello", hello())).status == status
+        assert (await client.ask("POST", "/api/v1/sites/shop-01.n2/telemetry", batch((1, record(0))))).status == status
+        assert [row.site for row in hub.store.sites()] == (["shop-01.n2"] if status == 200 else [])
+        assert [site.id for site in hub.hub.live().sites] == (["shop-01.n2"] if status == 200 else []), "a row of its own"
+
+    asyncio.run(story())
+
+
 def test_without_a_common_version_the_hub_says_which_it_speaks():
     async def story() -> None:
         answer = await rig().site().ask("POST", HELLO, hello(protocols=[7]))

@@ -24,6 +24,7 @@ FIELDS: tuple[str, ...] = (
     "sites[].period.end",
     "sites[].coverage",
     "sites[].clock_error_ms",
+    "sites[].nodes",
     "sites[].host",
     "sites[].link.rtt_ms",
     "sites[].link.mbps",

@@ -33,6 +33,11 @@ def test_a_week_of_a_site_in_order_is_taken_for_everything(of: str):
     ("changes", "measure", "reason"),
     [
         ({"coverage": 0.89}, SLO, "figures cover 89 % of the period: 90 % at least"),
+        (
+            {"coverage": 0.0, "silent": ("n2", "n3")},
+            SLO,
+            "figures cover 0 % of the period (nothing came from n2, n3): 90 % at least",
+        ),
         ({"register_coverage": 0.5}, POWER, "meter readings cover 50 % of the period"),
         ({"clock_error_ms": 2500.0}, SLO, "its clock is 2.5 s off: 2 s at most"),
         ({"clock_error_ms": -2500.0}, SLO, "its clock is 2.5 s off"),

@@ -6,18 +6,20 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nearhall.core.errors import InputError
 from nearhall.documents.plan import Plan
 from nearhall.documents.plan_place import Site
-from nearhall.documents.site import SiteDocument
+from nearhall.documents.site import NODES_MAX, SiteDocument
 from nearhall.documents.whole_file import write_whole
 from nearhall.documents.yaml_file import dump_document
 from nearhall.report.plan.page import render_plan
 
+PORT_FIRST = 8080
+"""Of the first node; each further one takes the next, so that all can be tried on one machine."""
 PARTS = (
     "site",
     "count",
@@ -91,8 +93,7 @@ def parts_list(result: Mapping[str, Any]) -> bytes:
 
 def site_yaml(plan: Plan, site: Site, part: Mapping[str, Any]) -> bytes:
     """The configuration that `nearhall site` starts from; what only the place knows is left to be written in."""
-    refs = {h.id: h for h in plan.hardware}
-    hardware = refs[part["hardware"][0]["id"]]
+    nodes = _nodes(plan, part)
     workloads = [w for w in plan.workloads if w.id in part["workloads"]]
     document: dict[str, Any] = {
         "schema": "nearhall/site/v1",
@@ -115,26 +116,47 @@ def site_yaml(plan: Plan, site: Site, part: Mapping[str, Any]) -> bytes:
             },
             "ups": {"kw": site.ups.kw, "hold_min": site.ups.hold_min} if site.ups is not None else None,
         },
-        "nodes": [{"id": "n1", "hardware": hardware.ref}],
+        "nodes": nodes[:NODES_MAX],
         "workloads": _workloads(workloads),
     }
-    servers = part["hardware"][0]["count"]
-    several = (
-        f"# {servers} servers stand here. A site file runs one: give each a copy of its own, id {site.id}-2 and so on.\n"
-        if servers > 1
-        else ""
-    )
-    alike = (
-        f"# One of {site.count} alike: give each cabinet an id of its own, {site.id}-001 and so on.\n" if site.count > 1 else ""
-    )
-    models = ", ".join(one["model"] for one in document["workloads"])
-    head = (
-        f"# Planned from {plan.name or 'a plan'}: {servers} x {hardware.id}.\n"
-        f"{alike}{several}"
-        f"# Its models ({models}) come by `nearhall models fetch` or `nearhall models add FILE`.\n"
-        "# To be written in at the site: hub (https://...), meters (feed, ups_in, it, cooling), and where the node listens.\n"
-    )
+    models = [str(one["model"]) for one in document["workloads"]]
+    head = "".join(f"# {line}\n" for line in _head(plan, site, part, servers=len(nodes), models=models))
     return head.encode() + dump_document(SiteDocument.model_validate(document))
+
+
+def _head(plan: Plan, site: Site, part: Mapping[str, Any], *, servers: int, models: Sequence[str]) -> Iterator[str]:
+    """What a person at the site reads first."""
+    yield f"Planned from {plan.name or 'a plan'}. {'; '.join(_who(part))}."
+    if site.count > 1:
+        yield f"One of {site.count} alike: give each cabinet an id of its own, {site.id}-001 and so on."
+    if servers > NODES_MAX:
+        yield f"{servers} servers stand here and a file holds {NODES_MAX}: split them into sites of their own."
+    if servers > 1:
+        yield "Each server runs `nearhall site` with this file and its own --node. The first reads the meters, the others none."
+        yield "Clients are given the addresses of the nodes that serve them, and share themselves out over these."
+    on_each = ", on each server" if servers > 1 else ""
+    yield f"Its models ({', '.join(models)}) come by `nearhall models fetch` or `nearhall models add FILE`{on_each}."
+    yield "To be written in at the site: hub (https://...), meters (feed, ups_in, it, cooling),"
+    yield f"and as http where {'each node listens on its machine' if servers > 1 else 'the node listens'}."
+
+
+def _who(part: Mapping[str, Any]) -> Iterator[str]:
+    """Which nodes are of which kind, and what they were planned for."""
+    first = 1
+    for rack in part["hardware"]:
+        last = first + rack["count"] - 1
+        nodes = f"n{first}" if last == first else f"n{first}{' and' if last == first + 1 else ' to'} n{last}"
+        yield f"{nodes}: {rack['count']} x {rack['id']} for {', '.join(rack['workloads'])}"
+        first = last + 1
+
+
+def _nodes(plan: Plan, part: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One for each server of every kind that stands there, in the plan's order."""
+    refs = {h.id: h.ref for h in plan.hardware}
+    hardware = [refs[rack["id"]] for rack in part["hardware"] for _ in range(rack["count"])]
+    return [
+        {"id": f"n{n}", "hardware": ref, "http": f"127.0.0.1:{PORT_FIRST + n - 1}"} for n, ref in enumerate(hardware, start=1)
+    ]
 
 
 def _workloads(workloads: list[Any]) -> list[dict[str, Any]]:

@@ -109,6 +109,7 @@ def _site(site: _Part, index: int, evidence: Mapping[str, Any], name: str) -> Si
         blocks=blocks,
         workloads=tuple(_workload(workload) for workload in site.parts("workloads")),
         kinds={part: _kind(evidence, f"{pointer}/{below}") for part, below in _POINTERS.items()},
+        silent=tuple(node.text("id") for node in site.parts("nodes", optional=True) if node.value("heard") is False),
     )
 
 
@@ -222,9 +223,11 @@ class _Part:
         held = self.value(key)
         return _Part({} if held is None and optional else held, self._name, self._at(key))
 
-    def parts(self, key: str) -> Iterator[_Part]:
-        """The objects of the list there."""
+    def parts(self, key: str, *, optional: bool = False) -> Iterator[_Part]:
+        """The objects of the list there; none where it may be missing."""
         held = self.value(key)
+        if held is None and optional:
+            return
         if not isinstance(held, list):
             self.refuse(key, "is not a list", "keep the file as it was written")
         for index, item in enumerate(cast("list[Any]", held)):

@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from nearhall.core.residency import Residency
 from nearhall.documents.up import Identifier
 
+NODES_MAX = 256
+"""Of one site: a hall of some dozen racks; beyond it the cabinets are sites of their own."""
+
 Jurisdiction = Annotated[str, Field(pattern=r"^[A-Z]{2}(-[A-Z0-9]{1,3})?$")]
 
 
@@ -52,7 +55,7 @@ class Envelope(_Strict):
 
 
 class Node(_Strict):
-    """One server."""
+    """One server: `nearhall site FILE --node ID`, run on it, is its agent and its gateway."""
 
     id: Identifier
     hardware: str | None = None
@@ -101,7 +104,7 @@ class Workload(_Strict):
 
 
 class Limits(_Strict):
-    """What the site's disk may hold."""
+    """What the disk of each node may hold."""
 
     outbox_mib: float = Field(default=256, gt=0)
     models_gib: float = Field(default=20, gt=0)
@@ -119,15 +122,18 @@ class SiteDocument(_Strict):
     hub_jurisdiction: Jurisdiction | None = None
     """Where the hub is; without it nothing that is bound to a jurisdiction leaves the site."""
     envelope: Envelope
-    nodes: list[Node] = Field(min_length=1, max_length=1)
-    """One for now: several nodes behind one address come with `serve --front`."""
+    nodes: list[Node] = Field(min_length=1, max_length=NODES_MAX)
+    """The servers. Each serves all workloads at an address of its own; to the hub the first is the site, the others are parts."""
     meters: list[Meter] = Field(default=[], max_length=64)
+    """Of the whole site: the first node reads them, and no other, so that nothing is counted twice."""
     workloads: list[Workload] = Field(default=[], max_length=64)
     limits: Limits = Limits()
 
     @model_validator(mode="after")
     def _distinct(self) -> SiteDocument:
         for what, values in (
+            ("nodes have the id", [node.id for node in self.nodes]),
+            ("nodes listen at", [node.http for node in self.nodes]),
             ("meters have the id", [meter.id for meter in self.meters]),
             ("workloads have the id", [workload.id for workload in self.workloads]),
             ("workloads have the model", [workload.model for workload in self.workloads]),
@@ -137,3 +143,7 @@ class SiteDocument(_Strict):
                 message = f"two {what} {twice[0]!r}; each needs its own"
                 raise ValueError(message)
         return self
+
+    def is_first(self, node: Node) -> bool:
+        """Whether it is the node that goes by the site's own name and reads its meters."""
+        return node.id == self.nodes[0].id

@@ -107,7 +107,7 @@ class SiteReturns:
     start_s: float
     end_s: float
     coverage: float
-    """Share of the period for which figures arrived."""
+    """Share of the period for which figures arrived; of several servers, from all of them."""
     register_coverage: float
     """The least share of the period that a meter's register covers."""
     clock_error_ms: float | None
@@ -120,6 +120,8 @@ class SiteReturns:
     workloads: Sequence[WorkloadReturn]
     kinds: Mapping[str, Kind]
     """Evidence of each of `PARTS`; what is not named is assumed."""
+    silent: Sequence[str] = ()
+    """Servers of it of which nothing arrived."""
 
     @property
     def seconds(self) -> float:

@@ -1,4 +1,4 @@
-"""A site's self-description, as its agent sends it in `hello`: what the hub needs to make sense of the site's records."""
+"""A site's self-description, as its agents send it in `hello`: what the hub needs to make sense of the site's records."""
 
 from __future__ import annotations
 
@@ -64,11 +64,20 @@ class UpsAbout(msgspec.Struct, frozen=True):
     rating_w: float | None = None
 
 
+class NodeAbout(msgspec.Struct, frozen=True):
+    """One server of the site."""
+
+    id: str
+    hardware: str | None = None
+
+
 class About(msgspec.Struct, frozen=True, rename={"site_class": "class"}):
     """The whole of it; what a site leaves out is unknown, never guessed."""
 
     site_class: str = "micro"
     jurisdiction: str = ""
+    nodes: list[NodeAbout] = []
+    """All servers of the site, whichever of them says it, the first one first; empty where nobody says."""
     host: dict[str, Any] = {}
     link: LinkAbout = LinkAbout()
     workloads: list[WorkloadAbout] = []

@@ -15,7 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from nearhall.core.errors import TemporaryError
 from nearhall.hub.service import Hub
 from nearhall.wire.headers import PEER, PEER_URI
-from nearhall.wire.session import BODY_BYTES_MAX, WAIT_S_MAX, Batch, Desired, Hello, HubError, Reported
+from nearhall.wire.session import BODY_BYTES_MAX, WAIT_S_MAX, Batch, Desired, Hello, HubError, Reported, site_of
 
 GZIP_FROM_BYTES = 512
 Message = TypeVar("Message")
@@ -44,8 +44,9 @@ def control_api(hub: Hub, *, peer: Callable[[Request], Peer] | None) -> FastAPI:
         if peer is None:
             return
         name, uris = peer(request)
-        if name != site or f"nearhall:site:{site}" not in uris:
-            raise _refused(403, f"the certificate is {name!r}'s, not {site!r}'s", "identity")
+        owner = site_of(site)  # a site's certificate speaks for its nodes
+        if name != owner or f"nearhall:site:{owner}" not in uris:
+            raise _refused(403, f"the certificate is {name!r}'s, not {owner!r}'s", "identity")
 
     @app.post("/api/v1/sites/{site}/hello")
     async def hello(request: Request, site: str) -> Response:

@@ -1,14 +1,20 @@
-"""One site's records over a period, added up: workloads, meters, link, blocks. Pure."""
+"""One site's records over a period, added up over its servers: workloads, meters, link, blocks. Pure.
+
+What is counted is summed over the nodes of a site. The first alone reads its meters, and the site is covered while all nodes are.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
+from statistics import median
 
 from nearhall.core.evidence import Kind, weakest
 from nearhall.core.histogram import Histogram
-from nearhall.hub.about import About
+from nearhall.hub.about import About, NodeAbout
 from nearhall.hub.tally import Tally
+from nearhall.wire.session import session_of, site_of
 from nearhall.wire.telemetry import Event, MeterWindow, Record
 
 BLOCK_S = 900.0
@@ -27,6 +33,11 @@ class Span:
     def seconds(self) -> float:
         """How long it is; never zero, so that it can be divided by."""
         return max(self.end_s - self.start_s, 1e-9)
+
+    def within(self, other: Span) -> Span:
+        """The part that lies in another; an empty one where none does."""
+        start_s = max(self.start_s, other.start_s)
+        return Span(start_s, max(start_s, min(self.end_s, other.end_s)))
 
     def overlap_s(self, other: Span) -> float:
         """How much of it lies in another."""
@@ -83,11 +94,36 @@ class Block:
     end_s: float
     meters: dict[str, MeterSum] = field(default_factory=dict[str, MeterSum])
     outdoor: list[float] = field(default_factory=list[float])
-    cpu: list[float] = field(default_factory=list[float])
+    cpu: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
+    """Processors that the programs of each node kept busy, window by window."""
     good: dict[str, int] = field(default_factory=dict[str, int])
     total: dict[str, int] = field(default_factory=dict[str, int])
     sent: int = 0
     raw: int = 0
+
+    @property
+    def it_load(self) -> float | None:
+        """Processors busy, of all nodes; None where nobody said."""
+        return sum(sum(shares) / len(shares) for shares in self.cpu.values()) if self.cpu else None
+
+
+@dataclass(slots=True)
+class NodePeriod:
+    """What is one node's own."""
+
+    id: str
+    about: About
+    hardware: str | None = None
+    covered: list[Span] = field(default_factory=list[Span])
+    """Its windows with a living gateway."""
+    clock_errors: list[float] = field(default_factory=list[float])
+    heard: bool = False
+    """Whether a record of it lies in the period."""
+
+    @property
+    def clock_error_ms(self) -> float | None:
+        """The median of what its windows say; None where none does."""
+        return round(median(self.clock_errors), 3) if self.clock_errors else None
 
 
 @dataclass(slots=True)
@@ -95,31 +131,37 @@ class SitePeriod:
     """Everything a report needs of one site."""
 
     about: About
+    """As its first node says it, who knows the meters; as another does while that one was never heard of."""
     start_s: float
     end_s: float
+    site: str = ""
+    nodes: dict[str, NodePeriod] = field(default_factory=dict[str, NodePeriod])
+    """By session; the first node's is the site's own name."""
     tallies: dict[str, Tally] = field(default_factory=dict[str, Tally])
     meters: dict[str, MeterSum] = field(default_factory=dict[str, MeterSum])
-    covered_s: float = 0.0
     agent_bytes: int = 0
     round_trips: list[float] = field(default_factory=list[float])
     kernel_round_trips: list[float] = field(default_factory=list[float])
-    clock_errors: list[float] = field(default_factory=list[float])
     events: list[Event] = field(default_factory=list[Event])
     blocks: list[Block] = field(default_factory=list[Block])
-    records: list[Record] = field(default_factory=list[Record])
+    records: list[tuple[str, Record]] = field(default_factory=list[tuple[str, Record]])
+    """With the session that each came by."""
 
-    def add(self, record: Record) -> None:
-        """Adds one record, of which at least a part lies in the period."""
+    def add(self, session: str, record: Record) -> None:
+        """Adds one record of a node, of which at least a part lies in the period."""
         window_span = Span(record.start_s, record.end_s)
+        node = self.nodes.setdefault(session, NodePeriod(id=_node_of(session), about=About()))
+        node.heard = True
         if record.gateway_up:
-            self.covered_s += window_span.overlap_s(self.span)
+            node.covered.append(window_span.within(self.span))
         for name, stats in record.workloads.items():
             self.tallies.setdefault(name, Tally()).add(stats)
         for name, found in record.outcomes.items():
             outcomes = self.tallies.setdefault(name, Tally()).outcomes
             for outcome in found:
                 outcomes[outcome.name] = outcomes.get(outcome.name, 0.0) + outcome.total
-        for name, window in record.meters.items():
+        meters = record.meters if session == self.site else {}
+        for name, window in meters.items():
             self.meters.setdefault(name, MeterSum()).add(window, window_span, self.span)
         self.agent_bytes += record.link.sent_bytes + record.link.received_bytes
         if record.link.rtt_ms is not None:
@@ -127,10 +169,10 @@ class SitePeriod:
         if record.link.kernel_rtt_ms is not None:
             self.kernel_round_trips.append(record.link.kernel_rtt_ms)
         if record.clock_error_ms is not None:
-            self.clock_errors.append(record.clock_error_ms)
+            node.clock_errors.append(record.clock_error_ms)
         self.events.extend(record.events)
-        self.records.append(record)
-        self._block(record, window_span)
+        self.records.append((session, record))
+        self._block(session, record, meters, window_span)
 
     @property
     def span(self) -> Span:
@@ -139,8 +181,28 @@ class SitePeriod:
 
     @property
     def coverage(self) -> float:
-        """The share of the period that records with a living gateway cover."""
-        return min(1.0, self.covered_s / self.span.seconds)
+        """The share of the period that records with a living gateway cover, of every node at the same time."""
+        return self.covered_by(*self.nodes)
+
+    def covered_by(self, *sessions: str) -> float:
+        """The share of the period that all of these nodes cover at the same time; 0 for none."""
+        common = [self.span] if sessions else []
+        for session in sessions:
+            common = _common(common, _merged(self.nodes[session].covered))
+        return min(1.0, sum(span.end_s - span.start_s for span in common) / self.span.seconds)
+
+    @property
+    def clock_error_ms(self) -> float | None:
+        """Of the node whose clock is worst; None where none was compared."""
+        errors = [node.clock_error_ms for node in self.nodes.values() if node.clock_error_ms is not None]
+        return max(errors, key=abs, default=None)
+
+    @property
+    def idle_w(self) -> float | None:
+        """What all its servers draw idle, by the catalogue; None while one of them is not known."""
+        each = [node.about.catalogue.idle_w for node in self.nodes.values()]
+        known = [watts for watts in each if watts is not None]
+        return sum(known) if known and len(known) == len(each) else None
 
     @property
     def energy_coverage(self) -> float:
@@ -148,7 +210,7 @@ class SitePeriod:
         covered = [meter.covered_s / self.span.seconds for meter in self.meters.values() if meter.covered_s]
         return min(1.0, *covered) if covered else 0.0
 
-    def _block(self, record: Record, window_span: Span) -> None:
+    def _block(self, session: str, record: Record, meters: Mapping[str, MeterWindow], window_span: Span) -> None:
         """A window belongs to the block that it ends in."""
         last = max(0.0, self.end_s - self.start_s - 1e-6)
         index = int(min(max(0.0, record.end_s - self.start_s - 1e-6), last) // BLOCK_S)
@@ -156,12 +218,12 @@ class SitePeriod:
             start = self.start_s + len(self.blocks) * BLOCK_S
             self.blocks.append(Block(start_s=start, end_s=min(start + BLOCK_S, self.end_s)))
         block = self.blocks[index]
-        for name, window in record.meters.items():
+        for name, window in meters.items():
             block.meters.setdefault(name, MeterSum()).add(window, window_span, self.span)
             if "outdoor_c" in window.values:
                 block.outdoor.append(window.values["outdoor_c"])
         if record.cpu_share is not None:
-            block.cpu.append(record.cpu_share)
+            block.cpu.setdefault(session, []).append(record.cpu_share)
         for name, stats in record.workloads.items():
             ended = stats.local + stats.hub + stats.failed + sum(stats.rejected.values())
             block.total[name] = block.total.get(name, 0) + ended
@@ -171,26 +233,29 @@ class SitePeriod:
         block.sent += record.link.sent_bytes + record.link.received_bytes
 
     def series(self) -> dict[str, object]:
-        """At most 300 points for pictures; neighbouring windows are taken together where there are more."""
-        step = -(-len(self.records) // SERIES_MAX) or 1
-        groups = [self.records[i : i + step] for i in range(0, len(self.records), step)]
-        meters = sorted({name for record in self.records for name, window in record.meters.items() if window.power_w is not None})
+        """At most 300 points for pictures; neighbouring windows are taken together where there are more, or several nodes."""
+        records = sorted(self.records, key=lambda pair: pair[1].end_s)
+        nodes = max(1, sum(node.heard for node in self.nodes.values()))
+        step = -(-len(records) // (SERIES_MAX * nodes)) * nodes or nodes
+        groups = [records[i : i + step] for i in range(0, len(records), step)]
+        own = [[record for session, record in group if session == self.site] for group in groups]
+        meters = sorted({n for records in own for r in records for n, window in r.meters.items() if window.power_w is not None})
         return {
-            "t_s": [round(group[-1].end_s - self.start_s, 2) for group in groups],
+            "t_s": [round(group[-1][1].end_s - self.start_s, 2) for group in groups],
             "power_w": {
-                name: [_mean(r.meters[name].power_w for r in group if name in r.meters) for group in groups] for name in meters
+                name: [_mean(r.meters[name].power_w for r in group if name in r.meters) for group in own] for name in meters
             },
             "local_per_s": [_rate(group, "local") for group in groups],
             "hub_per_s": [_rate(group, "hub") for group in groups],
             "local_p50_ms": [self._p50(group, "local") for group in groups],
             "hub_p50_ms": [self._p50(group, "hub") for group in groups],
-            "inlet_c": [_mean(w.values.get("inlet_c") for r in group for w in r.meters.values()) for group in groups],
+            "inlet_c": [_mean(w.values.get("inlet_c") for r in group for w in r.meters.values()) for group in own],
         }
 
-    def _p50(self, group: Iterable[Record], path: str) -> float | None:
+    def _p50(self, group: Iterable[tuple[str, Record]], path: str) -> float | None:
         chats = {workload.id for workload in self.about.workloads if workload.chat}
         merged = Histogram()
-        for record in group:
+        for _, record in group:
             for name, stats in record.workloads.items():
                 if name not in chats:
                     if path in stats.paths:
@@ -204,10 +269,73 @@ class SitePeriod:
 def by_site(
     records: Iterable[tuple[str, Record]], abouts: Mapping[str, About], *, start_s: float, end_s: float
 ) -> dict[str, SitePeriod]:
-    """The records of a period, added up site by site; a site that said hello and nothing else is there, with nothing in it."""
-    found = {site: SitePeriod(about=about, start_s=start_s, end_s=end_s) for site, about in abouts.items()}
-    for site, record in records:
-        found.setdefault(site, SitePeriod(about=About(), start_s=start_s, end_s=end_s)).add(record)
+    """The records of a period, added up site by site; a site that said hello and nothing else is there, with nothing in it.
+
+    Records and self-descriptions are by session. A node that its site names is there too, heard or not; one that it no longer
+    names only if it was heard.
+    """
+    found: dict[str, SitePeriod] = {}
+    for site, sessions in groupby(sorted(abouts, key=site_of), key=site_of):
+        found[site] = _begun(site, {session: abouts[session] for session in sessions}, start_s=start_s, end_s=end_s)
+    for session, record in records:
+        site = site_of(session)
+        found.setdefault(site, SitePeriod(about=About(), site=site, start_s=start_s, end_s=end_s)).add(session, record)
+    for site, period in found.items():
+        named = _named(site, period.about)
+        gone = [session for session, node in period.nodes.items() if named and session not in named and not node.heard]
+        for session in gone:
+            del period.nodes[session]
+    return found
+
+
+def _begun(site: str, abouts: Mapping[str, About], *, start_s: float, end_s: float) -> SitePeriod:
+    """A site before its first record."""
+    about = abouts.get(site) or next(iter(abouts.values()))
+    named = _named(site, about)
+    nodes = {
+        session: NodePeriod(
+            id=named[session].id if session in named else _node_of(session),
+            about=abouts.get(session, About()),
+            hardware=named[session].hardware if session in named else None,
+        )
+        for session in [*named, *(session for session in abouts if session not in named)]
+    }
+    return SitePeriod(about=about, site=site, start_s=start_s, end_s=end_s, nodes=nodes)
+
+
+def _named(site: str, about: About) -> dict[str, NodeAbout]:
+    """The nodes that a site says it has, by session."""
+    return {session_of(site, node.id, first=index == 0): node for index, node in enumerate(about.nodes)}
+
+
+def _node_of(session: str) -> str:
+    """What to call a node that its site does not name."""
+    return session.partition(".")[2] or session
+
+
+def _merged(spans: Iterable[Span]) -> list[Span]:
+    """The same time in order, each moment once."""
+    found: list[Span] = []
+    for span in sorted(spans, key=lambda span: span.start_s):
+        if found and span.start_s <= found[-1].end_s:
+            found[-1] = Span(found[-1].start_s, max(found[-1].end_s, span.end_s))
+        else:
+            found.append(span)
+    return found
+
+
+def _common(one: list[Span], other: list[Span]) -> list[Span]:
+    """The time that lies in both, each in order and without overlap."""
+    found: list[Span] = []
+    i = j = 0
+    while i < len(one) and j < len(other):
+        both = one[i].within(other[j])
+        if both.end_s > both.start_s:
+            found.append(both)
+        if one[i].end_s < other[j].end_s:
+            i += 1
+        else:
+            j += 1
     return found
 
 
@@ -216,6 +344,11 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return round(sum(known) / len(known), 3) if known else None
 
 
-def _rate(group: list[Record], path: str) -> float:
-    lasted = sum(record.end_s - record.start_s for record in group)
-    return round(sum(getattr(stats, path) for record in group for stats in record.workloads.values()) / max(lasted, 1e-9), 3)
+def _rate(group: list[tuple[str, Record]], path: str) -> float:
+    """A second, over all nodes: each by the time of its own windows."""
+    lasted: dict[str, float] = {}
+    counted: dict[str, int] = {}
+    for session, record in group:
+        lasted[session] = lasted.get(session, 0.0) + record.end_s - record.start_s
+        counted[session] = counted.get(session, 0) + sum(getattr(stats, path) for stats in record.workloads.values())
+    return round(sum(counted[session] / max(lasted[session], 1e-9) for session in lasted), 3)

@@ -12,11 +12,12 @@ from nearhall.core.errors import InputError
 from nearhall.core.evidence import Kind, weakest
 from nearhall.hub.about import MeterAbout, parse_about
 from nearhall.hub.evidence import Ledger
-from nearhall.hub.period import Block, MeterSum, SitePeriod, by_site
+from nearhall.hub.period import Block, MeterSum, NodePeriod, SitePeriod, by_site
 from nearhall.hub.pilot_energy import Books, energy, say_energy
 from nearhall.hub.pilot_workload import Shares, link_kind, workload
 from nearhall.physics.pue import CATEGORY_BY_POSITION, category, is_interim, pue
 from nearhall.ports.store import Store
+from nearhall.wire.telemetry import Event
 
 SCHEMA = "nearhall/pilot/v1"
 EVENTS_MAX = 500
@@ -53,7 +54,7 @@ def iso(seconds: float) -> str:
 
 
 def _site(name: str, period: SitePeriod, pointer: str, ledger: Ledger) -> Json:
-    about = period.about
+    about, several = period.about, len(period.nodes) > 1
     shares = Shares.of(period)
     books = shares.books
     _evidence(period, shares, pointer, ledger)
@@ -66,7 +67,8 @@ def _site(name: str, period: SitePeriod, pointer: str, ledger: Ledger) -> Json:
         "jurisdiction": about.jurisdiction,
         "period": {"start": iso(period.start_s), "end": iso(period.end_s)},
         "coverage": round(period.coverage, 4),
-        "clock_error_ms": _middle(period.clock_errors),
+        "clock_error_ms": period.clock_error_ms,
+        "nodes": [_node(node, period.covered_by(session)) for session, node in period.nodes.items()] if several else [],
         "host": {**about.host, "hardware": about.catalogue.id},
         "link": {
             "rtt_ms": shares.rtt_ms,
@@ -81,6 +83,17 @@ def _site(name: str, period: SitePeriod, pointer: str, ledger: Ledger) -> Json:
         "pue": _pue(period, books),
         "blocks": [_block(block) for block in period.blocks],
         "series": period.series(),
+    }
+
+
+def _node(node: NodePeriod, coverage: float) -> Json:
+    return {
+        "id": node.id,
+        "hardware": node.hardware,
+        "host": node.about.host,
+        "heard": node.heard,
+        "coverage": round(coverage, 4),
+        "clock_error_ms": node.clock_error_ms,
     }
 
 
@@ -102,8 +115,12 @@ def _evidence(period: SitePeriod, shares: Shares, pointer: str, ledger: Ledger) 
     """What vouches for a site's figures, except its workloads'."""
     books, link = shares.books, period.about.link
     kind = link_kind(period.about)
-    ledger.say(f"{pointer}/coverage", Kind.MEASURED, "records that reached the hub, over the period")
-    ledger.say(f"{pointer}/clock_error_ms", Kind.MEASURED, "the exchange with the shortest round trip between site and hub")
+    at_once, worst = ("; of all nodes at once", "; of the nodes the worst") if len(period.nodes) > 1 else ("", "")
+    ledger.say(f"{pointer}/coverage", Kind.MEASURED, f"records that reached the hub, over the period{at_once}")
+    clock = f"the exchange with the shortest round trip between site and hub{worst}"
+    ledger.say(f"{pointer}/clock_error_ms", Kind.MEASURED, clock)
+    if len(period.nodes) > 1:
+        ledger.say(f"{pointer}/nodes", Kind.MEASURED, "records of each node that reached the hub, over the period")
     ledger.say(f"{pointer}/host", Kind.MEASURED, "as the site's operating system says")
     ledger.say(f"{pointer}/meters", Kind.VENDOR, "data sheet of the instrument, or its commissioning record")
     through = (
@@ -160,7 +177,7 @@ def _block(block: Block) -> Json:
             name: [meter.first_kwh, meter.last_kwh] for name, meter in block.meters.items() if meter.last_kwh is not None
         },
         "outdoor_c": round(sum(block.outdoor) / len(block.outdoor), 2) if block.outdoor else None,
-        "it_load": round(sum(block.cpu) / len(block.cpu), 4) if block.cpu else None,
+        "it_load": None if block.it_load is None else round(block.it_load, 4),
         "slo": {name: [block.good.get(name, 0), total] for name, total in block.total.items()},
         "bytes": {"sent": block.sent, "raw": block.raw},
     }
@@ -202,9 +219,23 @@ def _events(periods: Mapping[str, SitePeriod]) -> list[Json]:
     rows = [
         {"at_s": event.at_s, "at": iso(event.at_s), "site": site, "kind": event.kind, "text": event.text, "level": event.level}
         for site, period in periods.items()
-        for event in period.events
+        for event in [*period.events, *_silent(site, period)]
     ]
     return sorted(rows, key=lambda row: row["at_s"])[-EVENTS_MAX:]
+
+
+def _silent(site: str, period: SitePeriod) -> list[Event]:
+    """One event for each node that its site names and that sent no record."""
+    return [
+        Event(
+            at_s=period.end_s,
+            kind="node_missing",
+            text=f"node {node.id} of {site} sent nothing in this period: what it served is not counted, and the site not covered",
+            level="error",
+        )
+        for node in period.nodes.values()
+        if not node.heard and len(period.nodes) > 1
+    ]
 
 
 def _middle(values: list[float]) -> float | None:

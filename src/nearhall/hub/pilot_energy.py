@@ -132,8 +132,8 @@ def facility_joules(books: Books) -> float | None:
 
 
 def dynamic_joules(period: SitePeriod, books: Books) -> float | None:
-    """The part of the IT energy that the work itself caused: what is above the catalogue server's idle power."""
-    idle_w, kwh = period.about.catalogue.idle_w, books.kwh("it")
+    """The part of the IT energy that the work itself caused: what is above the idle power of its servers by the catalogue."""
+    idle_w, kwh = period.idle_w, books.kwh("it")
     if kwh is None or idle_w is None:
         return None
     return dynamic_power_w(idle_w=idle_w, power_w=kwh * JOULES_PER_KWH / books.seconds) * books.seconds

@@ -7,6 +7,9 @@ The site always dials out (HTTPS, mTLS); the hub knows the site by its certifica
     POST /api/v1/sites/{site}/telemetry   Batch  -> Ack          safe to repeat: a record's number is its identity
     GET  /api/v1/sites/{site}/desired?after=V&wait_s=S  -> 200 Desired, or 304 when S seconds passed (long poll, S <= 30)
     PUT  /api/v1/sites/{site}/reported    Reported -> Ack        an older (boot, sequence) is answered but not stored
+
+A site of several servers has a session for each: that of its first node is `{site}` alone, the others' are `{site}.{node}`, under
+the same certificate. Neither a site's nor a node's id has a dot.
 """
 
 from __future__ import annotations
@@ -25,6 +28,16 @@ WAIT_S_MAX = 30.0
 """Below the idle time-out of common middle boxes (60 s)."""
 
 
+def session_of(site: str, node: str, *, first: bool) -> str:
+    """The name under which a node of a site speaks with the hub."""
+    return site if first else f"{site}.{node}"
+
+
+def site_of(session: str) -> str:
+    """The site that a session belongs to."""
+    return session.partition(".")[0]
+
+
 class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
     """Who is there. Sent at the start, and again whenever the hub answers 401, 404 or 409."""
 
@@ -37,7 +50,7 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
     """The number that the next record will get; records below the oldest pending one were acknowledged or dropped."""
     oldest_pending: int
     about: dict[str, Any] = {}
-    """What the site says of itself: class, jurisdiction, host, link, workloads[], meters[] (see `hub.pilot`)."""
+    """What the site says of itself: class, jurisdiction, nodes[], host, link, workloads[], meters[] (see `hub.about`)."""
 
 
 class Welcome(msgspec.Struct, frozen=True, omit_defaults=True):

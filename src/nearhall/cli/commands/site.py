@@ -9,20 +9,25 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from nearhall.cli.output import emit, notes
 from nearhall.cli.pilot.machine import describe
 from nearhall.cli.roots.models import cache_folder
 from nearhall.core.errors import InputError
-from nearhall.documents.site import SiteDocument
+from nearhall.documents.site import Node, SiteDocument
 from nearhall.documents.whole_file import write_whole
 from nearhall.documents.yaml_file import read_document
 from nearhall.drivers.meter_profiles import PROFILES
 from nearhall.drivers.modbus_meter import find_profile, parse_meter_url, read_commissioning
+from nearhall.wire.session import session_of
 
 SOCKET_PATH_MAX = 107
 """sun_path holds 108 bytes, one for the end (unix(7))."""
 CREDENTIALS = ("ca.pem", "cert.pem", "key.pem")
+NODES_TOLD = 8
+"""In a message of one line."""
+Json = dict[str, Any]
 
 app = typer.Typer(add_completion=False, help=__doc__)
 
@@ -30,7 +35,13 @@ app = typer.Typer(add_completion=False, help=__doc__)
 @app.command(epilog="Example:  nearhall site shop-01.yaml --state state --models models --credentials credentials/shop-01")
 def command(
     document: Annotated[Path, typer.Argument(help="The site's site.yaml.", metavar="SITE.yaml")],
-    state: Annotated[Path, typer.Option(help="Folder for the outbox, sockets, logs and pid files.")] = Path("site-state"),
+    node: Annotated[
+        str | None, typer.Option(help="Which of the site's nodes this machine is. Not needed where it has one.", metavar="ID")
+    ] = None,
+    state: Annotated[
+        Path,
+        typer.Option(help="Folder for the outbox, sockets, logs and pid files; every node after the first takes a folder in it."),
+    ] = Path("site-state"),
     models: Annotated[
         Path | None, typer.Option(help="The model repository. Default: the cache's, ~/.cache/nearhall/models.")
     ] = None,
@@ -44,29 +55,66 @@ def command(
 ) -> None:
     """Run a site: check its document, then hand over to the agent: it keeps the gateway alive, reads the meters, tells the hub.
 
+    A site of several nodes is run on each of them with --node, from one document; its first node reads the meters.
     The agent starts from resolved settings and imports nothing large, so it stays under 64 MiB. Stop it with Ctrl-C or SIGTERM.
     """
     site = read_document(document, SiteDocument)
-    folder = state.resolve()
-    gateway, agent = resolve(site, document, folder, repository=_repository(models), tls=_tls(site, credentials))
+    nodes = list(site.nodes) if check and node is None else [_chosen(site, node)]
+    repository, tls = _repository(models), _tls(site, credentials)
+    settings = [resolve(site, each, document, node_state(site, each, state), repository=repository, tls=tls) for each in nodes]
     if check:
-        counts = f"{len(site.workloads)} workloads, {len(site.meters)} meters, hub {site.hub or 'none'}"
-        summary = f"{document} is right: site {site.id}, {counts}"
-        emit(summary, {"agent": agent, "gateway": gateway}, as_json=as_json)
+        _say_checked(site, document, nodes, settings, as_json=as_json)
         return
+    (chosen,), ((gateway, agent),) = nodes, settings
+    folder = node_state(site, chosen, state)
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "gateway-settings.json", json.dumps(gateway, indent=1).encode())
     write_whole(folder / "agent-settings.json", json.dumps(agent, indent=1).encode())
-    notes().print(f"site {site.id}: http://{site.nodes[0].http}, state in {folder}", markup=False)
+    which = f"site {site.id}" if len(site.nodes) == 1 else f"site {site.id}, node {chosen.id}"
+    notes().print(f"{which}: http://{chosen.http}, state in {folder}", markup=False)
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, "-m", "nearhall.cli.roots.agent", str(folder / "agent-settings.json")])  # noqa: S606
 
 
+def node_state(site: SiteDocument, node: Node, state: Path) -> Path:
+    """The folder of a node: the first has the site's, the others one each in it, so that two on one machine do not clash."""
+    return state.resolve() if site.is_first(node) else state.resolve() / node.id
+
+
+def _chosen(site: SiteDocument, node: str | None) -> Node:
+    """The node to run; raises InputError where it is not said, or there is none of that name."""
+    ids = [each.id for each in site.nodes]
+    if node is None and len(ids) == 1:
+        return site.nodes[0]
+    known = ", ".join(ids if len(ids) <= NODES_TOLD else [*ids[:NODES_TOLD], f"... {ids[-1]}"])
+    if node is None:
+        raise InputError(
+            f"{site.id} has {len(ids)} nodes ({known})", where="--node", right=f"say which runs here: --node {ids[0]}"
+        )
+    if node not in ids:
+        raise InputError(f"{site.id} has no node {node!r}", where="--node", right=f"one of: {known}")
+    return next(each for each in site.nodes if each.id == node)
+
+
+def _say_checked(
+    site: SiteDocument, document: Path, nodes: list[Node], settings: list[tuple[Json, Json]], *, as_json: bool
+) -> None:
+    """Says what would run: of one node its settings, of several each one's by its id."""
+    counts = f"{len(site.workloads)} workloads, {len(site.meters)} meters, hub {site.hub or 'none'}"
+    lines = [f"{document} is right: site {site.id}, {counts}"]
+    told: Json = {}
+    for node, (gateway, agent) in zip(nodes, settings, strict=True):
+        told[node.id] = {"agent": agent, "gateway": gateway}
+        if len(site.nodes) > 1:
+            words = [f"http://{node.http}", *([node.hardware] if node.hardware else []), f"state in {agent['state_dir']}"]
+            lines.append(f"--node {node.id}: {', '.join([*words, *(['reads the meters'] if agent['meters'] else [])])}")
+    emit(escape("\n".join(lines)), {"nodes": told} if len(nodes) > 1 else told[nodes[0].id], as_json=as_json)
+
+
 def resolve(
-    site: SiteDocument, document: Path, state: Path, *, repository: Path, tls: dict[str, str] | None
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The gateway's and the agent's settings for a site's document."""
-    node = site.nodes[0]
+    site: SiteDocument, node: Node, document: Path, state: Path, *, repository: Path, tls: dict[str, str] | None
+) -> tuple[Json, Json]:
+    """The gateway's and the agent's settings for a node of a site's document; `state` is the node's folder."""
     sockets = {name: state / f"{name}.sock" for name in ("control", "agent", "results")}
     longest = max(len(str(path).encode()) for path in sockets.values())
     if longest > SOCKET_PATH_MAX:
@@ -76,7 +124,7 @@ def resolve(
     hub = None
     if site.hub is not None:
         hub = {"url": site.hub.rstrip("/"), "jurisdiction": site.hub_jurisdiction or "", "tls": tls}
-    gateway: dict[str, Any] = {
+    gateway: Json = {
         "node": f"{site.id}/{node.id}",
         "jurisdiction": site.jurisdiction,
         "repository": str(repository),
@@ -89,8 +137,8 @@ def resolve(
         "hub": hub,
         "workloads": workloads,
     }
-    agent: dict[str, Any] = {
-        "site": site.id,
+    agent: Json = {
+        "site": session_of(site.id, node.id, first=site.is_first(node)),
         "class": site.site_class,
         "jurisdiction": site.jurisdiction,
         "node": node.id,
@@ -105,16 +153,16 @@ def resolve(
         "agent_socket": str(sockets["agent"]),
         "results_socket": str(sockets["results"]),
         "hub": None if site.hub is None else {"url": site.hub.rstrip("/"), "tls": tls},
-        "meters": _meters(site, document),
+        "meters": _meters(site, document) if site.is_first(node) else [],
         "workloads": workloads,
-        "about": _about(site, workloads),
+        "about": _about(site, node, workloads),
         "outbox_mib": site.limits.outbox_mib,
         "stop_gateway": True,
     }
     return gateway, agent
 
 
-def _workload(site: SiteDocument, index: int) -> dict[str, Any]:
+def _workload(site: SiteDocument, index: int) -> Json:
     workload = site.workloads[index]
     return {
         "id": workload.id,
@@ -127,9 +175,9 @@ def _workload(site: SiteDocument, index: int) -> dict[str, Any]:
     }
 
 
-def _meters(site: SiteDocument, document: Path) -> list[dict[str, Any]]:
+def _meters(site: SiteDocument, document: Path) -> list[Json]:
     """The instruments with absolute paths; what is wrong with one is told before anything starts."""
-    found: list[dict[str, Any]] = []
+    found: list[Json] = []
     for meter in site.meters:
         find_profile(meter.profile)
         parse_meter_url(meter.url)
@@ -141,7 +189,20 @@ def _meters(site: SiteDocument, document: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _about(site: SiteDocument, workloads: list[dict[str, Any]]) -> dict[str, Any]:
+def _about(site: SiteDocument, node: Node, workloads: list[Json]) -> Json:
+    """What a node says of itself and of its site. Meters, envelope and UPS are the site's: the first node alone tells of them."""
+    about: Json = {
+        "site": site.id,
+        "node": node.id,
+        "nodes": [{"id": each.id, "hardware": each.hardware} for each in site.nodes],
+        "class": site.site_class,
+        "jurisdiction": site.jurisdiction,
+        "host": describe(),
+        "link": {"kind": "measured", "source": "the site's own link, by its exchanges with the hub"},
+        "workloads": workloads,
+    }
+    if not site.is_first(node):
+        return about
     meters = [
         {
             "id": meter.id,
@@ -152,16 +213,8 @@ def _about(site: SiteDocument, workloads: list[dict[str, Any]]) -> dict[str, Any
         }
         for meter in site.meters
     ]
-    return {
-        "class": site.site_class,
-        "jurisdiction": site.jurisdiction,
-        "host": describe(),
-        "link": {"kind": "measured", "source": "the site's own link, by its exchanges with the hub"},
-        "workloads": workloads,
-        "meters": meters,
-        "envelope": site.envelope.model_dump(mode="json", by_alias=True),
-        "ups": {"rating_w": site.envelope.ups.kw * 1000.0} if site.envelope.ups is not None else {},
-    }
+    ups = {"rating_w": site.envelope.ups.kw * 1000.0} if site.envelope.ups is not None else {}
+    return {**about, "meters": meters, "envelope": site.envelope.model_dump(mode="json", by_alias=True), "ups": ups}
 
 
 def _repository(models: Path | None) -> Path:

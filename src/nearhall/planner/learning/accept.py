@@ -273,7 +273,8 @@ def _period(returns: SiteReturns) -> list[str]:
     if returns.seconds < SECONDS_LEAST and not is_rehearsal(returns):
         reasons.append(too_short(returns))
     if returns.coverage < COVERAGE_LEAST:
-        reasons.append(f"figures cover {percent(returns.coverage)} of the period: {percent(COVERAGE_LEAST)} at least")
+        silent = f" (nothing came from {', '.join(returns.silent)})" if returns.silent else ""
+        reasons.append(f"figures cover {percent(returns.coverage)} of the period{silent}: {percent(COVERAGE_LEAST)} at least")
     if returns.clock_error_ms is None:
         reasons.append("nobody compared its clock: synchronise it and record the difference")
     elif abs(returns.clock_error_ms) > CLOCK_ERROR_MS_MAX:

@@ -34,6 +34,7 @@ def site_part(planned: Planned, site: SitePlan) -> Json:
                 "count": rack.servers,
                 "supply": rack.server.supply,
                 "load": float(np.median(rack.pool.load)),
+                "workloads": sorted(lane.workload.id for lane in rack.pool.lanes),
             }
             for rack in site.load.racks
         ],

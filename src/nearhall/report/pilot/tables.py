@@ -315,6 +315,13 @@ def site_facts(site: SiteView) -> list[tuple[str, str | Figure]]:
             rows.append((f"period {end}", date_and_time(value)))
     rows += [
         ("telemetry covers", site.figure("coverage", percent)),
+        *(
+            (
+                f"of it node {node.get('id')}",
+                site.figure(f"nodes/{index}/coverage", percent) if node.get("heard") else "no word of it",
+            )
+            for index, (_, node) in enumerate(reader.items(f"{site.pointer}/nodes"))
+        ),
         ("clock off by", site.figure("clock_error_ms", ms)),
         ("round trip to the hub", site.figure("link/rtt_ms", ms)),
         ("round trip that the agent saw", site.figure("link/observed_rtt_ms", ms)),
