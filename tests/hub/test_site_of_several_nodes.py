@@ -14,6 +14,7 @@ from hub.small_site import START_S, WINDOW_S, about, event, meters, path, record
 from nearhall.documents.pilot_returns import parse_pilot
 from nearhall.drivers.store_memory import MemoryStore
 from nearhall.hub.pilot import build_pilot
+from nearhall.ports.store import SiteRow
 from nearhall.report.pilot.page import render_report
 from nearhall.wire.telemetry import LinkWindow, Record, WorkloadStats
 from pilot.contract import missing
@@ -173,6 +174,28 @@ def test_a_node_that_the_site_no_longer_names_counts_as_long_as_it_was_heard(hea
     (site,) = build_pilot(store, start_s=START_S, end_s=END_S, seed=7)["sites"]
     assert site["coverage"] == (0.5 if heard else 1.0)
     assert [node["id"] for node in site["nodes"]] == (["n1", "n2"] if heard else [])
+
+
+@pytest.mark.parametrize(("seen_s", "nodes"), [(END_S + 1, []), (END_S - 1, ["n1", "n2"])], ids=["after it", "in it"])
+def test_a_node_that_came_after_the_period_was_not_missing_in_it(seen_s: float, nodes: list[str]):
+    store = store_with([record(n) for n in range(N)], said=first(), into=MemoryStore())
+    body = json.dumps(second()).encode()
+    store.seen(SiteRow(site="shop-01.n2", first_seen_s=seen_s, last_seen_s=seen_s, software="s", boot_id="b", about=body))
+    (site,) = build_pilot(store, start_s=START_S, end_s=END_S, seed=7)["sites"]
+    assert (site["coverage"], [node["id"] for node in site["nodes"]]) == (0.0 if nodes else 1.0, nodes)
+
+
+def test_a_clock_that_nobody_compared_leaves_the_site_s_unknown():
+    pilot = pilot_of([record(n) for n in range(N)], [bare(n, clock_error_ms=None) for n in range(N)])
+    assert pilot["sites"][0]["clock_error_ms"] is None
+    assert [node["clock_error_ms"] for node in pilot["sites"][0]["nodes"]] == [0.5, None]
+
+
+def test_an_event_says_of_which_node_it_is():
+    told = [event("gateway_started", "the gateway serves")]
+    pilot = pilot_of([record(n, events=told * (n == 0)) for n in range(N)], [bare(n, events=told * (n == 0)) for n in range(N)])
+    texts = [(row["site"], row["text"]) for row in pilot["events"]]
+    assert texts == [("shop-01", "the gateway serves"), ("shop-01", "n2: the gateway serves")]
 
 
 def test_a_site_that_no_node_introduced_is_named_by_its_sessions():

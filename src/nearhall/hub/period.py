@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from statistics import median
 
+import msgspec
+
 from nearhall.core.evidence import Kind, weakest
 from nearhall.core.histogram import Histogram
 from nearhall.hub.about import About, NodeAbout
@@ -170,7 +172,7 @@ class SitePeriod:
             self.kernel_round_trips.append(record.link.kernel_rtt_ms)
         if record.clock_error_ms is not None:
             node.clock_errors.append(record.clock_error_ms)
-        self.events.extend(record.events)
+        self.events.extend(record.events if session == self.site else (_said_by(node, event) for event in record.events))
         self.records.append((session, record))
         self._block(session, record, meters, window_span)
 
@@ -193,9 +195,10 @@ class SitePeriod:
 
     @property
     def clock_error_ms(self) -> float | None:
-        """Of the node whose clock is worst; None where none was compared."""
-        errors = [node.clock_error_ms for node in self.nodes.values() if node.clock_error_ms is not None]
-        return max(errors, key=abs, default=None)
+        """Of the node whose clock is worst; None while that of one that was heard was never compared."""
+        errors = [node.clock_error_ms for node in self.nodes.values() if node.heard]
+        known = [error for error in errors if error is not None]
+        return max(known, key=abs) if known and len(known) == len(errors) else None
 
     @property
     def idle_w(self) -> float | None:
@@ -239,7 +242,7 @@ class SitePeriod:
         step = -(-len(records) // (SERIES_MAX * nodes)) * nodes or nodes
         groups = [records[i : i + step] for i in range(0, len(records), step)]
         own = [[record for session, record in group if session == self.site] for group in groups]
-        meters = sorted({n for records in own for r in records for n, window in r.meters.items() if window.power_w is not None})
+        meters = sorted({name for group in own for r in group for name, window in r.meters.items() if window.power_w is not None})
         return {
             "t_s": [round(group[-1][1].end_s - self.start_s, 2) for group in groups],
             "power_w": {
@@ -267,13 +270,19 @@ class SitePeriod:
 
 
 def by_site(
-    records: Iterable[tuple[str, Record]], abouts: Mapping[str, About], *, start_s: float, end_s: float
+    records: Iterable[tuple[str, Record]],
+    abouts: Mapping[str, About],
+    *,
+    start_s: float,
+    end_s: float,
+    first_seen_s: Mapping[str, float] | None = None,
 ) -> dict[str, SitePeriod]:
     """The records of a period, added up site by site; a site that said hello and nothing else is there, with nothing in it.
 
-    Records and self-descriptions are by session. A node that its site names is there too, heard or not; one that it no longer
-    names only if it was heard.
+    Records, self-descriptions and first words are by session. A node that its site names is there too, heard or not; one that it
+    no longer names, or that came after the period, only if it was heard.
     """
+    later = {session for session, seen_s in (first_seen_s or {}).items() if seen_s >= end_s}
     found: dict[str, SitePeriod] = {}
     for site, sessions in groupby(sorted(abouts, key=site_of), key=site_of):
         found[site] = _begun(site, {session: abouts[session] for session in sessions}, start_s=start_s, end_s=end_s)
@@ -282,9 +291,11 @@ def by_site(
         found.setdefault(site, SitePeriod(about=About(), site=site, start_s=start_s, end_s=end_s)).add(session, record)
     for site, period in found.items():
         named = _named(site, period.about)
-        gone = [session for session, node in period.nodes.items() if named and session not in named and not node.heard]
-        for session in gone:
-            del period.nodes[session]
+        period.nodes = {
+            session: node
+            for session, node in period.nodes.items()
+            if node.heard or session == site or ((not named or session in named) and session not in later)
+        }
     return found
 
 
@@ -306,6 +317,11 @@ def _begun(site: str, abouts: Mapping[str, About], *, start_s: float, end_s: flo
 def _named(site: str, about: About) -> dict[str, NodeAbout]:
     """The nodes that a site says it has, by session."""
     return {session_of(site, node.id, first=index == 0): node for index, node in enumerate(about.nodes)}
+
+
+def _said_by(node: NodePeriod, event: Event) -> Event:
+    """The event with the name of the node before it."""
+    return msgspec.structs.replace(event, text=f"{node.id}: {event.text}")
 
 
 def _node_of(session: str) -> str:

@@ -27,8 +27,10 @@ Json = dict[str, Any]
 
 def build_pilot(store: Store, *, start_s: float, end_s: float, seed: int | None) -> Json:
     """The document for [start_s, end_s); raises InputError when no site reported in that period."""
-    abouts = {row.site: parse_about(row.about) for row in store.sites()}
-    periods = by_site(store.records(start_s, end_s), abouts, start_s=start_s, end_s=end_s)
+    rows = store.sites()
+    abouts = {row.site: parse_about(row.about) for row in rows}
+    seen_s = {row.site: row.first_seen_s for row in rows}
+    periods = by_site(store.records(start_s, end_s), abouts, start_s=start_s, end_s=end_s, first_seen_s=seen_s)
     if not any(period.records for period in periods.values()):
         right = "name a period in which the pilot ran (--from, --to)"
         raise InputError("the store holds no telemetry of this period", where=f"{iso(start_s)} to {iso(end_s)}", right=right)

@@ -36,6 +36,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The whole of it."""
 
     site: str
+    """The name of its session with the hub: the site's id, or `SITE.NODE` for a node after the first."""
     site_class: str
     jurisdiction: str
     node: str = "n1"
