@@ -134,7 +134,7 @@ def _head(plan: Plan, site: Site, part: Mapping[str, Any], *, servers: int, mode
     if servers > 1:
         yield "Each server runs `nearhall site` with this file and its own --node. The first reads the meters, the others none."
         yield "Clients are given the addresses of the nodes that serve them, and share themselves out over these."
-    on_each = ", on each server" if servers > 1 else ""
+    on_each = ", to each server those that it is for" if servers > 1 else ""
     yield f"Its models ({', '.join(models)}) come by `nearhall models fetch` or `nearhall models add FILE`{on_each}."
     yield "To be written in at the site: hub (https://...), meters (feed, ups_in, it, cooling),"
     yield f"and as http where {'each node listens on its machine' if servers > 1 else 'the node listens'}."
