@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nearhall.core.errors import InputError
 from nearhall.planner.money.cashflow import npv_usd
-from nearhall.planner.money.rollout_phases import Phase, learned_factor, phases_of, value_rollout
+from nearhall.planner.money.rollout_phases import Phase, cash_in_steps, learned_factor, phases_of, value_rollout
 from nearhall.planner.samples.draws import Draws
 
 DRAWS = Draws(seed=5, samples=4000)
@@ -46,13 +46,39 @@ def test_a_pilot_holds_every_kind_that_it_has_room_for():
     assert dict(small[0].sites) == {"city": 1, "large": 1, "hall": 0}
 
 
+def test_kinds_that_wait_for_an_answer_have_a_pilot_of_their_own():
+    phases = phases_of(sites={"city": 80, "large": 40}, pilot_sites=3, pilot_years=0.5, waves=[1.0], waiting=["city"])
+    assert [(phase.name, dict(phase.sites), phase.waits) for phase in phases] == [
+        ("pilot", {"city": 0, "large": 3}, False),
+        ("pilot, if the answers are good", {"city": 3, "large": 0}, True),
+        ("wave 1", {"city": 77, "large": 37}, False),
+    ]
+    alone = phases_of(sites={"city": 80}, pilot_sites=3, pilot_years=0.5, waves=[1.0], waiting=["city"])
+    assert [phase.waits for phase in alone] == [True, False]
+
+
+@given(mean=st.floats(-1000, 3000), spread=st.floats(0, 1000), learning=st.floats(0, 0.3))
+@settings(max_examples=25, deadline=None)
+def test_money_in_steps_begins_with_the_pilot_and_ends_with_what_it_all_is_worth(mean: float, spread: float, learning: float):
+    gain = {"shop": gains(mean, spread)}
+    value = value_rollout(PHASES, gain, rate=0.08, noise=DRAWS.normal("pilot"), learning=learning)
+    cash = cash_in_steps(value, gain, rate=0.08)
+    assert cash.shape == (4000, 4 * 5 + 6 + 1), "five years, of which the last begin after one and a half"
+    assert np.allclose(cash[:, 0], -9000.0)
+    assert np.allclose(cash[:, -1], value.with_option_usd)
+    bought = cash[value.goes_on, 2] - cash[value.goes_on, 1]
+    assert np.all(bought < -30_000), "wave 1 is bought after half a year"
+
+
 @given(
     sites=st.dictionaries(st.sampled_from("abcde"), st.integers(0, 50), min_size=1),
     pilot=st.integers(1, 20),
     share=st.floats(0.05, 0.95),
+    waiting=st.sets(st.sampled_from("abcde")),
 )
-def test_every_site_is_built_once(sites: dict[str, int], pilot: int, share: float):
-    phases = phases_of(sites=sites, pilot_sites=pilot, pilot_years=0.5, waves=[share, 1 - share])
+def test_every_site_is_built_once(sites: dict[str, int], pilot: int, share: float, waiting: set[str]):
+    phases = phases_of(sites=sites, pilot_sites=pilot, pilot_years=0.5, waves=[share, 1 - share], waiting=waiting)
+    assert all(not phase.sites[kind] for phase in phases if phase.waits for kind in sites if kind not in waiting)
     assert {kind: sum(phase.sites[kind] for phase in phases) for kind in sites} == sites
     assert all(n >= 0 for phase in phases for n in phase.sites.values())
 

@@ -70,11 +70,15 @@ def payback_years(flows: Flows, *, rate: float, convention: Convention = "mid") 
 
     Shape (samples,). Within a year the money comes evenly. A replacement that puts the sum below zero again counts.
     """
-    worth = np.cumsum(flows * discount_factors(flows.shape[1] - 1, rate=rate, convention=convention), axis=1)
+    return paid_back(np.cumsum(flows * discount_factors(flows.shape[1] - 1, rate=rate, convention=convention), axis=1))
+
+
+def paid_back(worth: Flows) -> Samples:
+    """Columns until what is known of each (money in less money out up to then) is above zero for good; infinite for never."""
     below = worth < 0.0
-    last = flows.shape[1] - 1 - np.argmax(below[:, ::-1], axis=1)  # the last year whose end is below zero
-    after = np.minimum(last + 1, flows.shape[1] - 1)
-    rows = np.arange(len(flows))
+    last = worth.shape[1] - 1 - np.argmax(below[:, ::-1], axis=1)  # the last column that is below zero
+    after = np.minimum(last + 1, worth.shape[1] - 1)
+    rows = np.arange(len(worth))
     left, gained = -worth[rows, last], worth[rows, after] - worth[rows, last]
     part = np.divide(left, gained, out=np.zeros_like(left), where=gained > 0.0)
     return np.where(below[:, -1], np.inf, np.where(below.any(axis=1), last + part, 0.0))

@@ -6,15 +6,16 @@ taken to be wrong at all of them alike, so the pilot tells something of the rest
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from math import log2
+from math import ceil, log2
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from nearhall.core.errors import InputError
-from nearhall.planner.money.cashflow import Convention, Flows, npv_usd
+from nearhall.planner.money.cashflow import Convention, Flows, discount_factors, npv_usd
 from nearhall.planner.samples.draws import Samples
 
 TOLD = 0.7
@@ -22,6 +23,8 @@ TOLD = 0.7
 GROUPS = 20
 """The result is read in so many steps: finer ones would learn from the draws' noise."""
 LEARNING_TOP = 0.5
+PARTS_A_YEAR = 4
+"""Money in steps is told for each quarter of a year."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +35,8 @@ class Phase:
     start_year: float
     sites: Mapping[str, int]
     """How many of each kind."""
+    waits: bool = False
+    """A pilot of kinds that are built only if what is asked before turns out well."""
 
     @property
     def count(self) -> int:
@@ -62,6 +67,8 @@ class RolloutValue:
     """The rest is built only after a pilot that promises a gain."""
     p_stop: float
     """How likely the pilot ends it."""
+    goes_on: NDArray[np.bool_]
+    """In which cases the rest is built, shape (samples,)."""
 
     @property
     def information_usd(self) -> float:
@@ -70,18 +77,25 @@ class RolloutValue:
         return float(self.with_option_usd.mean()) - max(float(self.all_usd.mean()), alone)
 
 
-def phases_of(*, sites: Mapping[str, int], pilot_sites: int, pilot_years: float, waves: Sequence[float]) -> tuple[Phase, ...]:
+def phases_of(
+    *, sites: Mapping[str, int], pilot_sites: int, pilot_years: float, waves: Sequence[float], waiting: Collection[str] = ()
+) -> tuple[Phase, ...]:
     """A pilot now, then waves a year apart, each a share of the remaining sites; waves without a whole site fall out.
 
     `sites` counts each kind. Every kind has a site in the pilot while it is large enough for that; beyond that kinds take part
-    by their number.
+    by their number. Kinds that are `waiting` for an answer have a pilot of their own, as large.
     """
     left = dict(sites)
-    pilot = _drawn(left, min(pilot_sites, sum(left.values())), least=1)
-    left = {kind: n - pilot[kind] for kind, n in left.items()}
+    phases: list[Phase] = []
+    for waits in (False, True):
+        kinds = {kind: n if (kind in waiting) is waits else 0 for kind, n in sites.items()}
+        pilot = _drawn(kinds, min(pilot_sites, sum(kinds.values())), least=1)
+        if any(pilot.values()):
+            name = "pilot, if the answers are good" if waits else "pilot"
+            phases.append(Phase(name=name, start_year=0.0, sites=pilot, waits=waits))
+        left = {kind: n - pilot[kind] for kind, n in left.items()}
     rest = sum(left.values())
     ends = [round(rest * share) for share in np.cumsum([0.0, *waves]).tolist()]
-    phases = [Phase(name="pilot", start_year=0.0, sites=pilot)]
     for index in range(len(waves)):
         wave = _drawn(left, ends[index + 1] - ends[index])
         left = {kind: n - wave[kind] for kind, n in left.items()}
@@ -145,7 +159,34 @@ def value_rollout(
         all_usd=pilot + rest,
         with_option_usd=pilot + np.where(goes_on, rest, 0.0),
         p_stop=float(np.mean(~goes_on)) if len(values) > 1 else 0.0,
+        goes_on=goes_on,
     )
+
+
+def cash_in_steps(value: RolloutValue, gains: Mapping[str, Flows], *, rate: float, convention: Convention = "mid") -> Flows:
+    """Money in less money out up to each quarter of a year, as of today, if the rest is built only after a good pilot.
+
+    Shape (samples, quarters + 1), today first; the last column is `with_option_usd`. Within a year the money comes evenly.
+    """
+    years = max(flows.shape[1] - 1 for flows in gains.values())
+    quarters = ceil(PARTS_A_YEAR * (years + max(v.phase.start_year for v in value.phases)))
+    when = np.arange(quarters + 1, dtype=np.float64) / PARTS_A_YEAR
+    worth = np.zeros((len(value.goes_on), quarters + 1))
+    for index, phase in enumerate(value.phases):
+        today = (1.0 + rate) ** -phase.phase.start_year * (np.ones_like(value.goes_on) if index == 0 else value.goes_on)
+        for kind, n in phase.phase.sites.items():
+            upto = np.cumsum(gains[kind] * discount_factors(gains[kind].shape[1] - 1, rate=rate, convention=convention), axis=1)
+            upto -= (1.0 - phase.capex_factor) * gains[kind][:, :1]
+            worth += n * today[:, None] * _upto(upto, when - phase.phase.start_year)
+    return worth
+
+
+def _upto(by_year: Flows, when: NDArray[np.float64]) -> Flows:
+    """What is known at whole years, read between them; nothing before the beginning."""
+    inside = np.clip(when, 0.0, by_year.shape[1] - 1)
+    low = np.floor(inside).astype(np.intp)
+    high = np.minimum(low + 1, by_year.shape[1] - 1)
+    return np.where(when < 0.0, 0.0, by_year[:, low] + (inside - low) * (by_year[:, high] - by_year[:, low]))
 
 
 def _phase_values(

@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from nearhall.planner.money.cashflow import discount_factors, payback_spread, payback_years
+from nearhall.planner.money.cashflow import Flows, discount_factors, paid_back, payback_spread
 from nearhall.planner.money.cost import Amount, replacement_years
-from nearhall.planner.money.rollout_phases import Phase, RolloutValue, phases_of, value_rollout
+from nearhall.planner.money.rollout_phases import PARTS_A_YEAR, Phase, RolloutValue, cash_in_steps, phases_of, value_rollout
 from nearhall.planner.plan import Planned, SitePlan
+from nearhall.planner.results.advice import Advice
 from nearhall.planner.results.spread import share, three, usd
 from nearhall.planner.results.without import without_sites
+from nearhall.planner.samples.draws import Samples
 from nearhall.planner.samples.ledger import Entry
 from nearhall.planner.sensitivity.tornado import Bar
 
@@ -25,32 +27,21 @@ BINS = 40
 Json = dict[str, Any]
 
 
-def money_part(planned: Planned, bars: Mapping[str, Bar], entries: Mapping[str, Entry], rollout: list[Json]) -> Json:
-    """All of it; empty where no site is built."""
+def money_part(
+    planned: Planned, bars: Mapping[str, Bar], entries: Mapping[str, Entry], rollout: list[Json], steps: Json | None
+) -> Json:
+    """All of it; empty where no site is built. What stands outside of `in_steps` and `rollout` is of all sites, built at once."""
     plan, npv = planned.plan, planned.npv_usd
     built = [site for site in planned.sites if site.built]
     if not built:
         return {"npv": None, "p_npv_positive": None, "by_site": [], "tornado": [], "rollout": []}
-    low, high = np.quantile(npv, (0.005, 0.995))
-    counts, edges = np.histogram(np.clip(npv, low, high), bins=BINS)
     discounted = np.cumsum(planned.flows * discount_factors(plan.horizon_years, rate=plan.discount_rate), axis=1)
-    back = payback_years(planned.flows, rate=plan.discount_rate)
-    payback = payback_spread(back)
     by_site = [_site_money(planned, site) for site in built]
-    return {
-        "npv": {**(three(npv) or {}), "mean": float(npv.mean())},
+    return _outcome(npv, discounted, paid_back(discounted)) | {
         "capex": three(-planned.flows[:, 0]),
-        "p_npv_positive": float(np.mean(npv > 0)),
         "without": without_sites(planned),
-        "npv_histogram": {"edges": edges.tolist(), "share": (counts / len(npv)).tolist()},
         "by_site": by_site,
         "fleet": _fleet_money(by_site),
-        "cash_by_year": {f"p{q}": np.quantile(discounted, q / 100, axis=0).tolist() for q in (10, 50, 90)},
-        "payback_years": {
-            name: value if np.isfinite(value) else None
-            for name, value in (("p10", payback.p10), ("p50", payback.p50), ("p90", payback.p90))
-        }
-        | {"never": float(np.mean(~np.isfinite(back)))},
         "tornado": [
             {
                 "name": bar.name,
@@ -63,6 +54,7 @@ def money_part(planned: Planned, bars: Mapping[str, Bar], entries: Mapping[str, 
             if not bar.is_noise
         ],
         "rollout": rollout,
+        "in_steps": steps,
     }
 
 
@@ -144,39 +136,77 @@ def _fleet_money(by_site: Sequence[Json]) -> Json:
     }
 
 
-def rollout_part(planned: Planned) -> list[Json]:
-    """The phases, and the whole with and without the right to stop after the pilot; nothing where no site is built."""
-    plan, built = planned.plan, [site for site in planned.sites if site.built]
-    if not built:
-        return []
+def rollout_of(planned: Planned, advice: Advice) -> RolloutValue | None:
+    """The phases of every kind that is not left out, and what they are worth; None where there is none."""
+    plan = planned.plan
+    going = [site for site in planned.sites if site.built and site.site.id not in advice.left]
+    if not going:
+        return None
     phases = phases_of(
-        sites={site.site.id: site.site.count for site in built},
+        sites={site.site.id: site.site.count for site in going},
         pilot_sites=plan.rollout.pilot_sites,
         pilot_years=plan.rollout.pilot_years,
         waves=plan.rollout.waves,
+        waiting=advice.waiting,
     )
-    value = value_rollout(
+    return value_rollout(
         phases,
-        {site.site.id: site.accounts.flows for site in built},
+        _gains(planned),
         rate=plan.discount_rate,
         noise=planned.ledger.draws.normal("rollout.noise"),
         told=planned.ledger.fixed("rollout", "rollout.pilot_tells"),
     )
-    told = [_phase(v.phase, v.npv_usd, built, v.words) for v in value.phases]
+
+
+def rollout_part(planned: Planned, value: RolloutValue | None) -> list[Json]:
+    """The phases, and the whole with and without the right to stop after the pilot; nothing where no site is to be built."""
+    if value is None:
+        return []
+    told = [_phase(planned, [v.phase], v.npv_usd) | {"words": v.words, "waits": v.phase.waits} for v in value.phases]
     if len(value.phases) > 1:
-        together = {
-            "sites": sum(phase.count for phase in phases),
-            "which": "",
-            "year": None,
-            "capex": three(-planned.flows[:, 0]),
-        }
+        whole = [v.phase for v in value.phases]
         both = ((STAGED, value.with_option_usd, _stopping(value)), ("all, whatever the pilot says", value.all_usd, LATER))
         told += [
-            {"phase": name, **together, "npv": three(npv), "p_npv_positive": float(np.mean(npv > 0)), "words": words}
-            for name, npv, words in both
+            _phase(planned, whole, npv) | {"phase": name, "which": "", "year": None, "words": words} for name, npv, words in both
         ]
         told[-2]["p_stop"] = value.p_stop
     return told
+
+
+def in_steps(planned: Planned, value: RolloutValue | None) -> Json | None:
+    """The return, cash and payback if the rest is built only after a good pilot; None where all is built in one step."""
+    if value is None or len(value.phases) < 2:
+        return None
+    cash = cash_in_steps(value, _gains(planned), rate=planned.plan.discount_rate)
+    last = cash.shape[1] - 1
+    quarters = [*range(0, last, PARTS_A_YEAR), last]
+    return _outcome(value.with_option_usd, cash[:, quarters], paid_back(cash) / PARTS_A_YEAR) | {
+        "years": [quarter / PARTS_A_YEAR for quarter in quarters],
+        "p_stop": value.p_stop,
+    }
+
+
+def _outcome(npv: Samples, cash: Flows, back: Samples) -> Json:
+    """How the return comes out, the cash up to each year as of today, and when the money is back."""
+    low, high = np.quantile(npv, (0.005, 0.995))
+    counts, edges = np.histogram(np.clip(npv, low, high), bins=BINS)
+    payback = payback_spread(back)
+    return {
+        "npv": {**(three(npv) or {}), "mean": float(npv.mean())},
+        "p_npv_positive": float(np.mean(npv > 0)),
+        "npv_histogram": {"edges": edges.tolist(), "share": (counts / len(npv)).tolist()},
+        "cash_by_year": {f"p{q}": np.quantile(cash, q / 100, axis=0).tolist() for q in (10, 50, 90)},
+        "payback_years": {
+            name: value if np.isfinite(value) else None
+            for name, value in (("p10", payback.p10), ("p50", payback.p50), ("p90", payback.p90))
+        }
+        | {"never": float(np.mean(~np.isfinite(back)))},
+    }
+
+
+def _gains(planned: Planned) -> dict[str, Flows]:
+    """By kind: a site's gain over doing without."""
+    return {site.site.id: site.accounts.flows for site in planned.sites if site.built}
 
 
 STAGED = "pilot, then the rest if it is good"
@@ -191,17 +221,17 @@ def _stopping(value: RolloutValue) -> str:
     )
 
 
-def _phase(phase: Phase, npv: np.ndarray, built: Sequence[SitePlan], words: str) -> Json:
-    spent = np.zeros(len(npv))
-    for site in built:
-        spent -= site.accounts.flows[:, 0] * phase.sites[site.site.id]
+def _phase(planned: Planned, phases: Sequence[Phase], npv: Samples) -> Json:
+    """One phase, or several together."""
+    gains = _gains(planned)
+    each = {kind: sum(phase.sites[kind] for phase in phases) for kind in phases[0].sites}
     return {
-        "phase": phase.name,
-        "sites": phase.count,
-        "which": ", ".join(f"{n} x {kind}" for kind, n in phase.sites.items() if n),
-        "year": phase.start_year,
-        "capex": three(spent),
+        "phase": phases[0].name,
+        "sites": sum(each.values()),
+        "which": ", ".join(f"{n} x {kind}" for kind, n in each.items() if n),
+        "by_kind": {kind: n for kind, n in each.items() if n},
+        "year": phases[0].start_year,
+        "capex": three(-np.sum([n * gains[kind][:, 0] for kind, n in each.items()], axis=0)),
         "npv": three(npv),
         "p_npv_positive": float(np.mean(npv > 0)),
-        "words": words,
     }

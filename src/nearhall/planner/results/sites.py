@@ -10,6 +10,7 @@ from nearhall.planner.plan import Planned, SitePlan
 from nearhall.planner.power.check import Check
 from nearhall.planner.power.cooling import pue_by_category, pue_by_hour
 from nearhall.planner.power.hold import ENDLESS_S, Hold
+from nearhall.planner.results.whom import who_answers
 from nearhall.planner.samples.draws import Samples
 
 Json = dict[str, Any]
@@ -94,13 +95,13 @@ def _sizing(site: SitePlan) -> Json:
             "interim": False,
             "category": 3,
         },
-        "checks": [_check(check) for check in site.checks],
+        "checks": [_check(check, site) for check in site.checks],
         "energy_kwh_per_year": _low(site.year.facility_kwh),
         "it_kwh_per_year": _low(site.year.it_kwh),
     }
 
 
-def _check(check: Check) -> Json:
+def _check(check: Check, site: SitePlan) -> Json:
     return {
         "name": check.name,
         "state": check.state,
@@ -108,6 +109,7 @@ def _check(check: Check) -> Json:
         "value": check.value,
         "limit": check.limit,
         "unit": check.unit,
+        "ask": who_answers(check, ups=site.site.ups is not None),
     }
 
 

@@ -10,11 +10,11 @@ import numpy as np
 from nearhall.core.residency import Residency
 from nearhall.planner.learning.gates import NPV_STOP
 from nearhall.planner.plan import Planned, SitePlan
+from nearhall.planner.results.advice import Advice, verdict_of
 from nearhall.planner.results.money import must_be_worth, said_worth
-from nearhall.planner.results.settles import Settled, asks_first, order_words, settled
+from nearhall.planner.results.settles import Settled, asks_first, order_words
 from nearhall.planner.results.spread import cases_asked, listed, share, three, usd
 from nearhall.planner.results.without import without_sites
-from nearhall.planner.sensitivity.measurements import Measurement
 
 NOWHERE_TOLD = 2
 """So many are told with why; the report tells all."""
@@ -22,15 +22,14 @@ NOWHERE_TOLD = 2
 Json = dict[str, Any]
 
 
-def verdict_part(planned: Planned, following: Sequence[Measurement]) -> Json:
+def verdict_part(planned: Planned, order: Sequence[Settled], advice: Advice, rollout: Sequence[Json]) -> Json:
     """What to do; a plan alone never says to build a fleet, since nothing of it is measured.
 
-    `following`: what could be measured next, in its order.
+    `order`: who settles what is not known; `rollout`: the phases, whose first ones are the pilots.
     """
     built = [site for site in planned.sites if site.built]
-    order = settled(following)
     kinds = [_kind(planned, site, order) for site in built]
-    state, sentence = _sentence(planned, kinds, order)
+    state, sentence = _sentence(planned, kinds, advice, order, rollout)
     return {
         "sentence": sentence,
         "state": state,
@@ -49,7 +48,9 @@ def verdict_part(planned: Planned, following: Sequence[Measurement]) -> Json:
     }
 
 
-def _sentence(planned: Planned, kinds: Sequence[Json], order: Sequence[Settled]) -> tuple[str, str]:
+def _sentence(
+    planned: Planned, kinds: Sequence[Json], advice: Advice, order: Sequence[Settled], rollout: Sequence[Json]
+) -> tuple[str, str]:
     impossible = {p.point.id: p.why for p in sorted(planned.placed, key=lambda p: p.point.id) if p.at is None}
     if impossible:
         told = [f"{name} can be answered nowhere ({why})" for name, why in list(impossible.items())[:NOWHERE_TOLD]]
@@ -57,48 +58,52 @@ def _sentence(planned: Planned, kinds: Sequence[Json], order: Sequence[Settled])
         return "infeasible", f"As written it cannot be: {'; '.join(told)}{more}."
     if not kinds:
         return "hub", "Leave it with the hub: no workload needs a site, and none is cheaper there."
-    going = [kind for kind in kinds if kind["verdict"] in {"pilot", "open", "unpriced"}]
-    if not going:
-        return "none", f"Do not build: {_clauses(kinds)}."
+    clauses = _clauses(kinds, advice)
+    if not advice.now and not advice.waiting:
+        return "none", f"Do not build: {clauses}."
     if all(kind["verdict"] == "unpriced" for kind in kinds):
-        return "pilot", f"Say first what it is worth to you: {_clauses(kinds)}."
-    whole = sum(kind["count"] for kind in kinds)
-    pilot = min(planned.plan.rollout.pilot_sites, sum(kind["count"] for kind in going))
-    sites = f"{pilot} of {whole} sites" if pilot < whole else f"{whole} site{'' if whole == 1 else 's'}"
+        return "pilot", f"Say first what it is worth to you: {clauses}."
+    if not advice.now:
+        return "pilot", f"Ask first, and sign nothing yet: {clauses}."
+    whole, pilot = sum(kind["count"] for kind in kinds), rollout[0]
+    sites = f"{pilot['sites']} of {whole} sites" if pilot["sites"] < whole else f"{whole} site{'' if whole == 1 else 's'}"
+    which = f" ({pilot['which']})" if len(kinds) > 1 else ""
     if asks_first(order):
-        return "pilot", f"Ask first, then pilot {sites}: {_clauses(kinds)}."
-    return "pilot", f"Pilot {sites} before buying more: {_clauses(kinds)}."
+        return "pilot", f"Ask first, then pilot {sites}{which}: {clauses}."
+    return "pilot", f"Pilot {sites}{which} before buying more: {clauses}."
 
 
-def _clauses(kinds: Sequence[Json]) -> str:
-    """One for each kind, as many as can be read in a sentence."""
-    told = [kind["short"] for kind in kinds[:4]]
-    return "; ".join(told) + (f"; and {len(kinds) - 4} more kinds" if len(kinds) > 4 else "")
+def _clauses(kinds: Sequence[Json], advice: Advice) -> str:
+    """One for each kind, what is piloted first, as many as can be read in a sentence."""
+    places = (*advice.now, *advice.waiting, *advice.left)
+    told = [
+        f"{kind['short']}, so it waits for the answers"
+        if kind["verdict"] == "open" and kind["site"] in advice.waiting
+        else kind["short"]
+        for kind in sorted(kinds, key=lambda kind: places.index(kind["site"]))
+    ]
+    return "; ".join(told[:4]) + (f"; and {len(told) - 4} more kinds" if len(told) > 4 else "")
 
 
 def _kind(planned: Planned, site: SitePlan, order: Sequence[Settled]) -> Json:
-    """pilot: likely to pay; open: may or may not; leave: likely to lose; unpriced: nobody said what its answers are worth."""
+    """The verdict on one kind of site, in a clause and in a sentence."""
     name, least = site.site.id, planned.plan.decision.min_p_npv_positive
-    p = float(np.mean(site.npv_usd > 0.0))
-    silent = site.unpriced
+    p, verdict = float(np.mean(site.npv_usd > 0.0)), verdict_of(planned, site)
     year = must_be_worth(planned, site)
     middle, high = (float(np.quantile(year, level)) for level in (0.5, 0.9))
-    if silent and p < least:
-        verdict, short = (
-            "unpriced",
-            f"a {name} pays if {listed(silent)} {'is' if len(silent) == 1 else 'are'} worth {usd(middle)} a year to it",
-        )
+    if verdict == "unpriced":
+        silent = site.unpriced
+        short = f"a {name} pays if {listed(silent)} {'is' if len(silent) == 1 else 'are'} worth {usd(middle)} a year to it"
         words = (
             f"only this site can answer {listed(silent)}, and the plan does not say what that is worth: "
             f"for the site to pay it has to be {usd(middle)} a year in the middle case, {usd(high)} in one case of ten"
         )
-    elif p > 1.0 - least or p >= least:
-        verdict = "pilot" if p >= least else "open"
+    elif verdict == "leave":
+        short = f"{name} loses in {share(1 - p)} of the cases"
+        words = f"loses in {share(1 - p)} of the cases: leave it out, unless its answers are worth more than the plan says"
+    else:
         short = f"{name} pays in {cases_asked(p, least)}"
         words = f"pays in {cases_asked(p, least)}: {_then(verdict, order)}"
-    else:
-        verdict, short = "leave", f"{name} loses in {share(1 - p)} of the cases"
-        words = f"loses in {share(1 - p)} of the cases: leave it out, unless its answers are worth more than the plan says"
     return {
         "site": name,
         "count": site.site.count,
@@ -115,7 +120,8 @@ def _kind(planned: Planned, site: SitePlan, order: Sequence[Settled]) -> Json:
 def _then(verdict: str, order: Sequence[Settled]) -> str:
     """What to do with a kind that may pay: ask before a pilot where that settles more."""
     if verdict == "open":
-        return "open; ask first, and build it only if it then reaches that" if asks_first(order) else "open until a pilot tells"
+        waits = "open; ask first, and pilot it only if it then reaches that: it is no part of what is signed now"
+        return waits if asks_first(order) else "open until a pilot tells"
     return f"{'ask first, then ' if asks_first(order) else ''}pilot it, and decide by what was measured"
 
 
