@@ -177,6 +177,7 @@ def _checks(unbalanced: bool) -> list[dict[str, Any]]:
             "name": "short-circuit rating",
             "state": "not_checked",
             "words": "the prospective current is not known",
+            "ask": "the landlord or the operator of the power grid",
             "value": None,
             "limit": None,
             "unit": None,
@@ -185,6 +186,7 @@ def _checks(unbalanced: bool) -> list[dict[str, Any]]:
             "name": "selectivity",
             "state": "not_checked",
             "words": "needs the makers' tables",
+            "ask": "a licensed electrician or engineer",
             "value": None,
             "limit": None,
             "unit": "",
@@ -310,6 +312,13 @@ def _fleet() -> dict[str, Any]:
     }
 
 
+_STEPS = {
+    "p10": [-380_000, -250_000, -120_000, 20_000, 100_000],
+    "p50": [-180_000, -20_000, 120_000, 240_000, 290_000],
+    "p90": [10_000, 220_000, 420_000, 600_000, 640_000],
+}
+
+
 def _money() -> dict[str, Any]:
     edges = [-400_000 + 50_000 * i for i in range(33)]
     weights = [exp(-(((e - 310_000) / 260_000) ** 2) / 2) for e in edges[:-1]]
@@ -349,6 +358,15 @@ def _money() -> dict[str, Any]:
                 "yearly": large,
             },
         ],
+        "in_steps": {
+            "npv": {"p10": 100_000, "p50": 290_000, "p90": 640_000, "mean": 320_000},
+            "p_npv_positive": 0.91,
+            "npv_histogram": {"edges": edges, "share": [w / sum(weights) for w in weights]},
+            "cash_by_year": {name: [-20_400, -200_000, -420_000, *ends] for name, ends in _STEPS.items()},
+            "years": [0, 1, 2, 3, 4, 5, 6, 6.5],
+            "payback_years": {"p10": 3.1, "p50": 4.2, "p90": None, "never": 0.09},
+            "p_stop": 0.15,
+        },
         "cash_by_year": {
             "p10": [-860_000 + 165_000 * y for y in years],
             "p50": [-690_000 + 215_000 * y for y in years],
@@ -386,9 +404,9 @@ def _money() -> dict[str, Any]:
             },
         ],
         "rollout": [
-            _phase("pilot", 3, 0, 20_400, -9000, which="2 x shop-city, 1 x shop-large"),
-            _phase("wave 1", 35, 0.5, 218_000, 92_000, which="23 x shop-city, 12 x shop-large"),
-            _phase("wave 2", 82, 1.5, 452_000, 220_000, which="55 x shop-city, 27 x shop-large"),
+            _phase("pilot", 3, 0, 20_400, -9000, which={"shop-city": 2, "shop-large": 1}),
+            _phase("wave 1", 35, 0.5, 218_000, 92_000, which={"shop-city": 23, "shop-large": 12}),
+            _phase("wave 2", 82, 1.5, 452_000, 220_000, which={"shop-city": 55, "shop-large": 27}),
             _phase(
                 "pilot, then the rest if it is good", 120, None, 690_000, 290_000, words="a pilot that promises no gain ends it"
             )
@@ -399,12 +417,14 @@ def _money() -> dict[str, Any]:
 
 
 def _phase(
-    name: str, sites: int, year: float | None, capex: float, npv: float, *, which: str = "", words: str = ""
+    name: str, sites: int, year: float | None, capex: float, npv: float, *, which: dict[str, int] | None = None, words: str = ""
 ) -> dict[str, Any]:
     return {
         "phase": name,
         "sites": sites,
-        "which": which,
+        "which": ", ".join(f"{n} x {kind}" for kind, n in (which or {}).items()),
+        "by_kind": which or {},
+        "waits": False,
         "year": year,
         "capex": spread(capex),
         "npv": spread(npv, 1.5),
@@ -547,6 +567,8 @@ def plan_result() -> dict[str, Any]:
             {
                 "what": "Ask the hub for a quote per server hour",
                 "words": "one e-mail",
+                "by": "desk",
+                "ask": ["whoever runs the hub"],
                 "why": "it moves the verdict most",
                 "days": 1,
                 "usd": 41_000,
@@ -563,6 +585,8 @@ def plan_result() -> dict[str, Any]:
             {
                 "what": "Meter the feed of one city shop for a week",
                 "words": "a class 1 meter",
+                "by": "pilot",
+                "ask": [],
                 "why": "power is a vendor's figure",
                 "days": 7,
                 "usd": 2_170,

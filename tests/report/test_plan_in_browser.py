@@ -64,3 +64,29 @@ def test_what_reaches_beyond_the_screen_would_be_found(tmp_path: Path) -> None:
     file.write_text(render_plan(plan_result()).replace("<h1>", '<h1 style="width:2000px">', 1))
     clipped, _, _ = _look(file, scheme="light", width=390)
     assert clipped
+
+
+def test_a_link_opens_what_it_leads_to_and_a_tap_tells_what_a_figure_rests_on(tmp_path: Path) -> None:
+    file = tmp_path / "plan.html"
+    file.write_text(render_plan(plan_result()))
+
+    async def run() -> None:
+        async with async_playwright() as playwright:
+            browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+            page = await browser.new_page(viewport={"width": 390, "height": 844}, has_touch=True)
+            await page.goto(f"{file.as_uri()}#memory")
+            folded = "document.querySelector('#{} > details').open"
+            assert await page.evaluate(folded.format("memory")), "an address opens it too"
+            assert not await page.evaluate(folded.format("grid"))
+            await page.locator(".contents a[href='#grid']").tap()
+            await page.wait_for_function(folded.format("grid"))
+            await page.locator("a[href='#to-check']").first.tap()
+            await page.wait_for_function("Math.abs(document.querySelector('#to-check').getBoundingClientRect().top) < 60")
+            assert await page.locator(".told").count() == 0
+            figure = page.locator("#first .sign .fig").first
+            await figure.tap()
+            assert await page.locator(".told").inner_text() == await figure.get_attribute("title")
+            await page.locator("h1").tap(position={"x": 1, "y": 1})
+            await browser.close()
+
+    asyncio.run(run())

@@ -20,6 +20,8 @@ class Cell:
     badge: str = ""
     tone: str = "good"
     strong: bool = False
+    chosen: bool = False
+    """Its numbers are the plan's own choice, which nobody has to believe."""
     note: bool = False
     """Small and soft: why, or where from."""
 

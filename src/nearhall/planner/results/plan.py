@@ -15,6 +15,7 @@ from nearhall.planner.results.parts import bill_of_materials
 from nearhall.planner.results.placement import placement_part
 from nearhall.planner.results.settles import settled
 from nearhall.planner.results.sites import site_part
+from nearhall.planner.results.spread import share
 from nearhall.planner.results.verdict import verdict_part
 from nearhall.planner.results.whom import all_who_know, who_knows
 from nearhall.planner.results.workloads import memory_part, workload_part
@@ -112,7 +113,7 @@ def _following(m: Measurement) -> Json:
     why = (
         f"known before the decision it makes that better by up to {m.usd:,.0f} USD on average"
         if m.usd > 0
-        else f"turns no decision by itself; explains {m.share:.0%} of what is not known of the return"
+        else f"turns no decision by itself; explains {share(m.share)} of what is not known of the return"
     )
     return {
         "what": m.what,

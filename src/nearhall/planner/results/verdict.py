@@ -67,7 +67,7 @@ def _sentence(
         return "pilot", f"Ask first, and sign nothing yet: {clauses}."
     whole, pilot = sum(kind["count"] for kind in kinds), rollout[0]
     sites = f"{pilot['sites']} of {whole} sites" if pilot["sites"] < whole else f"{whole} site{'' if whole == 1 else 's'}"
-    which = f" ({pilot['which']})" if len(kinds) > 1 else ""
+    which = " ({})".format(pilot["which"].replace(" x ", " \u00d7 ")) if len(kinds) > 1 else ""
     if asks_first(order):
         return "pilot", f"Ask first, then pilot {sites}{which}: {clauses}."
     return "pilot", f"Pilot {sites}{which} before buying more: {clauses}."

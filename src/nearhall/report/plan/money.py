@@ -16,8 +16,10 @@ from nearhall.report.formats import (
     money,
     money_in,
     money_step,
+    plain,
     significant,
 )
+from nearhall.report.plan.steps import phases, pilot_sites, signed, waits, which
 from nearhall.report.result_reader import ResultReader
 from nearhall.report.sheet import Cell, Row, Sheet, sheet, total
 
@@ -27,7 +29,7 @@ ADVICE: dict[str, tuple[str, str]] = {
     "leave": ("leave out", "bad"),
     "unpriced": ("say its worth", "warn"),
 }
-ASK_FIRST: dict[str, tuple[str, str]] = {"pilot": ("ask, then pilot", "good"), "open": ("ask first", "warn")}
+ASK_FIRST: dict[str, tuple[str, str]] = {"pilot": ("ask, then pilot", "good"), "open": ("wait for answers", "warn")}
 """Where somebody who is asked settles more than a pilot."""
 COST_WORDS: dict[str, str] = {
     "purchase": "buying it, spread over the years",
@@ -119,6 +121,16 @@ def worth_lost(reader: ResultReader) -> Figure | None:
     return reader.texts("/money/fleet/site", money(gained)) if gained > 0 else None
 
 
+def costs(reader: ResultReader) -> list[tuple[str, Figure]]:
+    """What is paid and earned over the horizon, all sites at once, each with the purchase."""
+    found = (
+        ("all costs with these sites, the purchase among them", all_costs(reader, "site")),
+        ("all costs without them, for line and hub alone", all_costs(reader, "hub")),
+        ("what the sites' answers are worth then, by the plan", worth_lost(reader)),
+    )
+    return [(words, figure) for words, figure in found if figure is not None]
+
+
 def _compared(reader: ResultReader, base: str, mean: str, heads: tuple[str, str, str]) -> Sheet:
     """Value less costs, on both sides, and the difference; rounded so that rows and columns add up as they are printed."""
     names = [name for name in COST_WORDS if any(reader.number(f"{base}/{side}/{name}") for side in ("site", "hub"))]
@@ -144,25 +156,23 @@ def _compared(reader: ResultReader, base: str, mean: str, heads: tuple[str, str,
 
 
 def rollout(reader: ResultReader) -> Sheet:
-    """The phases: which sites, what they take, what they return; then all of them, in steps and whatever the pilot says."""
-    found = reader.items("/money/rollout")
-    spent, returns = ([reader.middle(f"{pointer}/{what}") or 0.0 for pointer, _ in found] for what in ("capex", "npv"))
-    (step, unit), (step_back, unit_back) = money_step(spent), money_step(returns)
+    """The phases: which sites, what they take, what they return; then all of them, in steps."""
     rows: list[Sequence[Any] | Row] = []
-    for pointer, row in found:
-        which = str(row.get("which") or "")
-        words = str(row.get("words") or "")
+    for pointer, row in reader.items("/money/rollout"):
+        if not row.get("which") and row.get("p_stop") is None:
+            continue  # all, whatever the pilot says: nobody signs that
         start = reader.number(f"{pointer}/year")
+        words = which(reader, pointer) or full_stop(capital(str(row.get("words") or "")))
         cells: list[Any] = [
             Cell(text=str(row.get("phase", "?")), strong=True),
-            Cell(text=_when(start)),
+            Cell(text="once answered" if waits(reader, pointer) else _when(start)),
             Cell(text=f"{reader.number(f'{pointer}/sites') or 0:,.0f}"),
-            reader.median(f"{pointer}/capex", lambda v: money_in(round(v / step), unit)),
-            reader.median(f"{pointer}/npv", lambda v: money_in(round(v / step_back), unit_back)),
-            reader.between(f"{pointer}/npv", lambda v: money_in(round(v / step_back), unit_back)),
-            Cell(text=which or full_stop(capital(words)), note=True),
+            reader.median(f"{pointer}/capex", money),
+            reader.median(f"{pointer}/npv", money),
+            reader.between(f"{pointer}/npv", money),
+            Cell(text=words, note=True),
         ]
-        rows.append(cells if which else total(*cells))
+        rows.append(cells if row.get("which") else total(*cells))
     return sheet(["phase", "when", "#sites", "#to buy", "#return, middle case", "#8 of 10 cases", "which"], rows)
 
 
@@ -196,15 +206,9 @@ def _when(year: float | None) -> str:
     return "now" if year == 0 else f"after\u00a0{year:g}\u00a0year{'' if year == 1 else 's'}"
 
 
-def pilot_cost(reader: ResultReader) -> Figure | None:
-    """What the first phase takes; None where everything is built in one."""
-    phases = [pointer for pointer, row in reader.items("/money/rollout") if row.get("which")]
-    return reader.median(f"{phases[0]}/capex", money) if len(phases) > 1 else None
-
-
 def pilot_ends(reader: ResultReader) -> dict[str, Any]:
     """How long the pilot has before more is bought, which result ends it, and in how many cases the plan reckons with that."""
-    months = reader.number("/money/rollout/1/year")
+    months = next((year for phase in phases(reader) if (year := reader.number(f"{phase}/year"))), None)
     stop, slo = (reader.number(f"/verdict/thresholds/{name}") for name in ("stop_below", "min_p_slo"))
     staged = next((pointer for pointer, row in reader.items("/money/rollout") if row.get("p_stop") is not None), None)
     return {
@@ -249,11 +253,12 @@ def bill(reader: ResultReader) -> Sheet:
     for rounded in told:
         why = "prices can rise more than they can fall: the middle case of all together lies above the sum of the middle cases"
         more = joined(f"{'+' if rounded > 0 else ''}{money_in(rounded, unit)}", figures)
-        rows.append([Cell(text="allowance for what is not known"), "", "", "", more, Cell(text=why, note=True)])
+        blank = [""] * (4 if pilot_sites(reader) else 3)
+        rows.append([Cell(text="allowance for what is not known"), *blank, more, Cell(text=why, note=True)])
         steps += rounded
-    return sheet(
-        ["what", "#each site", "#in all", "#one piece", "#together", "price from"], rows + _sum(reader, steps, unit, figures)
-    )
+    pilot = ["#in the pilot"] if pilot_sites(reader) else []
+    heads = ["what", "#each site", *pilot, "#in all", "#one piece", "#together", "price from"]
+    return sheet(heads, rows + _sum(reader, steps, unit, figures))
 
 
 def _together(reader: ResultReader, pointer: str) -> float | None:
@@ -269,15 +274,19 @@ def _item(reader: ResultReader, pointer: str, row: Mapping[str, Any], within: Ma
     parts = within.get(f"{row.get('site')}/{row.get('item')}", [])
     what = "cabinet and installation" if row.get("item") == "enclosure" else f"{row.get('what') or row.get('item') or '?'}"
     site = str(row.get("site", "?"))
+    pilot = pilot_sites(reader)
     return [
         Cell(text=what, sub=f"{site}; with {'; '.join(_meters(parts))}" if parts else site),
         Cell(text=_amount(quantity)),
+        *([Cell(text=_amount(quantity * pilot.get(site, 0) if quantity is not None else None))] if pilot else []),
         Cell(text=_amount(quantity * sites if quantity is not None and sites is not None else None)),
     ]
 
 
 def _price_from(row: Mapping[str, Any], source: str) -> str:
     """Who said the price, and that a quote is needed, once."""
+    if source.startswith("default:"):
+        source = f"this tool's default: {source.partition(': ')[2]}"
     return f"{source}; a quote is needed" if row.get("needs_quote") and "quote" not in source else source
 
 
@@ -286,7 +295,7 @@ def _meters(parts: Sequence[str]) -> list[str]:
     begins = "energy meter at "
     at = [part.removeprefix(begins).split(",")[0] for part in parts if part.startswith(begins)]
     others = [part for part in parts if not part.startswith(begins)]
-    return others + ([f"{len(at)} energy meters ({', '.join(at)}), class 1 or better"] if at else [])
+    return others + ([f"{len(at)} energy meters ({', '.join(map(plain, at))}), class 1 or better"] if at else [])
 
 
 def _sum(reader: ResultReader, steps: int, unit: str, priced: Sequence[Figure]) -> list[Sequence[Any] | Row]:
@@ -298,7 +307,15 @@ def _sum(reader: ResultReader, steps: int, unit: str, priced: Sequence[Figure]) 
     cell = Cell(figure=together, sub_figure=None if high.missing else high)
     words = "the whole fleet" if whole is not None else "together"
     spread = "" if high.missing else "; below the middle case from where to where 8 of 10 cases lie"
-    return [total(Cell(text=words, strong=True), "", "", "", cell, Cell(text=f"US dollars, without taxes{spread}", note=True))]
+    phase = signed(reader) if pilot_sites(reader) else None
+    blank = ["", "", "", *([""] if phase else [])]
+    rows: list[Sequence[Any] | Row] = [
+        total(Cell(text=words, strong=True), *blank, cell, Cell(text=f"US dollars, without taxes{spread}", note=True))
+    ]
+    if phase is not None:
+        now = Cell(figure=reader.median(f"{phase}/capex", money), sub_figure=reader.between(f"{phase}/capex", money))
+        rows.append(total("of it the pilot, to sign now", *blank, now, Cell(text=which(reader, phase), note=True)))
+    return rows
 
 
 def _amount(value: float | None) -> str:

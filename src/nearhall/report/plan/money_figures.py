@@ -12,6 +12,7 @@ from bokeh.models import ColumnDataSource, FixedTicker, NumeralTickFormatter, Ra
 from nearhall.report.evidence_marks import MARKS
 from nearhall.report.figures import bare, bars, hover, nought, text, toned
 from nearhall.report.plan.figures import letter, row_heights, worded_rows
+from nearhall.report.plan.tables import led
 from nearhall.report.result_reader import ResultReader, path_words
 
 BARS_MAX = 8
@@ -24,13 +25,14 @@ MONEY_TICKS = "$0[.]0a"
 
 def npv_histogram(reader: ResultReader) -> Any:
     """How often the return comes out where: what pays is solid, what loses is striped; lines at P10, P50 and P90."""
-    edges = reader.series("/money/npv_histogram/edges")
-    shares = reader.series("/money/npv_histogram/share")
+    base = led(reader)
+    edges = reader.series(f"{base}/npv_histogram/edges")
+    shares = reader.series(f"{base}/npv_histogram/share")
     if len(shares) < 2 or len(edges) != len(shares) + 1 or any(isnan(v) for v in (*edges, *shares)):
         return None
     made = bare(
         250,
-        x_axis_label=f"return over the horizon, in today's dollars{letter(reader, '/money/npv_histogram')}",
+        x_axis_label=f"return over the horizon, in today's dollars{letter(reader, f'{base}/npv_histogram')}",
         y_axis_label="% of cases",
     )
     drawn: list[Any] = []
@@ -54,7 +56,7 @@ def npv_histogram(reader: ResultReader) -> Any:
         ("p50", "solid", "center", 0, 1.22),
         ("p90", "dashed", "left", 4, 1.06),
     ):
-        value = reader.number(f"/money/npv/{name}")
+        value = reader.number(f"{base}/npv/{name}")
         if value is not None:
             ends = made.segment([value], [0], [value], [top * (level - 0.02)], line_width=2, line_dash=dash)
             toned(ends.glyph, line="ink")
@@ -81,7 +83,7 @@ def _where_it_happens(edges: list[float], shares: list[float]) -> tuple[float, f
 
 
 def mean_return(reader: ResultReader) -> float | None:
-    """The mean of the return, from its histogram; its median where there is none."""
+    """The mean of the return of all sites at once, from its histogram; its median where there is none."""
     edges, shares = (reader.series(f"/money/npv_histogram/{name}") for name in ("edges", "share"))
     if shares and len(edges) == len(shares) + 1 and not any(isnan(v) for v in (*edges, *shares)) and sum(shares) > 0:
         middles = [(left + right) / 2 for left, right in pairwise(edges)]
@@ -146,17 +148,19 @@ def _words(bar: Mapping[str, Any]) -> str:
 
 def cash_dash(reader: ResultReader) -> str:
     """How the line of `cash_by_year` is drawn: solid where it is measured."""
-    return MARKS[reader.evidence.find("/money/cash_by_year")[0]].line_dash
+    return MARKS[reader.evidence.find(f"{led(reader)}/cash_by_year")[0]].line_dash
 
 
 def cash_by_year(reader: ResultReader) -> Any:
     """Money in less money out up to each year: the middle case as a line, 8 of 10 cases within the band."""
-    columns = {name: reader.series(f"/money/cash_by_year/{name}") for name in ("p10", "p50", "p90")}
+    base = led(reader)
+    columns = {name: reader.series(f"{base}/cash_by_year/{name}") for name in ("p10", "p50", "p90")}
     n = len(columns["p50"])
-    if n < 2 or any(len(column) != n for column in columns.values()):
+    years = reader.series(f"{base}/years") or [float(year) for year in range(n)]
+    if n < 2 or len(years) != n or any(len(column) != n for column in columns.values()):
         return None
-    made = bare(250, x_axis_label=f"year{letter(reader, '/money/cash_by_year')}", y_axis_label="dollars up to then")
-    source = ColumnDataSource({"year": list(range(n)), **columns})
+    made = bare(250, x_axis_label=f"years from now{letter(reader, f'{base}/cash_by_year')}", y_axis_label="dollars up to then")
+    source = ColumnDataSource({"year": years, **columns})
     toned(made.varea("year", "p10", "p90", source=source, fill_alpha=0.25).glyph, fill="local")
     toned(made.line("year", "p50", source=source, line_width=2.5, line_dash=cash_dash(reader)).glyph, line="local")
     dots = made.scatter("year", "p50", source=source, size=8, line_color=None)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import isfinite
 from textwrap import shorten, wrap
 from typing import Any
 
 from nearhall.core.evidence import Kind
 from nearhall.report.evidence_marks import Figure
-from nearhall.report.formats import LINES_MAX, NO_VALUE, WIDTH, chance_beside, full_stop, kilowatts, money, percent
+from nearhall.report.formats import LINES_MAX, NO_VALUE, WIDTH, capital, chance_beside, full_stop, kilowatts, money, percent
 from nearhall.report.pages import render
-from nearhall.report.plan import cabinet, right_size, sheets, signing, tables
+from nearhall.report.plan import cabinet, open_checks, right_size, sheets, signing, steps, tables
 from nearhall.report.plan import figures as draw
 from nearhall.report.plan import money as money_tables
 from nearhall.report.plan import money_figures as draw_money
@@ -39,8 +40,10 @@ STATES: dict[str, tuple[str, str]] = {
 CONTENTS = (
     ("money", "Does it pay?"),
     ("steps", "In which steps"),
+    ("at-once", "All at once"),
     ("buy", "What to buy"),
     ("risks", "What could go wrong"),
+    ("to-check", "Who checks what"),
     ("times", "How soon answers come"),
     ("memory", "Memory"),
     ("places", "Map"),
@@ -49,6 +52,8 @@ CONTENTS = (
     ("ledger", "What was assumed"),
 )
 """Anchors of the page's parts, in their order."""
+MONEY_PARTS = ("steps", "at-once")
+"""Those that are there only where something is built."""
 BORDER = {"solid": "solid", "dashed": "dashed", "dotted": "dotted", "dotdash": "dashed", "dashdot": "dashed"}
 """How a line's dash is told in a key, whose borders know fewer."""
 RESTART_FELT = 1.1
@@ -66,7 +71,7 @@ def render_plan(result: Mapping[str, Any]) -> str:
     return render(
         "plan.html.j2",
         pictures=pictures,
-        contents=CONTENTS,
+        contents=[part for part in CONTENTS if part[0] not in MONEY_PARTS or reader.items("/money/by_site")],
         placed_on_map=pictures["map"] is not None,
         placed=placed,
         in_time=tables.in_time(placed),
@@ -90,7 +95,7 @@ def _first_screen(reader: ResultReader) -> dict[str, Any]:
         "seed": _seed(reader),
         "stamp": reader.text("/stamp") or "PLANNED",
         "stamp_words": "" if reader.text("/stamp") == "MEASURED" else NOT_MEASURED,
-        "verdict": reader.sentence("/verdict/sentence"),
+        **_headline(reader),
         "state": STATES.get(reader.text("/verdict/state")),
         "reasons": reader.sentences("/verdict/reasons"),
         "warnings": reader.sentences("/verdict/warnings"),
@@ -102,9 +107,21 @@ def _first_screen(reader: ResultReader) -> dict[str, Any]:
         "deciding": sheets.deciding_words(reader),
         "counts": tables.evidence_counts(reader),
         "checked": plan_risks.checked(reader),
+        "open_checks": open_checks.by_whom(reader),
+        "signing": steps.to_sign(reader),
         "kinds": money_tables.by_kind(reader),
         "steps": tables.next_steps(reader),
     }
+
+
+def _headline(reader: ResultReader) -> dict[str, Figure | None]:
+    """What to do as the headline, and why, which stands behind its colon, as the first paragraph."""
+    whole = reader.sentence("/verdict/sentence")
+    head, colon, why = whole.text.partition(": ")
+    if whole.missing or not colon:
+        return {"verdict": whole, "because": None}
+    named = any(why.startswith(str(kind.get("site"))) for _, kind in reader.items("/verdict/by_kind"))
+    return {"verdict": replace(whole, text=head), "because": replace(whole, text=why if named else capital(why))}
 
 
 def _placed(reader: ResultReader, placed: list[tables.Placed]) -> dict[str, Any]:
@@ -123,17 +140,18 @@ def _placed(reader: ResultReader, placed: list[tables.Placed]) -> dict[str, Any]
 def _money(reader: ResultReader) -> dict[str, Any]:
     return {
         "money": tables.money_first(reader),
+        "all_at_once": tables.all_at_once(reader),
+        "costs": money_tables.costs(reader),
         "without": reader.sentence("/money/without"),
         "fleet_money": money_tables.fleet(reader),
         "years": money_tables.years(reader),
         "phases": money_tables.rollout(reader),
         "bill": money_tables.bill(reader),
         "only_one_kind": money_tables.only_one_kind(reader),
-        "pilot_cost": money_tables.pilot_cost(reader),
+        "too_few": steps.too_few(reader),
         "pilot_ends": money_tables.pilot_ends(reader),
         "oversized": right_size.oversized(reader),
         "cash_border": BORDER[draw_money.cash_dash(reader)],
-        "pilot_which": reader.text("/money/rollout/0/which"),
         "risks": plan_risks.risks(reader),
         "not_in_it": plan_risks.missing(reader),
     }
@@ -321,11 +339,11 @@ def plan_words(result: Mapping[str, Any]) -> str:
     lines = _wrapped(f"{reader.text('/stamp') or 'PLANNED'}  {sentence}")
     lines += [line for reason in reader.sentences("/verdict/reasons") for line in _wrapped(_told(reason))]
     lines += [line for warning in reader.sentences("/verdict/warnings") for line in _wrapped(f"! {_told(warning)}", 2)]
-    lines += ["", *_gets_lines(reader, placed), *_money_lines(first), *_kind_lines(reader)]
-    steps = tables.next_steps(reader)[:3]
+    lines += ["", *_gets_lines(reader, placed), *_money_lines(reader, first), *_kind_lines(reader)]
+    following = tables.next_steps(reader)[:3]
     lines += ["", "Worth finding out next:"]
-    lines += [line for n, step in enumerate(steps, 1) for line in _wrapped(f" {n}. {_step(step)}", 4)]
-    lines += [*([] if steps else [" nothing is ranked"]), ""]
+    lines += [line for n, step in enumerate(following, 1) for line in _wrapped(f" {n}. {_step(step)}", 4)]
+    lines += [*([] if following else [" nothing is ranked"]), ""]
     told = [f"{row['n']} {row['kind'].value}" for row in tables.evidence_counts(reader)]
     closing = [
         *_wrapped(f"Rests on: {', '.join(told) if told else 'numbers that nobody has counted'}", 10),
@@ -347,17 +365,27 @@ def _gets_lines(reader: ResultReader, placed: list[tables.Placed]) -> list[str]:
     return _wrapped(f"Sites do: {'; '.join(told)}", 10) if told else []
 
 
-def _money_lines(first: Mapping[str, Any]) -> list[str]:
+def _money_lines(reader: ResultReader, first: Mapping[str, Any]) -> list[str]:
     if not first["known"]:
         return ["Pays:     no site is built, so there is no return to tell"]
-    low, middle, high = (_told(figure) for _, figure in first["spread"])
-    spent = ", ".join(f"{_told(figure)} {words.removeprefix('to buy ').split(',')[0]}" for words, figure in first["spent"][:3])
+    (_, low), (_, middle), (_, high), *back = first["spread"]
     asked = f", {first['side']} what is asked" if first["side"] else ""
-    steps = "in steps, " if first["staged"] else ""
-    return [
-        *_wrapped(f"Pays:     in {_told(first['chance'])} of cases{asked}; {steps}P10 {low}, P50 {middle}, P90 {high}", 10),
-        *_wrapped(f"Money:    {spent}; it is back {_told(first['back'])}", 10),
-    ]
+    built = " if built in steps" if first["staged"] else ""
+    told = "; ".join(f"{words.removesuffix(', middle case')} {_told(figure)}" for words, figure in back)
+    pays = f"in {_told(first['chance'])} of cases{built}{asked}; P10 {_told(low)}, P50 {_told(middle)}, P90 {_told(high)}; {told}"
+    return [*_wrapped(f"Pays:     {pays}", 10), *_wrapped(f"To sign:  {_to_sign(reader)}", 10)]
+
+
+def _to_sign(reader: ResultReader) -> str:
+    """The amount to sign now, what more waits for an answer, and what all sites take."""
+    found, later = steps.to_sign(reader), steps.waiting(reader)
+    if found["nothing"]:
+        return f"nothing: {found['nothing']}"
+    now = f"{_told(found['now'])} now, for {found['which']}" if found["now"] is not None else "nothing yet"
+    more = ""
+    if later is not None:
+        more = f"; {_told(reader.median(f'{later}/capex', money))} more for {steps.which(reader, later)} if the answers are good"
+    return f"{now}{more}; all sites take {_told(tables.capex(reader))}"
 
 
 def _kind_lines(reader: ResultReader) -> list[str]:
@@ -374,7 +402,8 @@ def _kind_lines(reader: ResultReader) -> list[str]:
 
 def _step(step: Mapping[str, Any]) -> str:
     worth = f", worth up to {_told(step['usd'])}" if step["usd"] is not None else ""
-    return f"{step['what']}: {_told(step['days'])}{' ' + step['by'] if step['by'] else ''}{worth}"
+    whom = f" ({step['ask']})" if step["ask"] and step["ask"] not in step["what"] else ""
+    return f"{step['what']}{whom}: {_told(step['days'])}{' ' + step['by'] if step['by'] else ''}{worth}"
 
 
 def _wrapped(text: str, indent: int = 0) -> list[str]:

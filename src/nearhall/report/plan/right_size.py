@@ -31,7 +31,7 @@ def _site(reader: ResultReader, pointer: str, name: str) -> str:
     why: list[str] = []
     pue = reader.number(f"{pointer}/pue/annual/p50")
     if pue is not None and pue > PUE_HIGH:
-        why.append(f"that is why its PUE is {ratio(pue)}")
+        why.append(f"that is why its PUE, the energy of the whole site over that of its servers, is {ratio(pue)}")
     if _by_kilowatt(reader, name):
         share = (reader.number(f"{pointer}/it_w/p99") or 0.0) / (reader.number(f"{pointer}/it_budget_w") or 1.0)
         why.append(f"its cabinet is priced by the kilowatt, so that about {chance(share)} of that price might do")

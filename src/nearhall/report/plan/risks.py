@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nearhall.report.evidence_marks import Words, said
 from nearhall.report.formats import capital, chance, chance_beside, listed, money
+from nearhall.report.plan.tables import led
 from nearhall.report.reader import elements
 from nearhall.report.result_reader import ResultReader, path_words
 
@@ -12,7 +13,6 @@ UNSURE_BELOW = 0.98
 """A chance below this is worth a sentence."""
 LEAD_ACID_YEARS = 5
 """After which a VRLA battery is usually replaced (Eurobat: 3 to 5 years for the standard class, 10 and more for long life)."""
-FEW_CHECKS = 6
 
 
 def risks(reader: ResultReader) -> list[Words]:
@@ -22,23 +22,33 @@ def risks(reader: ResultReader) -> list[Words]:
 
 def _money(reader: ResultReader) -> list[Words]:
     told: list[Words] = []
-    low = reader.number("/money/npv/p10")
+    base = led(reader)
+    how = ", built in steps," if base != "/money" else ""
+    low = reader.number(f"{base}/npv/p10")
     if low is not None and low < 0:
-        figure = reader.figure("/money/npv/p10", lambda v: money(-v))
-        told.append(said("In one case of ten the fleet loses {usd} or more over the horizon.", usd=figure))
+        figure = reader.figure(f"{base}/npv/p10", lambda v: money(-v))
+        told.append(said("In one case of ten the fleet{how} loses {usd} or more over the horizon.", how=how, usd=figure))
     elif low is not None:
-        figure = reader.figure("/money/npv/p10", money)
-        told.append(said("Even in one case of ten, a bad one, the fleet returns {usd}.", usd=figure))
+        figure = reader.figure(f"{base}/npv/p10", money)
+        told.append(said("Even in one case of ten, a bad one, the fleet{how} returns {usd}.", how=how, usd=figure))
+    return [*told, *_drivers(reader)]
+
+
+def _drivers(reader: ResultReader) -> list[Words]:
+    """What takes most off the return, as bad as in one case of ten."""
+    told: list[Words] = []
+    mean = reader.number("/money/npv/mean")
     for pointer, bar in reader.items("/money/tornado")[:DRIVERS]:
-        ends = [reader.number(f"{pointer}/{end}") for end in ("low", "high")]
-        if ends[0] is None or ends[1] is None:
+        low, high = (reader.number(f"{pointer}/{end}") for end in ("low", "high"))
+        if low is None or high is None or mean is None:
             continue
-        bad = "low" if ends[0] < ends[1] else "high"
         name = str(bar.get("words") or bar.get("name") or "?")
         name = path_words(name) if name == bar.get("name") else name
-        figure = reader.figure(f"{pointer}/{bad}", money)
-        words = "{name}, as {which} as in one case of ten: the average return is then {usd}."
-        told.append(said(words, name=capital(name), which=bad, usd=figure))
+        figure = reader.texts(pointer, money(max(0.0, mean - min(low, high))))
+        words = "{name}, as {which} as in one case of ten: that takes {usd} off the average return of all sites, {mean}."
+        which = "low" if low < high else "high"
+        whole = reader.figure("/money/npv/mean", money)
+        told.append(said(words, name=capital(name), which=which, usd=figure, mean=whole))
     return told
 
 
@@ -102,14 +112,14 @@ def _failures(reader: ResultReader) -> list[Words]:
 def _checks(reader: ResultReader) -> list[Words]:
     told: list[Words] = []
     for pointer, site in reader.items("/sites"):
-        rows = [check for _, check in reader.items(f"{pointer}/checks")]
-        name = str(site.get("id", "?"))
-        failing = [str(c.get("name", "?")) for c in rows if c.get("state") == "fails"]
-        open_ = [str(c.get("name", "?")) for c in rows if c.get("state") == "not_checked"]
+        failing = [str(c.get("name", "?")) for _, c in reader.items(f"{pointer}/checks") if c.get("state") == "fails"]
         if failing:
-            told.append((f"{name} fails {listed(failing)}: mend it before anything is ordered.",))
-        if open_:
-            told.append((f"Nobody has checked at {name}: {listed(open_)}.",))
+            told.append((f"{site.get('id', '?')} fails {listed(failing)}: mend it before anything is ordered.",))
+    left = checked(reader)["not_checked"]
+    if left:
+        told.append(
+            (f"{left} checks are" if left > 1 else "One check is", " not made yet: Who checks what, below, says whom to ask.")
+        )
     return told
 
 

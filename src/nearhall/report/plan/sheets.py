@@ -100,7 +100,7 @@ def ledger(entries: Sequence[Mapping[str, Any]]) -> Sheet:
             entry["value"],
             Cell(text=entry["between"]),
             entry["swing"],
-            Cell(text=entry["source"], note=True),
+            Cell(text=f"{entry['source']}{'; ask: ' + entry['ask'] if entry['ask'] else ''}", note=True),
         ]
         for entry in entries
     ]

@@ -94,6 +94,9 @@ def words_here(reader: ResultReader) -> list[tuple[str, str]]:
         ("case", "one draw of everything that is not known for sure; chances are shares of all cases"),
         ("P10, P50, P90", "P50 is the middle case, as often above as below; from P10 to P90 lie 8 of 10 cases"),
         ("P99", "only one case in a hundred lies above it"),
+        ("pilot", "the first few sites, built to be measured before more is bought"),
+        ("SCALE, HOLD, STOP", "what `nearhall decide` says after a pilot: buy the rest, measure on, or end it"),
+        ("PUE", "the energy of a whole site over that of its servers; the nearer to one, the less is lost"),
         ("average", "of all cases; unlike the middle case it adds up, and a few cases far out pull it to their side"),
         (
             "return",

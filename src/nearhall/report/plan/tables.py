@@ -15,6 +15,7 @@ from nearhall.report.formats import (
     chance_beside,
     full_stop,
     gib,
+    listed,
     money,
     ms,
     percent,
@@ -24,7 +25,6 @@ from nearhall.report.formats import (
     years,
 )
 from nearhall.report.formats import energy as energy_text
-from nearhall.report.plan.money import all_costs, pilot_cost, worth_lost
 from nearhall.report.reader import elements
 from nearhall.report.result_reader import ResultReader, path_words
 
@@ -81,38 +81,47 @@ def evidence_counts(reader: ResultReader) -> list[dict[str, Any]]:
     return [{"kind": kind, "n": numbers[kind.value]} for kind in KINDS if kind.value in numbers]
 
 
+def led(reader: ResultReader) -> str:
+    """Where the document tells of the case that leads: in steps, the rest only after a good pilot; else all at once."""
+    return "/money/in_steps" if reader.number("/money/in_steps/npv/p50") is not None else "/money"
+
+
 def money_first(reader: ResultReader) -> dict[str, Any]:
-    """What the signer asks first: is it likely to pay, how much, what is to be spent; the case that is built in steps leads."""
-    base = "/verdict/npv" if reader.mapping("/verdict/npv") else "/money/npv"
-    likely = "/verdict/p_npv_positive" if reader.number("/verdict/p_npv_positive") is not None else "/money/p_npv_positive"
-    asked, found = reader.number("/verdict/thresholds/min_p_npv_positive"), reader.number(likely)
-    staged = staged_phase(reader)
-    at_once = joined_range(reader, base)
+    """What the signer asks first: is it likely to pay, how much, and when it is back, of one case only."""
+    base = led(reader)
+    staged = base != "/money"
+    asked, found = reader.number("/verdict/thresholds/min_p_npv_positive"), reader.number(f"{base}/p_npv_positive")
+    compared = None if staged else asked
     return {
-        "known": reader.number(f"{base}/p50") is not None,
-        "chance": reader.figure(likely, lambda p: chance_beside(p, asked)),
-        "side": side(found, asked) if found is not None and asked is not None else "",
+        "known": reader.number(f"{base}/npv/p50") is not None,
+        "chance": reader.figure(f"{base}/p_npv_positive", lambda p: chance_beside(p, compared)),
+        "side": side(found, compared) if found is not None and compared is not None else "",
         "passes": found is not None and asked is not None and found >= asked,
-        "staged": staged is not None,
+        "staged": staged,
         "spread": [
-            (words, reader.figure(f"{staged or base}/{'npv/' if staged else ''}{name}", money))
-            for name, words in (("p10", "bad case (P10)"), ("p50", "middle case (P50)"), ("p90", "good case (P90)"))
+            *(
+                (words, reader.figure(f"{base}/npv/{name}", money))
+                for name, words in (
+                    ("p10", "bad case: one in ten is worse (P10)"),
+                    ("p50", "middle case (P50)"),
+                    ("p90", "good case: one in ten is better (P90)"),
+                )
+            ),
+            *paid_back(reader, base),
         ],
-        "at_once": at_once if staged is not None else None,
-        "spent": [
-            *([("to buy the pilot", pilot)] if (pilot := pilot_cost(reader)) is not None else []),
-            ("to buy all sites", capex(reader)),
-            *([("all costs of these years, with the purchase", whole)] if (whole := all_costs(reader, "site")) else []),
-            *([("without these sites, for line and hub alone", hub)] if (hub := all_costs(reader, "hub")) else []),
-            *([("what the sites' answers are worth then, by the plan", worth)] if (worth := worth_lost(reader)) else []),
-        ],
-        "back": _payback(reader),
     }
 
 
-def staged_phase(reader: ResultReader) -> str | None:
-    """Where the document tells of the case that goes on only after a good pilot."""
-    return next((pointer for pointer, row in reader.items("/money/rollout") if row.get("p_stop") is not None), None)
+def all_at_once(reader: ResultReader) -> list[tuple[str, Figure]]:
+    """The same if everything were built at once, whatever a pilot says; nothing where that is the case that leads."""
+    if led(reader) == "/money":
+        return []
+    asked = reader.number("/verdict/thresholds/min_p_npv_positive")
+    return [
+        ("chance that it pays", reader.figure("/money/p_npv_positive", lambda p: chance_beside(p, asked))),
+        ("return, middle case (8 of 10 cases)", joined_range(reader, "/money/npv")),
+        *paid_back(reader, "/money"),
+    ]
 
 
 def joined_range(reader: ResultReader, pointer: str) -> Figure:
@@ -135,17 +144,20 @@ def capex(reader: ResultReader) -> Figure:
     return joined(money(sum(value for value, _ in parts)), [figure for _, figure in parts])
 
 
-def _payback(reader: ResultReader) -> Figure:
-    """When the money is back in the middle case, and how often it is not within the plan."""
-    never = reader.number("/money/payback_years/never")
-    seldom = f"; in {100 * never:.0f} of 100 cases not within the plan's years" if never is not None and never >= SELDOM else ""
-    if reader.middle("/money/payback_years") is not None:
-        return reader.median("/money/payback_years", lambda v: f"in {years(v)}{seldom}")
-    if reader.middle("/money/npv") is None:
-        return Figure(text=NO_VALUE, missing=reader.missing("a return: no site is built"))
-    horizon = reader.number("/plan/horizon_years")
-    told = f"not in {horizon:g} years" if horizon is not None else "not within the plan"
-    return Figure(text=told, missing="in the middle case the money does not come back")
+def paid_back(reader: ResultReader, base: str) -> list[tuple[str, Figure]]:
+    """When the money is back in the middle case, and in how many cases it is not within the plan."""
+    found: list[tuple[str, Figure]] = []
+    if reader.middle(f"{base}/payback_years") is not None:
+        found.append(("the money is back after, middle case", reader.median(f"{base}/payback_years", years)))
+    elif reader.middle(f"{base}/npv") is not None:
+        horizon = reader.number("/plan/horizon_years")
+        told = f"not in {horizon:g} years" if horizon is not None else "not within the plan"
+        found.append(("the money is back, middle case", Figure(text=told, missing="in the middle case it does not come back")))
+    never = reader.number(f"{base}/payback_years/never")
+    if never is not None and never >= SELDOM:
+        share = reader.figure(f"{base}/payback_years/never", lambda p: f"{100 * p:.0f} of 100 cases")
+        found.append(("not back within the plan's years", share))
+    return found
 
 
 def placements(reader: ResultReader) -> list[Placed]:
@@ -337,6 +349,7 @@ def _entry(reader: ResultReader, pointer: str, entry: Mapping[str, Any]) -> dict
         "swing": reader.figure(f"{pointer}/swing_usd", lambda v: money(abs(v)) if v else "not seen"),
         "share": reader.figure(f"{pointer}/share", percent),
         "source": source,
+        "ask": str(entry.get("ask") or ""),
         "kind": kind,
         "used_by": [str(path) for path in elements(entry.get("used_by"))],
     }
@@ -385,8 +398,10 @@ def _step(reader: ResultReader, pointer: str, step: Mapping[str, Any]) -> dict[s
     )
     told += ["It seldom turns the decision: most of what it may say leaves the plan on the same side"] if worth and little else []
     return {
+        "at_desk": step.get("by") == "desk",
         "by": {"desk": "at a desk", "pilot": "with a pilot"}.get(str(step.get("by")), ""),
         "what": capital(what),
+        "ask": listed([str(who) for who in elements(reader.at(f"{pointer}/ask"))]),
         "words": " ".join(full_stop(capital(part)) for part in told),
         "days": reader.figure(f"{pointer}/days", lambda v: f"{v:,.3g} day{'' if v == 1 else 's'}"),
         "usd": reader.figure(f"{pointer}/usd", money) if worth and not little else None,

@@ -48,7 +48,32 @@ const nearhallLook = (() => {
     document.documentElement.dataset.theme = next;
     remember(next); paintAll(); label();
   };
+  // What a link points at may lie in folded parts: they are opened, before the browser looks where to go.
+  const unfold = (hash) => {
+    const there = hash.length > 1 ? document.getElementById(decodeURIComponent(hash.slice(1))) : null;
+    if (!there) return;
+    const inside = there.querySelector(":scope > details");
+    if (inside) inside.open = true;
+    for (let part = there; part; part = part.parentElement) if (part.tagName === "DETAILS") part.open = true;
+    there.scrollIntoView();
+  };
+  // A finger cannot rest on a figure: a tap says at the bottom of the screen what the pointer is told.
+  const tell = (event) => {
+    document.querySelector(".told")?.remove();
+    const figure = event.target.closest(".fig[title], .missing[title], .mark[title]");
+    if (!figure || event.target.closest("a, summary, button")) return;
+    const told = document.createElement("div");
+    told.className = "told"; told.setAttribute("role", "status"); told.textContent = figure.title;
+    document.body.append(told);
+  };
   const start = () => {
+    window.addEventListener("hashchange", () => unfold(location.hash));
+    document.addEventListener("click", (event) => {
+      const link = event.target.closest('a[href^="#"]');
+      if (link) unfold(link.hash);
+      tell(event);
+    });
+    unfold(location.hash);
     const before = remembered();
     if (before === "light" || before === "dark") document.documentElement.dataset.theme = before;
     dark.addEventListener("change", () => { paintAll(); label(); });

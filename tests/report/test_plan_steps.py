@@ -1,0 +1,137 @@
+"""What is signed: one amount, told alike wherever it stands; what waits apart; and whom to ask."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nearhall.report.evidence_marks import in_text
+from nearhall.report.plan import open_checks, steps
+from nearhall.report.plan.page import plan_words, render_plan
+from nearhall.report.plan.tables import next_steps
+from nearhall.report.result_reader import ResultReader
+from report.html_texts import Page
+from report.plan_result_sample import plan_result
+
+
+def waiting() -> dict[str, Any]:
+    """The sample, whose large shops wait for what a desk is asked first."""
+    result = plan_result()
+    pilot, *_ = result["money"]["rollout"]
+    pilot |= {"which": "3 x shop-city", "by_kind": {"shop-city": 3}, "capex": {"p10": 8000, "p50": 9300, "p90": 11_000}}
+    later = pilot | {"phase": "pilot, if the answers are good", "which": "3 x shop-large", "by_kind": {"shop-large": 3}}
+    later |= {"waits": True, "capex": {"p10": 40_000, "p50": 42_600, "p90": 45_000}}
+    result["money"]["rollout"].insert(1, later)
+    result["verdict"]["settles"] = [{"by": "desk", "what": ["Ask the hub for a quote per server hour"], "days": 1, "share": 0.4}]
+    return result
+
+
+def rows(result: dict[str, Any]) -> list[list[str]]:
+    return [
+        [" ".join(part for part in (cell.text, cell.figure.text if cell.figure else "") if part) for cell in row.cells]
+        for row in steps.step_sheet(ResultReader(result)).rows
+    ]
+
+
+def test_one_amount_is_signed_and_what_waits_is_told_apart() -> None:
+    ask, now, later, rest, whole = rows(waiting())
+    assert ask == ["first", "ask", "nothing", "1 day at a desk"]
+    assert now[:3] == ["sign now", "pilot: 3 × shop-city", "$9,300"]  # noqa: RUF001  a multiplication
+    assert now[3] == "As known today a site pays in 93 % of the cases; order it once the answers leave that at 80 % or more."
+    assert later[:3] == ["not yet", "pilot: 3 × shop-large", "+$42.6 k"]  # noqa: RUF001  a multiplication
+    assert later[3].endswith("it is signed only if the answers lift that to 80 %.")
+    assert rest[:3] == ["after 6 months", "the other 117 sites, in 2 waves", "+$638 k"], "what is left of the whole"
+    assert whole[1:3] == ["all 120 sites", "$690 k"]
+
+
+def test_the_amount_is_the_same_wherever_it_stands() -> None:
+    text = " ".join(Page(render_plan(waiting())).text.split())
+    assert "$9,300 A for the pilot, 3 × shop-city ; nothing else is bought now" in text  # noqa: RUF001
+    assert "To sign now is the pilot: $9,300 A for 3 × shop-city, ordered once the questions are answered" in text  # noqa: RUF001
+    assert "of it the pilot, to sign now $9,300" in text
+    told = " ".join(plan_words(waiting()).split())
+    assert "To sign: $9,300 now, for 3 × shop-city; $42.6 k more for 3 × shop-large if the answers are good" in told  # noqa: RUF001
+
+
+def test_a_pilot_that_is_not_preceded_by_a_question_is_signed_as_it_is() -> None:
+    now, rest, _ = rows(plan_result())
+    assert now[:3] == ["sign now", "pilot: 2 × shop-city, 1 × shop-large", "$20.4 k"]  # noqa: RUF001
+    assert now[3] == "As known today a site pays in 93 % and 48 % of the cases."
+    assert rest[1] == "the other 117 sites, in 2 waves"
+
+
+def test_where_every_kind_waits_nothing_is_signed_yet() -> None:
+    result = waiting()
+    del result["money"]["rollout"][0]
+    found = steps.to_sign(ResultReader(result))
+    assert (found["now"], found["nothing"]) == (None, "")
+    text = " ".join(Page(render_plan(result)).text.split())
+    assert "Nothing yet until the questions are answered" in text
+    assert "Nothing is signed yet: first the questions are answered" in text
+    assert "nothing yet; $42.6 k more" in " ".join(plan_words(result).split())
+
+
+def test_what_is_not_to_be_built_is_not_signed() -> None:
+    for state, why in steps.NOTHING.items():
+        result = plan_result()
+        result["verdict"]["state"] = state
+        assert steps.to_sign(ResultReader(result))["nothing"] == why
+        assert rows(result) == []
+        assert f"nothing: {why}" in " ".join(plan_words(result).split())
+
+
+def test_what_is_left_if_it_ends_with_the_pilot_is_told() -> None:
+    (words,) = [steps.to_sign(ResultReader(plan_result()))["if_it_ends"]]
+    assert in_text(words).startswith("If it ends with the pilot, $20.4 k [A] is all that was bought")
+
+
+def test_a_kind_with_fewer_pilots_than_scale_asks_for_is_named() -> None:
+    told = [figure.text for figure in steps.too_few(ResultReader(plan_result()))]
+    assert told == [
+        "Of shop-city the pilot has 2: 1 of its own, measured, before SCALE can be said of it.",
+        "Of shop-large the pilot has 1: 2 of its own, measured, before SCALE can be said of it.",
+    ]
+    assert steps.too_few(ResultReader(waiting())) == []
+    result = plan_result()
+    result["money"]["rollout"][0]["by_kind"] = {"shop-city": 3}
+    (none,) = steps.too_few(ResultReader(result))
+    assert none.text.startswith("Of shop-large the pilot has none: 3 of its own")
+
+
+def test_open_checks_stand_by_whom_to_ask_where_the_link_leads() -> None:
+    groups = open_checks.by_whom(ResultReader(plan_result()))
+    assert [(group["whom"], group["n"]) for group in groups] == [
+        ("The landlord or the operator of the power grid", 2),
+        ("A licensed electrician or engineer", 2),
+    ]
+    assert groups[0]["rows"] == [
+        {"name": "short-circuit rating", "words": "the prospective current is not known", "sites": "shop-city and shop-large"}
+    ]
+    html = render_plan(plan_result())
+    assert '<a href="#to-check"><b class="no">' in html
+    part = html[html.index('<section id="to-check">') : html.index('<section id="cabinets">')]
+    assert "<details" not in part, "what the link leads to is not folded"
+    assert "Nothing is built, so nothing has to be checked" in Page(render_plan({})).text
+    result = plan_result()
+    for site in result["sites"]:
+        for check in site["checks"]:
+            check.pop("ask", None)
+    assert [group["whom"] for group in open_checks.by_whom(ResultReader(result))] == ["A licensed electrician or engineer"]
+
+
+def test_a_question_at_a_desk_says_whom_to_ask() -> None:
+    asked = [(step["what"], step["ask"], step["at_desk"]) for step in next_steps(ResultReader(plan_result()))]
+    assert asked[0] == ("Ask the hub for a quote per server hour", "whoever runs the hub", True)
+    assert "Whom: whoever runs the hub." in " ".join(Page(render_plan(plan_result())).text.split())
+
+
+def test_italics_and_a_tap_are_explained_before_the_first_figure() -> None:
+    html = render_plan(plan_result())
+    first = html.index('<span class="fig fig-assumed"')
+    for words in ("<i>Italics</i> mark a figure that is assumed", "Tap a figure, or rest the pointer on it"):
+        assert html.index(words) < first
+
+
+def test_the_headline_is_short_and_its_reasons_follow() -> None:
+    html = render_plan(plan_result())
+    assert ">Build a pilot of 3 shops&#8288;" in html.replace("\u2060", "&#8288;")
+    assert "The cabinet in the city shop probably pays" in html
