@@ -70,6 +70,7 @@ def test_what_is_likely_to_lose_is_in_no_phase():
     assert found["verdict"]["state"] == "none"
     assert found["money"]["rollout"] == []
     assert found["money"]["in_steps"] is None
+    assert found["bill_of_materials"] == [], "nobody orders it either"
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -168,15 +168,6 @@ def test_the_share_in_time_is_read_off_the_curve() -> None:
     assert plan_tables.share_in_time(ResultReader(result), "/workloads/0", "shop-city", "shop-city").text == "> 99.9 %"
 
 
-def test_what_is_to_be_spent_is_summed_where_the_document_does_not_say_it() -> None:
-    result = plan_result()
-    assert plan_tables.capex(ResultReader(result)).text == "$690 k"
-    del result["money"]["capex"]
-    assert plan_tables.capex(ResultReader(result)).text == "$816 k"
-    result["money"]["by_site"] = []
-    assert plan_tables.capex(ResultReader(result)).missing
-
-
 def test_a_bar_that_zero_falls_into_is_cut_there() -> None:
     figure = plan_money_figures.npv_histogram(
         ResultReader({"money": {"npv_histogram": {"edges": [-1, 3, 5], "share": [0.6, 0.4]}}})

@@ -67,7 +67,7 @@ def test_where_every_kind_waits_nothing_is_signed_yet() -> None:
     text = " ".join(Page(render_plan(result)).text.split())
     assert "Nothing yet until the questions are answered" in text
     assert "Nothing is signed yet: first the questions are answered" in text
-    assert "nothing yet; $42.6 k more" in " ".join(plan_words(result).split())
+    assert "nothing yet; $42.6 k for 3 × shop-large if the answers are good" in " ".join(plan_words(result).split())  # noqa: RUF001
 
 
 def test_what_is_not_to_be_built_is_not_signed() -> None:
@@ -77,6 +77,19 @@ def test_what_is_not_to_be_built_is_not_signed() -> None:
         assert steps.to_sign(ResultReader(result))["nothing"] == why
         assert rows(result) == []
         assert f"nothing: {why}" in " ".join(plan_words(result).split())
+
+
+def test_what_is_left_out_is_in_no_total() -> None:
+    result = plan_result()
+    for row in result["money"]["rollout"]:
+        if not row["which"]:
+            row |= {"sites": 80, "capex": {"p10": 200_000, "p50": 248_000, "p90": 300_000}}
+    result["bill_of_materials"] = [row for row in result["bill_of_materials"] if row["site"] == "shop-city"]
+    text = " ".join(Page(render_plan(result)).text.split())
+    assert "all 80 sites $248 k" in text
+    assert "the whole fleet $248 k" in text
+    assert "that 80 sites return more over" in text
+    assert "all 80 sites take $248 k" in " ".join(plan_words(result).split())
 
 
 def test_what_is_left_if_it_ends_with_the_pilot_is_told() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from nearhall.planner.plan import Planned, SitePlan
@@ -18,9 +18,9 @@ WITHIN = "enclosure"
 Json = dict[str, Any]
 
 
-def bill_of_materials(planned: Planned, entries: Mapping[str, Entry]) -> list[Json]:
-    """One row for each part; prices are the inputs' own quantiles, with the evidence of each."""
-    return [row for site in planned.sites if site.built for row in _of_site(site, entries)]
+def bill_of_materials(planned: Planned, entries: Mapping[str, Entry], *, left: Collection[str] = ()) -> list[Json]:
+    """One row for each part; prices are the inputs' own quantiles, with the evidence of each. Kinds `left` out have none."""
+    return [row for site in planned.sites if site.built and site.site.id not in left for row in _of_site(site, entries)]
 
 
 def _of_site(site: SitePlan, entries: Mapping[str, Entry]) -> list[Json]:

@@ -54,7 +54,7 @@ def result_document(planned: Planned, *, software: str) -> Json:
         "placement": placement_part(planned),
         "ledger": _ledger(entries, bars),
         "next": [_following(m) for m in following[:10]],
-        "bill_of_materials": bill_of_materials(planned, entries),
+        "bill_of_materials": bill_of_materials(planned, entries, left=advice.left),
         "review": REVIEW,
     }
 

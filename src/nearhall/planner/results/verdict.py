@@ -70,7 +70,8 @@ def _sentence(
     which = " ({})".format(pilot["which"].replace(" x ", " \u00d7 ")) if len(kinds) > 1 else ""
     if asks_first(order):
         return "pilot", f"Ask first, then pilot {sites}{which}: {clauses}."
-    return "pilot", f"Pilot {sites}{which} before buying more: {clauses}."
+    more = " before buying more" if pilot["sites"] < whole else ""
+    return "pilot", f"Pilot {sites}{which}{more}: {clauses}."
 
 
 def _clauses(kinds: Sequence[Json], advice: Advice) -> str:

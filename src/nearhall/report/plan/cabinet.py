@@ -62,11 +62,11 @@ def sizing(reader: ResultReader, site: str) -> list[Sizing]:
             what="energy of a year", **_pair(reader, f"{site}/energy_kwh_per_year", energy_text, bad="p90"), there=None, words=""
         ),
     ]
-    rows = [replace(row, words=_signs(row.words)) for row in rows]
+    rows = [replace(row, words=signs(row.words)) for row in rows]
     return [row for row in rows if row.words or any(f is not None and not f.missing for f in (row.middle, row.bad, row.there))]
 
 
-def _signs(words: str) -> str:
+def signs(words: str) -> str:
     """As engineers write them."""
     return words.replace("<=", "≤").replace("mm2", "mm²").replace("m3/h", "m³/h")
 
@@ -211,7 +211,7 @@ def checks(reader: ResultReader, site: str) -> list[dict[str, Any]]:
             "badge": CHECK_WORDS.get(str(row.get("state")), ("not checked", "warn"))[0],
             "tone": CHECK_WORDS.get(str(row.get("state")), ("not checked", "warn"))[1],
             "value": _of(reader, pointer, row),
-            "words": _signs(str(row.get("words") or "")),
+            "words": signs(str(row.get("words") or "")),
         }
         for pointer, row in rows
     ]

@@ -20,6 +20,7 @@ from nearhall.report.formats import (
     significant,
 )
 from nearhall.report.plan.steps import phases, pilot_sites, signed, waits, which
+from nearhall.report.plan.steps import whole as all_phases
 from nearhall.report.result_reader import ResultReader
 from nearhall.report.sheet import Cell, Row, Sheet, sheet, total
 
@@ -230,7 +231,7 @@ def bill(reader: ResultReader) -> Sheet:
             within.setdefault(f"{row.get('site')}/{row['within']}", []).append(str(row.get("what") or row.get("item") or "?"))
     found = [(pointer, row) for pointer, row in reader.items("/bill_of_materials") if not row.get("within")]
     amounts = [_together(reader, pointer) for pointer, _ in found]
-    known = reader.middle("/money/capex")
+    known = reader.middle(_bought(reader))
     priced = [amount for amount in amounts if amount is not None]
     allowance = [known - sum(priced)] if known is not None and priced else []
     step, unit = money_step([*priced, *allowance, known or 0.0])
@@ -259,6 +260,12 @@ def bill(reader: ResultReader) -> Sheet:
     pilot = ["#in the pilot"] if pilot_sites(reader) else []
     heads = ["what", "#each site", *pilot, "#in all", "#one piece", "#together", "price from"]
     return sheet(heads, rows + _sum(reader, steps, unit, figures))
+
+
+def _bought(reader: ResultReader) -> str:
+    """Where the document says what all that is not left out costs to buy."""
+    every = all_phases(reader)
+    return "/money/capex" if every is None else f"{every}/capex"
 
 
 def _together(reader: ResultReader, pointer: str) -> float | None:
@@ -302,8 +309,9 @@ def _sum(reader: ResultReader, steps: int, unit: str, priced: Sequence[Figure]) 
     """The total: of what is priced, where the document says none."""
     if not priced:
         return []
-    whole, high = reader.middle("/money/capex"), reader.between("/money/capex", money)
-    together = reader.texts("/money/capex", money_in(steps, unit)) if whole is not None else joined(money_in(steps, unit), priced)
+    bought = _bought(reader)
+    whole, high = reader.middle(bought), reader.between(bought, money)
+    together = reader.texts(bought, money_in(steps, unit)) if whole is not None else joined(money_in(steps, unit), priced)
     cell = Cell(figure=together, sub_figure=None if high.missing else high)
     words = "the whole fleet" if whole is not None else "together"
     spread = "" if high.missing else "; below the middle case from where to where 8 of 10 cases lie"

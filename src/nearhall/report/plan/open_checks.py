@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nearhall.report.formats import capital, listed
+from nearhall.report.plan.cabinet import signs
 from nearhall.report.result_reader import ResultReader
 
 ENGINEER = "a licensed electrician or engineer"
@@ -18,7 +19,7 @@ def by_whom(reader: ResultReader) -> list[dict[str, Any]]:
         for place, check in reader.items(f"{pointer}/checks"):
             if str(check.get("state")) not in {"ok", "fails"}:
                 whom = reader.text(f"{place}/ask") or ENGINEER
-                what = (str(check.get("name", "?")), str(check.get("words") or ""))
+                what = (str(check.get("name", "?")), signs(str(check.get("words") or "")))
                 groups.setdefault(whom, {}).setdefault(what, []).append(str(site.get("id", "?")))
     found = [
         {

@@ -381,11 +381,16 @@ def _to_sign(reader: ResultReader) -> str:
     found, later = steps.to_sign(reader), steps.waiting(reader)
     if found["nothing"]:
         return f"nothing: {found['nothing']}"
-    now = f"{_told(found['now'])} now, for {found['which']}" if found["now"] is not None else "nothing yet"
-    more = ""
+    told = [f"{_told(found['now'])} now, for {found['which']}" if found["now"] is not None else "nothing yet"]
     if later is not None:
-        more = f"; {_told(reader.median(f'{later}/capex', money))} more for {steps.which(reader, later)} if the answers are good"
-    return f"{now}{more}; all sites take {_told(tables.capex(reader))}"
+        more = " more" if found["now"] is not None else ""
+        told.append(
+            f"{_told(reader.median(f'{later}/capex', money))}{more} for {steps.which(reader, later)} if the answers are good"
+        )
+    every = steps.whole(reader)
+    if every is not None:
+        told.append(f"all {reader.number(f'{every}/sites') or 0:,.0f} sites take {_told(reader.median(f'{every}/capex', money))}")
+    return "; ".join(told)
 
 
 def _kind_lines(reader: ResultReader) -> list[str]:

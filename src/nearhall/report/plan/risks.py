@@ -15,6 +15,13 @@ LEAD_ACID_YEARS = 5
 """After which a VRLA battery is usually replaced (Eurobat: 3 to 5 years for the standard class, 10 and more for long life)."""
 
 
+BOUGHT: tuple[str, ...] = (
+    "Quotes: prices marked as assumed are guesses until a supplier has named one.",
+    "Spare parts in the bill: they are in the yearly upkeep, as a share of the hardware's price.",
+)
+"""Of a plan that buys something."""
+
+
 def risks(reader: ResultReader) -> list[Words]:
     """Sentences with their figures, the dearest first."""
     return [*_money(reader), *_limits(reader), *_hold(reader), *_failures(reader), *_checks(reader)]
@@ -127,10 +134,12 @@ def missing(reader: ResultReader) -> list[str]:
     """What no figure here contains."""
     horizon = reader.number("/plan/horizon_years") or 0
     vrla = any("vrla" in str(row.get("what", "")).casefold() for _, row in reader.items("/bill_of_materials"))
-    told = [
-        "Quotes: prices marked as assumed are guesses until a supplier has named one.",
-        "What sends the requests (cameras, kiosks, sensors) and the site's own network; of the cabinet only what the bill names.",
-        "Spare parts in the bill: they are in the yearly upkeep, as a share of the hardware's price.",
+    built = bool(reader.items("/bill_of_materials"))
+    told: list[str] = [
+        *(BOUGHT if built else []),
+        "What sends the requests (cameras, kiosks, sensors) and the site's own network; of the cabinet only what the bill names."
+        if built
+        else "What sends the requests (cameras, kiosks, sensors) and the site's own network.",
         "Taxes, duties, insurance, permits, building work, licences of software and models.",
         "Prices that rise or fall over the years, and what hardware is worth at the end.",
         "Weekends and holidays: every day is like the one that the plan describes.",

@@ -35,7 +35,7 @@ def alternatives(reader: ResultReader, placed: Sequence[Placed]) -> Sheet:
             Cell(text=f"{option['at']}{' (hub)' if option['hub'] else ''}", sub="chosen" if option["at"] == row.at else ""),
             option["p99_between"],
             option["sure"],
-            option["usd"],
+            Cell(text="not possible") if option["usd"].missing and not option["allowed"] else option["usd"],
             Cell(text=_against(option), note=True),
         ]
         for row in placed

@@ -40,6 +40,11 @@ def waiting(reader: ResultReader) -> str | None:
     return next((phase for phase in phases(reader) if waits(reader, phase)), None)
 
 
+def whole(reader: ResultReader) -> str | None:
+    """Where the document tells of all phases together, what is left out not among them; None where all is one step."""
+    return next((pointer for pointer, row in reader.items("/money/rollout") if row.get("p_stop") is not None), None)
+
+
 def which(reader: ResultReader, phase: str) -> str:
     """How many of which kinds, with the sign of a multiplication."""
     return reader.text(f"{phase}/which").replace(" x ", " \u00d7 ")
@@ -66,19 +71,19 @@ def asked(reader: ResultReader) -> dict[str, Any] | None:
         for who in elements(reader.at(f"{pointer}/ask"))
     ]
     return {
-        "whom": listed(list(dict.fromkeys(whom))) or listed([name.removeprefix("ask ") for name in names]),
+        "whom": "; ".join(dict.fromkeys(whom)) or listed([name.removeprefix("ask ") for name in names]),
         "days": reader.figure(f"{first}/days", lambda v: f"{v:,.3g} day{'' if v == 1 else 's'} at a desk"),
     }
 
 
 def to_sign(reader: ResultReader) -> dict[str, Any]:
     """The amount to sign now, for what, and what becomes of it if it ends there."""
-    phase = signed(reader)
+    phase, nothing = signed(reader), NOTHING.get(reader.text("/verdict/state"), "")
     return {
-        "nothing": NOTHING.get(reader.text("/verdict/state"), ""),
+        "nothing": nothing,
         "now": reader.median(f"{phase}/capex", money) if phase else None,
         "which": which(reader, phase) if phase else "",
-        "asks": asked(reader) is not None,
+        "asks": not nothing and asked(reader) is not None,
         "steps": step_sheet(reader),
         "unquoted": any(row.get("needs_quote") and row.get("unit_usd") for _, row in reader.items("/bill_of_materials")),
         "if_it_ends": _if_it_ends(reader, phase) if phase and len(phases(reader)) > 1 else None,
@@ -105,7 +110,9 @@ def step_sheet(reader: ResultReader) -> Sheet:
         words = "order it once the answers leave that at {asked} or more" if ask else ""
         rows.append(["sign now", *_pilot(reader, phase, "", words)])
     if later is not None:
-        rows.append(["not yet", *_pilot(reader, later, "+", "it is signed only if the answers lift that to {asked}")])
+        rows.append(
+            ["not yet", *_pilot(reader, later, "+" if phase else "", "it is signed only if the answers lift that to {asked}")]
+        )
     return sheet(["when", "what", "#to buy", "on which condition"], [*rows, *_rest(reader)])
 
 
@@ -133,28 +140,28 @@ def _rest(reader: ResultReader) -> list[Sequence[Any] | Row]:
     """What comes after the pilot, and all together."""
     found = phases(reader)
     later = [phase for phase in found if reader.number(f"{phase}/year")]
-    whole = next((pointer for pointer, row in reader.items("/money/rollout") if row.get("p_stop") is not None), None)
-    if not later or whole is None:
+    every = whole(reader)
+    if not later or every is None:
         return []
-    spent = reader.middle(f"{whole}/capex") or 0.0
+    spent = reader.middle(f"{every}/capex") or 0.0
     before = sum(reader.middle(f"{phase}/capex") or 0.0 for phase in found if phase not in later)
     sites = sum(reader.number(f"{phase}/sites") or 0.0 for phase in later)
     months = 12 * (reader.number(f"{later[0]}/year") or 0.0)
     waves = f", in {len(later)} waves" if len(later) > 1 else ""
     rest = f"the other {sites:,.0f} sites{waves}" if sites != 1 else "the other site"
-    terms = "Only where the pilot's measurements say SCALE; until then nothing more is bought."
+    terms = "Only where what the pilot measured says SCALE, that is to buy the rest; until then nothing more is bought."
     return [
         [
             Cell(text=f"after {months:,.0f} months", chosen=True),
             Cell(text=rest, strong=True, chosen=True),
-            reader.texts(f"{whole}/capex", f"+{money(spent - before)}"),
+            reader.texts(f"{every}/capex", f"+{money(spent - before)}"),
             Cell(text=terms, note=True),
         ],
         total(
             "",
-            Cell(text=f"all {reader.number(f'{whole}/sites') or 0:,.0f} sites", chosen=True),
-            Cell(figure=reader.median(f"{whole}/capex", money), sub_figure=reader.between(f"{whole}/capex", money)),
-            Cell(text="US dollars, without taxes; below each amount from where to where 8 of 10 cases lie", note=True),
+            Cell(text=f"all {reader.number(f'{every}/sites') or 0:,.0f} sites", chosen=True),
+            Cell(figure=reader.median(f"{every}/capex", money), sub_figure=reader.between(f"{every}/capex", money)),
+            Cell(text="Below each amount stands from where to where 8 of 10 cases lie.", note=True),
         ),
     ]
 

@@ -25,6 +25,7 @@ from nearhall.report.formats import (
     years,
 )
 from nearhall.report.formats import energy as energy_text
+from nearhall.report.plan.steps import whole
 from nearhall.report.reader import elements
 from nearhall.report.result_reader import ResultReader, path_words
 
@@ -98,6 +99,7 @@ def money_first(reader: ResultReader) -> dict[str, Any]:
         "side": side(found, compared) if found is not None and compared is not None else "",
         "passes": found is not None and asked is not None and found >= asked,
         "staged": staged,
+        "sites": _sites_led(reader),
         "spread": [
             *(
                 (words, reader.figure(f"{base}/npv/{name}", money))
@@ -110,6 +112,14 @@ def money_first(reader: ResultReader) -> dict[str, Any]:
             *paid_back(reader, base),
         ],
     }
+
+
+def _sites_led(reader: ResultReader) -> str:
+    """How many sites the case that leads builds at most, in words."""
+    every = whole(reader)
+    built = reader.number(f"{every}/sites") if every is not None and led(reader) != "/money" else None
+    sites = built if built is not None else reader.number("/plan/sites_planned")
+    return "" if sites is None else f"{sites:,.0f} site{'' if sites == 1 else 's'}"
 
 
 def all_at_once(reader: ResultReader) -> list[tuple[str, Figure]]:
@@ -128,20 +138,6 @@ def joined_range(reader: ResultReader, pointer: str) -> Figure:
     """The median, and from where to where 8 of 10 cases lie."""
     middle, between = reader.median(pointer, money), reader.between(pointer, money)
     return middle if middle.missing or between.missing else joined(f"{middle.text} ({between.text})", [middle, between])
-
-
-def capex(reader: ResultReader) -> Figure:
-    """What all sites cost to build: as the document says, else the sum of the medians."""
-    if reader.middle("/money/capex") is not None:
-        return reader.median("/money/capex", money)
-    parts: list[tuple[float, Figure]] = []
-    for pointer, _ in reader.items("/money/by_site"):
-        each, number = reader.middle(f"{pointer}/capex"), reader.number(f"{pointer}/count")
-        if each is not None:
-            parts.append((each * (1 if number is None else number), reader.median(f"{pointer}/capex", money)))
-    if not parts:
-        return Figure(text=NO_VALUE, missing=reader.missing("what it costs to build"))
-    return joined(money(sum(value for value, _ in parts)), [figure for _, figure in parts])
 
 
 def paid_back(reader: ResultReader, base: str) -> list[tuple[str, Figure]]:
