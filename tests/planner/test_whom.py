@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from nearhall.documents.defaults import all_defaults
 from nearhall.planner.power.check import Check
 from nearhall.planner.results.plan import result_document
 from nearhall.planner.results.whom import ANSWERS, ENGINEER, GRID, HUB, KNOWS, SERVICE, UPS_MAKER, who_answers, who_knows
+from nearhall.planner.sensitivity.measurements import fits
 from planner.planned import EXAMPLES, example
 
 
@@ -20,7 +20,7 @@ def documents() -> dict[str, dict[str, Any]]:
 
 
 def in_mapping(name: str) -> bool:
-    return any(fnmatchcase(name.removeprefix("default:"), pattern) for pattern, _ in KNOWS)
+    return any(fits(name.removeprefix("default:"), pattern) for pattern, _ in KNOWS)
 
 
 def test_every_number_of_the_examples_and_every_default_has_an_owner(documents: dict[str, dict[str, Any]]) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 
 from nearhall.planner.power.check import Check
+from nearhall.planner.sensitivity.measurements import fits
 
 ENGINEER = "a licensed electrician or engineer"
 UPS_MAKER = "the maker of the UPS: its data sheet"
@@ -97,7 +97,7 @@ ANSWERS: dict[str, str] = {
 def who_knows(name: str) -> str:
     """Who knows a number of the ledger; whoever wrote the plan where the mapping has no line for it."""
     plain = name.removeprefix("default:")
-    return next((who for pattern, who in KNOWS if fnmatchcase(plain, pattern)), AUTHOR)
+    return next((who for pattern, who in KNOWS if fits(plain, pattern)), AUTHOR)
 
 
 def all_who_know(names: Sequence[str]) -> list[str]:

@@ -65,10 +65,10 @@ HOW: tuple[tuple[str, str, str, float], ...] = (
 
 def how(name: str) -> tuple[str, str, float] | None:
     """(what, how, days) to measure an input; None for what cannot be measured ahead."""
-    return next(((what, words, days) for pattern, what, words, days in HOW if _fits(name, pattern)), None)
+    return next(((what, words, days) for pattern, what, words, days in HOW if fits(name, pattern)), None)
 
 
-def _fits(name: str, pattern: str) -> bool:
+def fits(name: str, pattern: str) -> bool:
     """Whether the pattern's parts between its `*` stand in the name in this order, at its ends where it has no `*` there."""
     first, *rest = pattern.split("*")
     if not name.startswith(first):

@@ -93,9 +93,15 @@ def to_sign(reader: ResultReader) -> dict[str, Any]:
 def _if_it_ends(reader: ResultReader, phase: str) -> Words:
     """What is left of the money where the pilot is all that is ever built."""
     words = (
-        "If it ends with the pilot, {spent} is all that was bought: in 8 of 10 cases its sites return {between} after all costs."
+        "If it ends with the pilot, {spent} is all that was bought: its sites run on, and return {between} over {years} in 8 of "
+        "10 cases, after all costs."
     )
-    return said(words, spent=reader.median(f"{phase}/capex", money), between=reader.between(f"{phase}/npv", money))
+    return said(
+        words,
+        spent=reader.median(f"{phase}/capex", money),
+        between=reader.between(f"{phase}/npv", money),
+        years=reader.figure("/plan/horizon_years", lambda n: f"{n:g} years"),
+    )
 
 
 def step_sheet(reader: ResultReader) -> Sheet:
