@@ -213,8 +213,8 @@ def _curves(reader: ResultReader) -> list[dict[str, Any]]:
         for site, entries in by_site.items():
             said = reader.number(f"{entries[0]}/limit_ms")
             limit = said if said is not None else reader.number(f"{place}/slo/limit_ms")
-            drawn = draw.latency_curves(reader, entries, limit_ms=limit)
-            if drawn is not None and len(found) < CURVES_DRAWN_MAX:
+            drawn = draw.latency_curves(reader, entries, limit_ms=limit) if len(found) < CURVES_DRAWN_MAX else None
+            if drawn is not None:
                 found.append(
                     {
                         "picture": f"curve_{len(found)}",
