@@ -148,3 +148,11 @@ def test_the_headline_is_short_and_its_reasons_follow() -> None:
     html = render_plan(plan_result())
     assert ">Build a pilot of 3 shops&#8288;" in html.replace("\u2060", "&#8288;")
     assert "The cabinet in the city shop probably pays" in html
+
+
+def test_what_stands_at_each_kind_of_site_is_told_once_for_all_that_it_answers() -> None:
+    text = Page(render_plan(plan_result())).text
+    assert "For all that it answers each shop-city gets" in text
+    assert text.count("each shop-city gets") == 1
+    empty = {**plan_result(), "sites": []}
+    assert "For all that it answers" not in Page(render_plan(empty)).text

@@ -129,7 +129,8 @@ def _placed(reader: ResultReader, placed: list[tables.Placed]) -> dict[str, Any]
     rows = signing.merged(placed)
     here = signing.at_sites(rows)
     return {
-        "gets": signing.gets(reader, rows),
+        "gets": signing.gets(rows),
+        "stands": signing.stands(reader),
         "away": signing.away(reader, rows),
         "here": here,
         "there": [row for row in rows if row not in here],
@@ -360,7 +361,7 @@ def _told(figure: Figure) -> str:
 
 
 def _gets_lines(reader: ResultReader, placed: list[tables.Placed]) -> list[str]:
-    gets = signing.gets(reader, signing.merged(placed))
+    gets = signing.gets(signing.merged(placed))
     told = [f"{row['name']} {row['words']}" for row in gets if row["words"]][:KINDS_SHOWN]
     return _wrapped(f"Sites do: {'; '.join(told)}", 10) if told else []
 

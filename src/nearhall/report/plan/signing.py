@@ -50,21 +50,27 @@ def at_sites(rows: Sequence[Placement]) -> list[Placement]:
     return [row for row in rows if row.first.at == row.first.site or not row.first.at]
 
 
-def gets(reader: ResultReader, rows: Sequence[Placement]) -> list[dict[str, Any]]:
-    """One line for each workload that is answered at a site: what it does, where, and on what."""
-    standing = {
-        str(site.get("id")): listed([f"{item.get('count', '?')} × {item.get('name') or item.get('id') or '?'}" for item in items])  # noqa: RUF001
-        for pointer, site in reader.items("/sites")
-        for items in [[item for _, item in reader.items(f"{pointer}/hardware")]]
-    }
+def gets(rows: Sequence[Placement]) -> list[dict[str, Any]]:
+    """One line for each workload that is answered at a site: what it does, and where."""
     found: dict[str, dict[str, Any]] = {}
     for row in at_sites(rows):
         if row.first.at:
             one = found.setdefault(
                 row.first.workload, {"name": row.first.workload, "words": row.first.words or row.first.model, "places": []}
             )
-            one["places"].append({"sites": row.sites, "count": row.count, "on": standing.get(row.first.site, "")})
+            one["places"].append({"sites": row.sites, "count": row.count})
     return list(found.values())
+
+
+def stands(reader: ResultReader) -> list[tuple[str, str]]:
+    """(kind of site, the servers that one of them gets for all that it answers)."""
+    found: list[tuple[str, str]] = []
+    for pointer, site in reader.items("/sites"):
+        items = [item for _, item in reader.items(f"{pointer}/hardware")]
+        if items:
+            each = [f"{item.get('count', '?')} × {item.get('name') or item.get('id') or '?'}" for item in items]  # noqa: RUF001
+            found.append((str(site.get("id", "?")), listed(each)))
+    return found
 
 
 def away(reader: ResultReader, rows: Sequence[Placement]) -> dict[str, Any] | None:
