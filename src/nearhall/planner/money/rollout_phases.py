@@ -2,6 +2,9 @@
 
 Each site is worth its own horizon from the day it is built, discounted to today. All sites share the draws: what is uncertain is
 taken to be wrong at all of them alike, so the pilot tells something of the rest and size alone does not make a fleet safe.
+
+After the pilot each kind of site is judged as `decide` judges it: the rest of it is built where by then it pays as surely as the
+plan asks, and else nothing more of it is bought.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ TOLD = 0.7
 """How well a pilot's result follows the truth of the rest, as a correlation (assumed; `decide` computes it from measurements)."""
 GROUPS = 20
 """The result is read in so many steps: finer ones would learn from the draws' noise."""
+SURE = 0.8
+"""As `decision.min_p_npv_positive` has it where a plan says nothing."""
 LEARNING_TOP = 0.5
 PARTS_A_YEAR = 4
 """Money in steps is told for each quarter of a year."""
@@ -51,6 +56,8 @@ class PhaseValue:
     phase: Phase
     npv_usd: Samples
     """Of all its sites."""
+    by_kind_usd: Mapping[str, Samples]
+    """Of those of each kind."""
     capex_factor: float
     """What a site of it costs to build over one of the pilot."""
     words: str
@@ -64,17 +71,22 @@ class RolloutValue:
     all_usd: Samples
     """Everything is built, whatever the pilot says."""
     with_option_usd: Samples
-    """The rest is built only after a pilot that promises a gain."""
-    p_stop: float
-    """How likely the pilot ends it."""
-    goes_on: NDArray[np.bool_]
-    """In which cases the rest is built, shape (samples,)."""
+    """The rest of a kind is built only where its pilot has made it sure enough."""
+    goes_on: Mapping[str, NDArray[np.bool_]]
+    """By kind: in which cases the rest of it is built, shape (samples,)."""
+    by_kind_usd: Mapping[str, Samples]
+    """`with_option_usd` of each kind."""
 
     @property
-    def information_usd(self) -> float:
-        """What the right to stop adds to the mean over the better of building everything and the pilot alone; never negative."""
-        alone = float(self.phases[0].npv_usd.mean())
-        return float(self.with_option_usd.mean()) - max(float(self.all_usd.mean()), alone)
+    def p_stop(self) -> float:
+        """How likely nothing more is built after the pilot; 0 where there is nothing more."""
+        more: NDArray[np.bool_] = np.logical_or.reduce(list(self.goes_on.values()))
+        return float(np.mean(~more)) if len(self.phases) > 1 else 0.0
+
+    @property
+    def over_all_usd(self) -> float:
+        """What building in steps adds to the mean over building all; negative where being sure costs more than it saves."""
+        return float(self.with_option_usd.mean() - self.all_usd.mean())
 
 
 def phases_of(
@@ -137,29 +149,37 @@ def value_rollout(
     gains: Mapping[str, Flows],
     *,
     rate: float,
-    noise: Samples,
+    noise: Mapping[str, Samples],
     convention: Convention = "mid",
     learning: float = 0.0,
     told: float = TOLD,
+    sure: float = SURE,
 ) -> RolloutValue:
     """What the phases are worth.
 
-    `gains`: by kind a site's gain over the hub, shape (samples, years + 1), column 0 what building it takes; `noise` are standard
-    normals of a stream of their own, shape (samples,): by how much the pilot's result misleads.
+    `gains`: by kind a site's gain over the hub, shape (samples, years + 1), column 0 what building it takes; `noise`, by kind,
+    are standard normals of streams of their own, shape (samples,): by how much the pilot's result misleads. The rest of a kind is
+    built where it pays with probability `sure` by what is known then.
     """
     if not phases or phases[0].count < 1:
         raise InputError("no pilot", where="rollout", right="a first phase of at least one site")
     if not 0.0 <= told <= 1.0:
         raise InputError(f"a pilot that tells {told:g}", where="rollout", right="a correlation from 0 to 1")
     values = _phase_values(phases, gains, rate, convention, learning)
-    pilot, rest = values[0].npv_usd, np.sum([value.npv_usd for value in values[1:]], axis=0) + np.zeros(len(noise))
-    goes_on = _goes_on(rest, told * _scores(rest) + (1.0 - told**2) ** 0.5 * noise)
+    kinds = [kind for kind in phases[0].sites if any(phase.sites[kind] for phase in phases)]
+    goes_on: dict[str, NDArray[np.bool_]] = {}
+    by_kind: dict[str, Samples] = {}
+    for kind in kinds:
+        first, rest = values[0].by_kind_usd[kind], sum((value.by_kind_usd[kind] for value in values[1:]), np.zeros(1))
+        rest = rest + np.zeros_like(first)
+        goes_on[kind] = _goes_on(rest, told * _scores(rest) + (1.0 - told**2) ** 0.5 * noise[kind], sure)
+        by_kind[kind] = first + np.where(goes_on[kind], rest, 0.0)
     return RolloutValue(
         phases=tuple(values),
-        all_usd=pilot + rest,
-        with_option_usd=pilot + np.where(goes_on, rest, 0.0),
-        p_stop=float(np.mean(~goes_on)) if len(values) > 1 else 0.0,
+        all_usd=np.sum([value.npv_usd for value in values], axis=0),
+        with_option_usd=np.sum(list(by_kind.values()), axis=0),
         goes_on=goes_on,
+        by_kind_usd=by_kind,
     )
 
 
@@ -171,13 +191,14 @@ def cash_in_steps(value: RolloutValue, gains: Mapping[str, Flows], *, rate: floa
     years = max(flows.shape[1] - 1 for flows in gains.values())
     quarters = ceil(PARTS_A_YEAR * (years + max(v.phase.start_year for v in value.phases)))
     when = np.arange(quarters + 1, dtype=np.float64) / PARTS_A_YEAR
-    worth = np.zeros((len(value.goes_on), quarters + 1))
+    worth = np.zeros((len(value.all_usd), quarters + 1))
     for index, phase in enumerate(value.phases):
-        today = (1.0 + rate) ** -phase.phase.start_year * (np.ones_like(value.goes_on) if index == 0 else value.goes_on)
-        for kind, n in phase.phase.sites.items():
+        today = (1.0 + rate) ** -phase.phase.start_year
+        for kind in value.goes_on:
+            n = phase.phase.sites[kind] * today * (1.0 if index == 0 else value.goes_on[kind][:, None])
             upto = np.cumsum(gains[kind] * discount_factors(gains[kind].shape[1] - 1, rate=rate, convention=convention), axis=1)
             upto -= (1.0 - phase.capex_factor) * gains[kind][:, :1]
-            worth += n * today[:, None] * _upto(upto, when - phase.phase.start_year)
+            worth += n * _upto(upto, when - phase.phase.start_year)
     return worth
 
 
@@ -197,12 +218,13 @@ def _phase_values(
     before = 0
     for phase in phases:
         factor = learned_factor(before=before, sites=phase.count, reference=phases[0].count, learning=learning)
-        whole = np.sum([n * (today[kind] - (1.0 - factor) * gains[kind][:, 0]) for kind, n in phase.sites.items()], axis=0)
-        worth = whole * (1.0 + rate) ** -phase.start_year
+        then = (1.0 + rate) ** -phase.start_year
+        worth = {kind: then * n * (today[kind] - (1.0 - factor) * gains[kind][:, 0]) for kind, n in phase.sites.items()}
         when = "now" if phase.start_year == 0 else f"after {phase.start_year:g} years"
         noun = "site" if phase.count == 1 else "sites"
         words = f"{phase.name}: {phase.count} {noun} {when}" + (f", {1 - factor:.0%} cheaper to build" if factor < 0.995 else "")
-        values.append(PhaseValue(phase=phase, npv_usd=worth, capex_factor=factor, words=words))
+        whole = np.sum(list(worth.values()), axis=0)
+        values.append(PhaseValue(phase=phase, npv_usd=whole, by_kind_usd=worth, capex_factor=factor, words=words))
         before += phase.count
     return values
 
@@ -214,12 +236,11 @@ def _scores(values: Samples) -> Samples:
     return np.asarray(ndtri((rank + 0.5) / len(values)), dtype=np.float64)
 
 
-def _goes_on(rest: Samples, result: Samples) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """True where the pilot's result is at least as good as the one from which on building the rest pays on average."""
-    order = np.argsort(result, kind="stable")
-    groups = np.array_split(order, min(GROUPS, len(order)))
-    from_here_on = np.cumsum([float(rest[group].sum()) for group in groups][::-1])[::-1]
-    cut = int(np.argmax(from_here_on)) if from_here_on.max() > 0 else len(groups)
+def _goes_on(rest: Samples, result: Samples, sure: float) -> NDArray[np.bool_]:
+    """True where the pilot's result is at least as good as the one from which on the rest always pays with that probability."""
+    groups = np.array_split(np.argsort(result, kind="stable"), min(GROUPS, len(result)))
+    enough = [float(np.mean(rest[group] > 0.0)) >= sure for group in groups]
+    cut = max((index + 1 for index, does in enumerate(enough) if not does), default=0)
     goes_on = np.zeros(len(rest), dtype=np.bool_)
     for group in groups[cut:]:
         goes_on[group] = True

@@ -153,7 +153,8 @@ def rollout_of(planned: Planned, advice: Advice) -> RolloutValue | None:
         phases,
         _gains(planned),
         rate=plan.discount_rate,
-        noise=planned.ledger.draws.normal("rollout.noise"),
+        noise={site.site.id: planned.ledger.draws.normal(f"rollout.noise.{site.site.id}") for site in going},
+        sure=plan.decision.min_p_npv_positive,
         told=planned.ledger.fixed("rollout", "rollout.pilot_tells"),
     )
 
@@ -165,7 +166,8 @@ def rollout_part(planned: Planned, value: RolloutValue | None) -> list[Json]:
     told = [_phase(planned, [v.phase], v.npv_usd) | {"words": v.words, "waits": v.phase.waits} for v in value.phases]
     if len(value.phases) > 1:
         whole = [v.phase for v in value.phases]
-        both = ((STAGED, value.with_option_usd, _stopping(value)), ("all, whatever the pilot says", value.all_usd, LATER))
+        stopping = _stopping(value, planned.plan.decision.min_p_npv_positive)
+        both = ((STAGED, value.with_option_usd, stopping), ("all, whatever the pilot says", value.all_usd, LATER))
         told += [
             _phase(planned, whole, npv) | {"phase": name, "which": "", "year": None, "words": words} for name, npv, words in both
         ]
@@ -183,6 +185,19 @@ def in_steps(planned: Planned, value: RolloutValue | None) -> Json | None:
     return _outcome(value.with_option_usd, cash[:, quarters], paid_back(cash) / PARTS_A_YEAR) | {
         "years": [quarter / PARTS_A_YEAR for quarter in quarters],
         "p_stop": value.p_stop,
+        "by_kind": {kind: _kind_in_steps(planned, value, kind) for kind in value.goes_on},
+    }
+
+
+def _kind_in_steps(planned: Planned, value: RolloutValue, kind: str) -> Json:
+    """One kind alone: its pilot, and the rest of it where that has made it sure enough."""
+    npv, sites = value.by_kind_usd[kind], sum(v.phase.sites[kind] for v in value.phases)
+    return {
+        "sites": sites,
+        "capex": three(-sites * _gains(planned)[kind][:, 0]),
+        "npv": three(npv),
+        "p_npv_positive": float(np.mean(npv > 0)),
+        "p_scale": float(np.mean(value.goes_on[kind])),
     }
 
 
@@ -213,11 +228,18 @@ STAGED = "pilot, then the rest if it is good"
 LATER = "later sites count less as of today, so this is less than all built at once"
 
 
-def _stopping(value: RolloutValue) -> str:
+def _stopping(value: RolloutValue, sure: float) -> str:
+    """How often which kind goes on, and what that is worth against building all."""
+    kinds = ", ".join(f"{kind} in {share(float(np.mean(goes_on)))} of the cases" for kind, goes_on in value.goes_on.items())
+    more = value.over_all_usd
+    worth = (
+        f"on average that is worth {usd(more)} more than building all whatever the pilot says"
+        if more >= 0
+        else f"on average that is worth {usd(-more)} less than building all whatever the pilot says: what being sure costs"
+    )
     return (
-        f"a pilot that promises no gain ends it: in {share(value.p_stop)} of the cases; on average what desk and pilot tell by "
-        f"then is worth {usd(value.information_usd)} more than the better of building all and stopping at the pilot "
-        "whatever it says"
+        f"the rest of a kind is built only where desk and pilot have made it at least {share(sure)} sure that it pays: {kinds}; "
+        f"nothing more is built in {share(value.p_stop)} of the cases; {worth}"
     )
 
 
