@@ -36,9 +36,11 @@ __all__ = [
 ]
 
 UNSERVED = -1
-SETS_ROUNDS, STALE_ROUNDS, STALE = 40, 3, 1e-4
+SETS_ROUNDS, STALE_ROUNDS, STALE = 200, 3, 1e-4
 """Placements that are proposed until the price of what one buys is known: at most so many, and no more once so many have bettered
 neither the best nor the bound by this share. The gap tells what is left then."""
+STALE_PAIRS = 3000
+"""Where there are fewer pairs of points and places, more rounds are taken in proportion: they cost less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,7 +261,7 @@ def _place(
             break
         gained = max(known[0] - _total(problem, best.at, price), bound - known[1])
         stale = 0 if gained > STALE * abs(known[0]) else stale + 1
-        if stale >= STALE_ROUNDS:
+        if stale >= max(STALE_ROUNDS, STALE_PAIRS // max(1, np.count_nonzero(problem.allowed))):
             break
     return _answered(problem, replace(best, status=proposed.status), bound, price)
 
