@@ -165,14 +165,21 @@ def test_service_that_takes_no_time_makes_nobody_wait():
     assert queues.mean_wait_s(servers=2, arrivals_per_s=10.0, service_s=0.1) > 0.0
 
 
-@given(rate=st.floats(0.1, 400.0), wait_s=st.floats(0.001, 2.0), q=st.floats(0.5, 0.999))
-def test_the_servers_needed_keep_the_wait_and_one_fewer_does_not(rate: float, wait_s: float, q: float):
-    needed = queues.servers_needed(arrivals_per_s=rate, service_s=0.05, wait_s=wait_s, q=q)
+@given(rate=st.floats(0.1, 400.0), wait_s=st.floats(0.001, 2.0), q=st.floats(0.5, 0.999), cv=st.floats(0.0, 3.0))
+def test_the_servers_needed_keep_the_wait_and_one_fewer_does_not(rate: float, wait_s: float, q: float, cv: float):
+    at = {"arrivals_per_s": rate, "service_s": 0.05, "q": q, "arrival_cv": 0.5, "service_cv": cv}
+    needed = queues.servers_needed(wait_s=wait_s, **at)
     assert needed is not None
-    at = {"arrivals_per_s": rate, "service_s": 0.05, "q": q}
-    assert queues.wait_quantile_s(servers=needed, **at) <= wait_s
+    assert queues.wait_quantile_s(servers=needed, **at) <= wait_s * (1.0 + 1e-12)
     if needed > 1:
-        assert queues.wait_quantile_s(servers=needed - 1, **at) > wait_s
+        assert queues.wait_quantile_s(servers=needed - 1, **at) > wait_s * (1.0 - 1e-12)
+
+
+@given(offered=st.floats(0.1, 400.0), burst_s=st.floats(0.01, 600.0), wait_s=st.floats(0.001, 60.0))
+def test_at_the_end_of_a_burst_what_is_left_takes_just_the_wait(offered: float, burst_s: float, wait_s: float):
+    worth = queues.worth_in_burst(offered=offered, burst_s=burst_s, wait_s=wait_s)
+    assert (offered - worth) * burst_s / worth == pytest.approx(wait_s, rel=1e-6)
+    assert queues.worth_in_burst(offered=offered, burst_s=1e12, wait_s=wait_s) == pytest.approx(offered)
 
 
 @given(load_w=st.floats(10.0, 20_000.0), more=st.floats(1.0, 5.0))

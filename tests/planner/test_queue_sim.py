@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nearhall.physics.queues import mean_wait_s
 from nearhall.planner.serving.queue_sim import HOPELESS, LOADS, Stream, fifo_waits, sample_responses, simulate_tail
 
 
@@ -21,6 +22,24 @@ def test_waits_of_random_arrivals_are_erlangs(servers: int, arrivals_per_s: floa
     arrivals = np.cumsum(random.exponential(1 / arrivals_per_s, n))
     waits = fifo_waits(arrivals, random.exponential(1 / service_per_s, n), servers)
     assert waits.mean() == pytest.approx(mean_wait_s, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("servers", "load", "cv", "rel"),
+    [
+        (1, 0.7, 0.0, 0.03),
+        (1, 0.6, 1.5, 0.03),
+        (2, 0.7, 1.0, 0.03),
+        (16, 0.85, 1.0, 0.05),
+        (4, 0.6, 0.5, 0.12),
+        (2, 0.7, 1.5, 0.05),
+    ],
+)
+def test_without_bursts_the_simulation_waits_as_allen_and_cunneen_say(servers: int, load: float, cv: float, rel: float):
+    """Exact for one server (Pollaczek and Khinchine) and for random service (Erlang); a tenth short for several even ones."""
+    waits = sample_responses(Stream(servers=servers, service_cv=cv), load, seed=2, requests=200_000).mean() - 1.0
+    formula = mean_wait_s(servers=servers, arrivals_per_s=load * servers, service_s=1.0, service_cv=cv)
+    assert waits == pytest.approx(formula, rel=rel)
 
 
 def test_nobody_waits_where_arrivals_are_a_clock_and_service_is_even():

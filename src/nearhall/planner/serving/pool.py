@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from math import floor, log10
+from math import ceil, floor, log10
 
 import numpy as np
 
 from nearhall.documents.plan_work import Workload
+from nearhall.physics import queues
 from nearhall.planner.samples.draws import Samples
 from nearhall.planner.serving.queue_sim import Stream, Tail, simulate_tail
 from nearhall.planner.serving.server import Server
@@ -18,6 +19,8 @@ from nearhall.planner.serving.service import Service
 SERVERS_MAX = 256
 SLOTS_SIMULATED_MAX = 128
 """More slots wait less; beyond this the tail of so many is taken."""
+Q = 0.99
+"""The SLO's quantile: one request of a hundred may be late."""
 BUSY_MAX = 0.95
 """No pool is planned fuller than this, whatever its SLO allows."""
 
@@ -56,6 +59,17 @@ class Lane:
         """Seconds of a whole server that a request takes."""
         return self.service.slot_s / self.service.slots
 
+    def p99_ms(self, wait_p99_ms: Samples | float = 0.0) -> Samples:
+        """p99 from user to user: network, wait and service at their own p99, one after the other.
+
+        The sum of the three p99 is at least the p99 of their sum unless they rise together, so it errs to the safe side.
+        """
+        return self.network_p99_ms + wait_p99_ms + service_p99_ms(self.service)
+
+    def p_slo(self, wait_p99_ms: Samples | float = 0.0) -> float:
+        """Probability that it keeps its SLO's quantile, over what is not known."""
+        return float(np.mean(self.p99_ms(wait_p99_ms) <= self.workload.slo.limit_ms))
+
     def busy_w(self, server: Server) -> float:
         """Watts above idle that it adds to such a server in the busiest hour; a median."""
         return self.middle.work * float(np.median(np.maximum(self.service.busy_w - server.idle_w, 0.0)))
@@ -77,16 +91,26 @@ class Pool:
         """99 of 100 requests wait no longer."""
         return self.tail.wait_p99(self.load) * self.slot_s * 1e3
 
-    def p99_ms(self, lane: Lane) -> Samples:
-        """p99 from user to user: network, wait and service at their own p99, one after the other.
+    def steady_wait_ms(self) -> Samples:
+        """Mean wait if the same requests came without bursts, by Allen and Cunneen; endless (inf) where they are too many."""
+        one = _stream(self.lanes)
+        slots = min(one.servers * self.servers, SLOTS_SIMULATED_MAX)
+        waits_s = queues.mean_wait_s(
+            servers=slots,
+            arrivals_per_s=self.load * slots / self.slot_s,
+            service_s=self.slot_s,
+            arrival_cv=one.arrival_cv,
+            service_cv=one.service_cv,
+        )
+        return np.asarray(waits_s) * 1e3
 
-        The sum of the three p99 is at least the p99 of their sum unless they rise together, so it errs to the safe side.
-        """
-        return lane.network_p99_ms + self.wait_p99_ms() + service_p99_ms(lane.service)
+    def p99_ms(self, lane: Lane) -> Samples:
+        """p99 of the lane's requests from user to user."""
+        return lane.p99_ms(self.wait_p99_ms())
 
     def p_slo(self, lane: Lane) -> float:
         """Probability that the lane keeps its SLO's quantile, over what is not known."""
-        return float(np.mean(self.p99_ms(lane) <= lane.workload.slo.limit_ms))
+        return lane.p_slo(self.wait_p99_ms())
 
 
 def service_p99_ms(service: Service) -> Samples:
@@ -98,68 +122,103 @@ def service_p99_ms(service: Service) -> Samples:
 
 def pool_of(lanes: Sequence[Lane], servers: int, *, seed: int) -> Pool:
     """The pool with so many servers."""
-    weights = [lane.rate_per_s * lane.server_s for lane in lanes]
-    busy = np.sum(weights, axis=0)
-    rate = np.sum([lane.rate_per_s for lane in lanes], axis=0)
-    middle = np.array([lane.middle.work for lane in lanes])
-    shares = middle / middle.sum()
-    slots = max(1, round(float(np.sum(shares * [lane.service.slots for lane in lanes]))))
+    one = _stream(lanes)
     return Pool(
         lanes=tuple(lanes),
         servers=servers,
-        tail=_tail(lanes, shares, slots * servers, float(np.median(busy / rate)) * slots, seed),
-        load=busy / servers,
-        slot_s=busy / rate * slots,
+        tail=_simulated(replace(one, servers=min(one.servers * servers, SLOTS_SIMULATED_MAX)), seed),
+        load=_busy(lanes) / servers,
+        slot_s=_server_s(lanes) * one.servers,
     )
 
 
 def servers_needed(lanes: Sequence[Lane], *, p_min: float, seed: int, at_most: int = SERVERS_MAX) -> Pool | None:
-    """The smallest pool in which every lane keeps its SLO with probability `p_min`; None where `at_most` servers do not do."""
-    busy = float(np.quantile(np.sum([lane.rate_per_s * lane.server_s for lane in lanes], axis=0), p_min))
+    """The smallest pool in which every lane keeps its SLO with probability `p_min`; None where `at_most` servers do not do.
+
+    The simulation alone decides. The search begins where formulas put it, moves on by steps of 1, 2, 4 until one pool does and
+    one does not, and halves what is between.
+    """
+    busy = float(np.quantile(_busy(lanes), p_min))
     if not np.isfinite(busy) or busy / BUSY_MAX > at_most:
         return None
-    low = max(1, int(np.ceil(busy / BUSY_MAX)))
-    if not _keeps(pool_of(lanes, at_most, seed=seed), p_min):
-        return None
-    high = low
-    while high < at_most and not _keeps(pool_of(lanes, high, seed=seed), p_min):
-        low, high = high + 1, min(high * 2, at_most)
-    while low < high:
-        middle = (low + high) // 2
-        if _keeps(pool_of(lanes, middle, seed=seed), p_min):
-            high = middle
+    if any(lane.p_slo() < p_min for lane in lanes):
+        return None  # too late even where nobody waits
+    least = max(1, ceil(busy / BUSY_MAX))
+    servers, step = min(max(_first_guess(lanes, busy, p_min), least), at_most), 1
+    fails, keeps, found = least - 1, at_most + 1, None
+    while keeps - fails > 1:
+        pool = pool_of(lanes, servers, seed=seed)
+        if all(pool.p_slo(lane) >= p_min for lane in lanes):
+            keeps, found = servers, pool
         else:
-            low = middle + 1
-    return pool_of(lanes, high, seed=seed)
+            fails = servers
+        if found is None:
+            servers = min(servers + step, at_most)
+        elif fails < least:
+            servers = max(servers - step, least)
+        else:
+            servers = (fails + keeps) // 2
+        step *= 2
+    return found
 
 
-def _keeps(pool: Pool, p_min: float) -> bool:
-    return all(pool.p_slo(lane) >= p_min for lane in pool.lanes)
+def _first_guess(lanes: Sequence[Lane], busy: float, p_min: float) -> int:
+    """What steady arrivals of `busy` servers' worth take, and what a burst takes, for the shortest wait that any lane allows."""
+    one = _stream(lanes)
+    slot_s = float(np.median(_server_s(lanes))) * one.servers
+    wait_s = min(float(np.quantile(lane.workload.slo.limit_ms - lane.p99_ms(), 1.0 - p_min)) for lane in lanes) / 1e3
+    steady = queues.servers_needed(
+        arrivals_per_s=busy * one.servers / slot_s,
+        service_s=slot_s,
+        wait_s=wait_s,
+        q=Q,
+        arrival_cv=one.arrival_cv,
+        service_cv=one.service_cv,
+        servers_max=SERVERS_MAX * one.servers,
+    )
+    if steady is None:
+        return SERVERS_MAX
+    in_bursts = one.burst_factor * one.burst_share  # of all requests; fewer than may be late do not count
+    at_peak = busy * one.burst_factor if in_bursts > 1.0 - Q else busy
+    burst = queues.worth_in_burst(offered=at_peak, burst_s=one.burst_services * slot_s, wait_s=wait_s)
+    return max(-(-steady // one.servers), ceil(burst))
 
 
-def _tail(lanes: Sequence[Lane], shares: np.ndarray, slots: int, slot_s: float, seed: int) -> Tail:
-    """The tail of the mixture; its requests' times differ within each lane and between lanes."""
+def _busy(lanes: Sequence[Lane]) -> Samples:
+    """Servers' worth of all lanes in the busiest hour."""
+    return np.sum([lane.rate_per_s * lane.server_s for lane in lanes], axis=0)
+
+
+def _server_s(lanes: Sequence[Lane]) -> Samples:
+    """Seconds of a whole server that a request takes, in the mean over all lanes."""
+    return _busy(lanes) / np.sum([lane.rate_per_s for lane in lanes], axis=0)
+
+
+def _stream(lanes: Sequence[Lane]) -> Stream:
+    """The mixture at one server, at the medians; its requests' times differ within each lane and between lanes."""
+    work = np.array([lane.middle.work for lane in lanes])
+    shares = work / work.sum()
     rates = np.array([lane.middle.rate_per_s for lane in lanes])
     parts = rates / rates.sum()
     means = np.array([lane.middle.server_s for lane in lanes])
     cvs = np.array([lane.middle.cv for lane in lanes])
     mean = float(np.sum(parts * means))
     second = float(np.sum(parts * means**2 * (1.0 + cvs**2)))
-    cv = max(second / mean**2 - 1.0, 0.0) ** 0.5
     arrivals = [lane.workload.arrivals for lane in lanes]
 
     def weighed(values: list[float]) -> float:
         return float(np.sum(shares * values))
 
-    stream = Stream(
-        servers=min(slots, SLOTS_SIMULATED_MAX),
-        service_cv=_rounded(cv),
+    slots = max(1, round(weighed([lane.service.slots for lane in lanes])))
+    slot_s = float(np.median(_server_s(lanes))) * slots
+    return Stream(
+        servers=slots,
+        service_cv=_rounded(max(second / mean**2 - 1.0, 0.0) ** 0.5),
         burst_factor=_rounded(weighed([a.burst.factor for a in arrivals])),
         burst_services=_rounded(weighed([a.burst.seconds for a in arrivals]) / max(slot_s, 1e-9)),
         burst_share=_rounded(weighed([a.burst.share for a in arrivals])),
         arrival_cv=_rounded(weighed([a.cv for a in arrivals])),
     )
-    return _simulated(stream, seed)
 
 
 @lru_cache(maxsize=512)
