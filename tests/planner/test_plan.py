@@ -348,3 +348,11 @@ def test_data_that_arises_where_its_own_rule_does_not_hold_is_warned_of():
     abroad = document(made(small('"jurisdiction:FR"')))["verdict"]["warnings"]
     assert any("cams arises at north in DE, outside of what its residency allows (jurisdiction:FR)" in one for one in abroad)
     assert not any("arises at" in one for one in document(made(small('"jurisdiction:DE"')))["verdict"]["warnings"])
+
+
+def test_the_mean_wait_without_bursts_stands_beside_the_wait_in_bursts():
+    parts = {(w["id"], part["at"]): part for w in document(example("retail"))["workloads"] for part in w["latency"]}
+    own, hub = parts["visitors", "shop-city"], parts["visitors", "frankfurt"]
+    assert 0.0 < own["steady_wait_ms"] < 0.1 * own["queue_ms"]
+    assert hub["steady_wait_ms"] == hub["queue_ms"] == 0.0
+    assert all(0.0 <= part["steady_wait_ms"] < part["limit_ms"] for part in parts.values())

@@ -29,6 +29,7 @@ def _answers(site: str, at: str, *, is_hub: bool, network: float, service: float
         "is_hub": is_hub,
         "network_ms": network,
         "queue_ms": service * 0.2,
+        "steady_wait_ms": service * 0.01,
         "service_ms": service,
         "p99_ms": {
             "p50": network + service * exp(2.3 * sigma),

@@ -118,13 +118,15 @@ def _latency(planned: Planned, placed: Placed, option: Option) -> Json:
         network_p99_ms=option.network_p99_ms,
     )
     pool = option.alone or pool_of([lane], _roomy(lane), seed=planned.plan.seed)
-    queue_ms = 0.0 if option.is_hub else float(np.median(pool.wait_p99_ms()))
+    waits = (np.zeros(1), np.zeros(1)) if option.is_hub else (pool.wait_p99_ms(), pool.steady_wait_ms())
+    queue_ms, steady_ms = (float(np.median(wait)) for wait in waits)
     return {
         "site": placed.point.site.id,
         "at": option.at,
         "is_hub": option.is_hub,
         "network_ms": network_ms,
         "queue_ms": queue_ms,
+        "steady_wait_ms": round(steady_ms, 6) if np.isfinite(steady_ms) else None,
         "service_ms": float(np.median(service_p99_ms(service))),
         "service_p50_ms": first_ms,
         "how": service.how,

@@ -259,7 +259,7 @@ def latencies(reader: ResultReader) -> list[dict[str, Any]]:
             "at": str(entry.get("at", "?")),
             "until": _until(reader, place),
             "figures": [
-                *(reader.figure(f"{pointer}/{part}_ms", ms) for part in ("network", "queue", "service")),
+                *(reader.figure(f"{pointer}/{part}_ms", ms) for part in ("network", "steady_wait", "queue", "service")),
                 reader.median(f"{pointer}/p99_ms", ms),
                 reader.figure(f"{pointer}/p99_ms/deciding", ms),
                 _limit(reader, place),
