@@ -68,7 +68,7 @@ def server(
 
 
 def rack(kind: Server, count: int) -> Rack:
-    tail = Tail(loads=(0.5,), wait=(0.0,), response=(1.0,))
+    tail = Tail(loads=(0.5,), wait=(0.0,))
     return Rack(server=kind, pool=Pool(lanes=(), servers=count, tail=tail, load=flat(0.5), slot_s=flat(0.01)))
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nearhall.physics.queues import mean_wait_s
-from nearhall.planner.serving.queue_sim import HOPELESS, LOADS, Stream, fifo_waits, sample_responses, simulate_tail
+from nearhall.physics.queues import mean_wait_s, wait_quantile_s
+from nearhall.planner.serving.queue_sim import HEAVY, HOPELESS, LOADS, Stream, fifo_waits, sample_responses, simulate_tail
 
 
 @pytest.mark.parametrize(
@@ -42,11 +42,24 @@ def test_without_bursts_the_simulation_waits_as_allen_and_cunneen_say(servers: i
     assert waits == pytest.approx(formula, rel=rel)
 
 
+@pytest.mark.parametrize("servers", [1, 4])
+def test_the_tail_without_bursts_is_erlangs_and_no_less_near_full_load(servers: int):
+    """12,000 requests from an empty start alone show 0.78 of it at a load of 0.94 and 0.47 at 0.98, in the mean over seeds."""
+    tails = [simulate_tail(Stream(servers=servers, service_cv=1.0), seed=seed) for seed in range(10)]
+    for load, waits in zip(LOADS, np.transpose([tail.wait for tail in tails]), strict=True):
+        formula = wait_quantile_s(servers=servers, arrivals_per_s=load * servers, service_s=1.0, q=0.99)
+        if load <= 0.8:
+            assert waits.mean() == pytest.approx(formula, rel=0.1, abs=0.02), load
+        elif load > HEAVY:
+            assert waits.min() >= formula * (1.0 - 1e-9), load
+            assert waits.mean() <= formula * 1.3, load
+
+
 def test_nobody_waits_where_arrivals_are_a_clock_and_service_is_even():
     tail = simulate_tail(Stream(servers=1, service_cv=0.0, arrival_cv=0.0), seed=1)
     assert max(tail.wait) == pytest.approx(0.0, abs=1e-9)
-    assert tail.load_within(1.5) == LOADS[-1]
-    assert tail.load_within(0.5) == 0.0
+    assert tail.load_waiting_within(0.5) == LOADS[-1]
+    assert tail.load_waiting_within(-0.5) == 0.0
 
 
 @given(
@@ -63,7 +76,6 @@ def test_the_tail_rises_with_the_load(servers: int, cv: float, factor: float, lo
     grid = np.linspace(0.05, 0.98, 40)
     waits = tail.wait_p99(grid)
     assert np.all(np.diff(waits) >= -1e-9)
-    assert np.all(tail.response_p99(grid) >= waits - 1e-9)
     assert tail.wait_p99(np.array([1.0]))[0] == HOPELESS
     limit = float(np.median(waits))
     assert tail.wait_p99(np.array([tail.load_waiting_within(limit)]))[0] <= limit + 1e-6
