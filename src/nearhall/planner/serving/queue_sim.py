@@ -81,14 +81,15 @@ def sample_responses(stream: Stream, load: float, *, seed: int, requests: int = 
 
 def fifo_waits(arrivals: NDArray[np.float64], services: NDArray[np.float64], servers: int) -> NDArray[np.float64]:
     """Waits of requests, shape (n,), that `servers` take in the order of their arrival (ascending)."""
-    free = [0.0] * servers
-    waits = np.empty(len(arrivals))
-    swap = heapq.heapreplace
-    for index, (at, takes) in enumerate(zip(arrivals.tolist(), services.tolist(), strict=True)):
-        begins = max(at, free[0])
-        swap(free, begins + takes)
-        waits[index] = begins - at
-    return waits
+    free, swap = [0.0] * servers, heapq.heapreplace
+    begins: list[float] = []
+    for at, takes in zip(arrivals.tolist(), services.tolist(), strict=True):
+        begin = free[0]
+        if begin < at:  # noqa: PLR1730 (max takes longer than all the rest)
+            begin = at
+        swap(free, begin + takes)
+        begins.append(begin)
+    return np.array(begins) - arrivals
 
 
 def _steady(stream: Stream, load: float) -> float:
