@@ -30,6 +30,7 @@ MARKER = b"marker-7f3a9c51d"
 
 pytestmark = [
     pytest.mark.timeout(180),
+    pytest.mark.xdist_group("pilot"),
     pytest.mark.skipif(
         not (MODELS / "faces" / "model.yaml").exists(),
         reason="the default models are not in the cache; `nearhall models fetch` brings them",
