@@ -83,8 +83,9 @@ check: format lint types imports dependencies spelling changes docs covered ## F
 COVERAGE := core:100 physics:100 policy:100 wire:100 documents:90 ports:90 gateway:90 site:90 hub:90 planner:90 report:90 \
   drivers:90 cabinet:90 sim:90 cli:90
 
-# In two processes: while one waits for a pilot's own seconds the other computes. Tests of one xdist_group stay in one process.
-IN_TWO := -n 2 --dist loadgroup
+# Tests run in two processes, for many of them wait for other programs; each computes with one thread, for two would wait for
+# each other. Pilots measure, so they have the machine to themselves.
+MEASURES := tests/pilot
 
 .PHONY: format lint types imports dependencies spelling changes covered
 format: $(VENV)/.installed-dev
@@ -102,7 +103,9 @@ spelling: $(VENV)/.installed-dev
 changes: $(VENV)/.installed-dev
 	@echo '== news'; $(BIN)/towncrier build --draft --version next >/dev/null
 covered: $(VENV)/.installed-dev
-	@echo '== tests'; $(BIN)/coverage erase && $(BIN)/coverage run -m pytest $(IN_TWO) $(ARGS)
+	@echo '== tests'; $(BIN)/coverage erase; failed=0; \
+	  OPENBLAS_NUM_THREADS=1 $(BIN)/coverage run -m pytest -n 2 $(or $(ARGS),--ignore=$(MEASURES)) || failed=1; \
+	  $(if $(ARGS),,$(BIN)/coverage run -m pytest $(MEASURES) || failed=1;) exit $$failed
 	@echo '== coverage by room, and what it must be'; $(BIN)/coverage combine -q
 	@low=0; for both in $(COVERAGE); do room=$${both%:*}; least=$${both#*:}; \
 	  has=$$($(BIN)/coverage report --include="*/nearhall/$$room/*" --format=total 2>/dev/null); \
