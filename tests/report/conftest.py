@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from nearhall.report.pilot.page import render_report
 from nearhall.wire.live import LiveMeter, LivePoint, LiveSite, LiveState, LiveWorkload
 from nearhall.wire.telemetry import Event, ModelState
 
@@ -219,6 +220,12 @@ def _evidence() -> dict[str, dict[str, str]]:
 def pilot() -> dict[str, Any]:
     """A pilot in which local is clearly faster."""
     return copy.deepcopy(_document())
+
+
+@pytest.fixture(scope="session")
+def html() -> str:
+    """That pilot's report."""
+    return render_report(_document())
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,8 @@ DRAWN = "[...document.querySelectorAll('.plot')].every((p) => p.childElementCoun
 CLIPPED = """[...document.querySelectorAll('main *')].filter((e) => !e.closest('.scroll') && !e.closest('.plot')
     && e.getBoundingClientRect().right > innerWidth + 1).map((e) => e.outerHTML.slice(0, 120))"""
 PAGES: dict[str, Callable[[], str]] = {
-    "plan": lambda: render_plan(plan_result()),
-    "decision": lambda: render_decision(decision()),
+    "plan": cache(lambda: render_plan(plan_result())),
+    "decision": cache(lambda: render_decision(decision())),
 }
 
 
@@ -61,7 +62,7 @@ def test_the_page_draws_everything_within_the_screen_and_asks_nobody(tmp_path: P
 
 def test_what_reaches_beyond_the_screen_would_be_found(tmp_path: Path) -> None:
     file = tmp_path / "wide.html"
-    file.write_text(render_plan(plan_result()).replace("<h1>", '<h1 style="width:2000px">', 1))
+    file.write_text(PAGES["plan"]().replace("<h1>", '<h1 style="width:2000px">', 1))
     clipped, _, _ = _look(file, scheme="light", width=390)
     assert clipped
 

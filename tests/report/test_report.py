@@ -64,19 +64,17 @@ def _names(pilot: dict[str, Any]) -> list[str]:
     return [site["id"] for site in pilot["sites"]]
 
 
-def test_every_number_of_the_first_screen_carries_a_mark(pilot: dict[str, Any]) -> None:
-    html = render_report(pilot)
+def test_every_number_of_the_first_screen_carries_a_mark(pilot: dict[str, Any], html: str) -> None:
     assert first_screen_bare_numbers(html, _names(pilot)) == []
     assert _Page(html).marks > 100
 
 
-def test_a_number_without_a_mark_would_be_found(pilot: dict[str, Any]) -> None:
-    html = render_report(pilot).replace("<h1>", "<h1>42.0 ms ", 1)
-    assert len(first_screen_bare_numbers(html, _names(pilot))) == 1
+def test_a_number_without_a_mark_would_be_found(pilot: dict[str, Any], html: str) -> None:
+    planted = html.replace("<h1>", "<h1>42.0 ms ", 1)
+    assert len(first_screen_bare_numbers(planted, _names(pilot))) == 1
 
 
-def test_nothing_is_fetched_from_anywhere(pilot: dict[str, Any]) -> None:
-    html = render_report(pilot)
+def test_nothing_is_fetched_from_anywhere(html: str) -> None:
     page = _Page(html)
     assert page.fetched == []
     style = html[html.index("<style>") : html.index("</style>")]
@@ -85,14 +83,13 @@ def test_nothing_is_fetched_from_anywhere(pilot: dict[str, Any]) -> None:
     assert "connect-src &#39;none&#39;" in html
 
 
-def test_it_stands_alone_and_is_not_too_heavy(pilot: dict[str, Any]) -> None:
-    html = render_report(pilot)
+def test_it_stands_alone_and_is_not_too_heavy(html: str) -> None:
     assert "Bokeh" in html
     assert len(html) < 3_000_000
 
 
-def test_names_from_outside_are_text(pilot: dict[str, Any]) -> None:
-    plain = _Page(render_report(pilot)).scripts
+def test_names_from_outside_are_text(pilot: dict[str, Any], html: str) -> None:
+    plain = _Page(html).scripts
     site = pilot["sites"][0]
     work = site["workloads"][0]
     targets: dict[str, tuple[dict[str, Any], str]] = {
@@ -109,10 +106,10 @@ def test_names_from_outside_are_text(pilot: dict[str, Any]) -> None:
     for target, key in targets.values():
         target[key] = PLANTED
     work["requests"]["rejected"] = {PLANTED: 3}
-    html = render_report(pilot)
-    assert html.count("&lt;script&gt;alert") > len(targets)
-    assert _Page(html).scripts == plain
-    assert "<script>alert" not in html
+    planted = render_report(pilot)
+    assert planted.count("&lt;script&gt;alert") > len(targets)
+    assert _Page(planted).scripts == plain
+    assert "<script>alert" not in planted
 
 
 EMPTY: dict[str, dict[str, Any]] = {
