@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import openvino_genai as genai
@@ -157,8 +158,12 @@ def main(path: str, threads: int, context: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at the terminal is for the gateway, which ends this in order
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what the library prints must not mix with our messages
+    # A process that the library forks closes `sys.stdin` first, and would wait without end for the thread that reads it.
+    asked = os.fdopen(os.dup(0), "rb")
+    with Path(os.devnull).open("rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
     questions: queue.SimpleQueue[ToChild] = queue.SimpleQueue()
-    threading.Thread(target=_read_questions, args=(sys.stdin.buffer, questions), daemon=True).start()
+    threading.Thread(target=_read_questions, args=(asked, questions), daemon=True).start()
     began = time.monotonic()
     try:
         generator = Generator(path, threads, context, out)
