@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -252,3 +255,14 @@ def _face(loaded: TensorRuntime, pixels: np.ndarray) -> float:
     """The best score of one image."""
     (logits,) = loaded.run([_tensor(pixels[None] / 127.5 - 1, name="input")], ["classificators"])
     return float(1 / (1 + np.exp(-to_array(logits).max())))
+
+
+@pytest.mark.skipif(find_spec("openvino") is None, reason="openvino is not installed")
+def test_openvino_tells_nobody_of_its_start(tmp_path: Path):
+    """Its package for that is installed with it, and would keep a client's number and counts in the home folder."""
+    assert version("openvino-telemetry")
+    code = "import sys; import nearhall.drivers.openvino_runtime; print(sys.modules['openvino_telemetry'])"
+    at_home = {**os.environ, "HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=at_home, capture_output=True, text=True, check=True, timeout=50)
+    assert done.stdout.strip() == "None"
+    assert list(tmp_path.iterdir()) == []

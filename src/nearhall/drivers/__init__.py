@@ -3,3 +3,8 @@
 Belongs here: one file per thing, foreign errors translated at the edge, heavy libraries imported by the file that needs
 them. Never: a decision (policy), a program's loop (gateway, site, hub).
 """
+
+import sys
+
+# OpenVINO would tell Google Analytics of each start, by a process that it forks; without this module of its it does not.
+sys.modules.setdefault("openvino_telemetry", None)  # pyright: ignore[reportArgumentType, reportCallIssue]
