@@ -58,10 +58,13 @@ class GatewayProcess:
         return self._ended()
 
     def _ended(self) -> int:
-        code = self.process.wait(15)
-        if self.process.stdin is not None:
-            self.process.stdin.close()
-        return code
+        try:
+            return self.process.wait(15)
+        finally:  # one that does not end fails its own test alone
+            self.process.kill()
+            self.process.wait()
+            if self.process.stdin is not None:
+                self.process.stdin.close()
 
 
 @contextmanager
