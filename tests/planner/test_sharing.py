@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from nearhall.planner.plan import Planned
-from planner.planned import made, small
+from planner.planned import example, made, small
+from planner.test_plan import document
 
 PI = {
     "hardware:\n": "hardware:\n  - {id: pi, ref: rpi4, cost_usd: 100}\n",
@@ -49,3 +50,24 @@ def test_a_dearer_server_that_might_stand_there_too_changes_nothing(dear: int):
     both = made(small("site", **{"hardware: [orin]": "hardware: [big, orin]", "cost_usd: 120000": f"cost_usd: {dear}"}))
     assert standing(both, "north") == standing(one, "north") == {"orin": 1}
     assert np.median(both.npv_usd) == pytest.approx(np.median(one.npv_usd), rel=0.2)
+
+
+def test_what_shares_servers_is_told_with_its_times_beside_the_others():
+    planned = example("retail")
+    shelf = next(p for p in planned.placed if p.point.id == "shelf@shop-large")
+    option = shelf.option
+    assert option is not None
+    assert option.pool is not None
+    assert option.alone is not None
+    assert {lane.workload.id for lane in option.pool.lanes} == {"crowds", "shelf"}
+    assert np.median(option.pool.wait_p99_ms()) > np.median(option.alone.wait_p99_ms())
+    (lane,) = (lane for lane in option.pool.lanes if lane.workload.id == "shelf")
+    assert option.p_slo == option.pool.p_slo(lane)
+    told = next(w for w in document(planned)["workloads"] if w["id"] == "shelf")
+    here = next(part for part in told["latency"] if part["site"] == part["at"] == "shop-large")
+    assert here["queue_ms"] == pytest.approx(np.median(option.pool.wait_p99_ms()))
+    assert here["queue_ms"] > 0.0
+    racks = next(s for s in planned.sites if s.site.id == "shop-large").load.racks
+    assert [rack.pool.servers for rack in racks] == [option.pool.servers]
+    share = np.interp(here["p99_ms"]["p50"], here["cdf"]["ms"], here["cdf"]["share"])
+    assert share >= 0.99, "parts that are added lie on the safe side"

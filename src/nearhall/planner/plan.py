@@ -38,7 +38,7 @@ from nearhall.planner.serving.equipment import Equipment, equip
 from nearhall.planner.serving.load import Rack, SiteLoad, site_load
 from nearhall.planner.serving.options import Option, Point, options_of, points_of
 from nearhall.planner.serving.prices import Prices
-from nearhall.planner.serving.sharing import pools_of
+from nearhall.planner.serving.sharing import in_pools, pools_of
 
 Tell = Callable[[str], None]
 """Told in words what is being done."""
@@ -451,7 +451,8 @@ def _sharing(placed: Sequence[Placed], problem: Problem) -> tuple[Placed, ...]:
         here = [index for index, p in enumerate(placed) if p.at == name and p.option is not None and not p.option.is_hub]
         if not here:
             continue
-        for index, option in zip(here, servers.chosen(column, frozenset(here)).options, strict=True):
+        chosen = in_pools(servers.chosen(column, frozenset(here)).options, p_min=servers.p_min, seed=servers.seed)
+        for index, option in zip(here, chosen, strict=True):
             options = tuple(option if other.at == option.at else other for other in placed[index].options)
             found[index] = replace(placed[index], options=options)
     return tuple(found)

@@ -10,8 +10,9 @@ from nearhall.documents.plan_work import Workload
 from nearhall.planner.plan import Placed, Planned
 from nearhall.planner.samples.draws import Samples
 from nearhall.planner.serving.options import Option
-from nearhall.planner.serving.pool import Lane, pool_of, service_p99_ms
-from nearhall.planner.serving.queue_sim import Stream, sample_responses
+from nearhall.planner.serving.pool import Lane, Pool, pool_of, service_p99_ms
+from nearhall.planner.serving.queue_sim import sample_waits
+from nearhall.planner.serving.service import Service
 
 POINTS = 60
 """Of a latency distribution."""
@@ -117,7 +118,7 @@ def _latency(planned: Planned, placed: Placed, option: Option) -> Json:
         rate_per_s=placed.point.rate_per_s,
         network_p99_ms=option.network_p99_ms,
     )
-    pool = option.alone or pool_of([lane], _roomy(lane), seed=planned.plan.seed)
+    pool = option.pool or option.alone or pool_of([lane], _roomy(lane), seed=planned.plan.seed)
     waits = (np.zeros(1), np.zeros(1)) if option.is_hub else (pool.wait_p99_ms(), pool.steady_wait_ms())
     queue_ms, steady_ms = (float(np.median(wait)) for wait in waits)
     return {
@@ -132,7 +133,7 @@ def _latency(planned: Planned, placed: Placed, option: Option) -> Json:
         "how": service.how,
         "p99_ms": _p99(planned, option.p99_ms),
         "limit_ms": placed.point.workload.slo.limit_ms,
-        "cdf": _cdf(planned, lane, option, queue=not option.is_hub, servers=pool.servers),
+        "cdf": _cdf(planned, service, option, pool),
     }
 
 
@@ -140,34 +141,18 @@ def _roomy(lane: Lane) -> int:
     return max(1, int(np.ceil(float(np.median(lane.rate_per_s * lane.server_s)) * 4.0)))
 
 
-def _cdf(planned: Planned, lane: Lane, option: Option, *, queue: bool, servers: int) -> Json:
-    """Of requests, everything that is not known at its median; the network's part spread as its p99 says."""
-    arrivals, service = lane.workload.arrivals, lane.service
-    slot_s = float(np.median(service.slot_s))
-    load = min(float(np.median(lane.rate_per_s * lane.server_s)) / servers, 0.98) if queue else 0.05
-    stream = Stream(
-        servers=min(max(service.slots * servers, 1), 128),
-        service_cv=float(np.median(service.cv)),
-        burst_factor=arrivals.burst.factor if queue else 1.0,
-        burst_services=max(arrivals.burst.seconds / max(slot_s, 1e-9), 1.0),
-        burst_share=arrivals.burst.share,
-        arrival_cv=arrivals.cv,
-    )
-    responses = sample_responses(stream, max(load, 0.01), seed=planned.plan.seed, requests=6000)
-    extra_ms = float(np.median(service.first_s - service.slot_s)) * 1e3
-    random = np.random.default_rng(planned.plan.seed)
+def _cdf(planned: Planned, service: Service, option: Option, pool: Pool) -> Json:
+    """Of requests, everything that is not known at its median; the network's part spread as its p99 says. A hub has no queue."""
+    seed, requests = planned.plan.seed, 6000
+    random = np.random.default_rng(seed)
     middle, high = float(np.median(option.reach.rtt_ms)), float(np.median(option.reach.rtt_p99_ms))
     fixed = float(np.median(option.network_p99_ms - option.reach.rtt_p99_ms))
     sigma = np.log(max(high / max(middle, 1e-9), 1.0 + 1e-9)) / 2.326
-    network = middle * np.exp(sigma * random.standard_normal(len(responses))) + fixed
-    if service.until_first:
-        whole = (
-            network
-            + (responses - 1.0).clip(min=0.0) * slot_s * 0.0
-            + float(np.median(service.first_s)) * 1e3 * _gamma(random, float(np.median(service.cv)), len(responses))
-        )
-    else:
-        whole = network + np.maximum(responses * slot_s * 1e3 + extra_ms, 0.0)
+    whole = middle * np.exp(sigma * random.standard_normal(requests)) + fixed
+    if not option.is_hub:
+        load = min(max(float(np.median(pool.load)), 0.01), 0.98)
+        whole = whole + sample_waits(pool.stream, load, seed=seed, requests=requests) * float(np.median(pool.slot_s)) * 1e3
+    whole = whole + float(np.median(service.first_s)) * 1e3 * _gamma(random, float(np.median(service.cv)), requests)
     shares = np.concatenate([np.linspace(0.0, 0.9, POINTS // 2), np.linspace(0.91, 0.995, POINTS // 2), [0.999]])
     return {"ms": np.quantile(whole, shares).tolist(), "share": shares.tolist()}
 

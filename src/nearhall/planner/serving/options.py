@@ -63,6 +63,8 @@ class Option:
     """Why not, in words; empty when it may be placed there."""
     kinds: tuple[Option, ...] = ()
     """The same place with each kind of server that would do, this one too; empty where none would."""
+    pool: Pool | None = None
+    """The servers that it shares there, once it is known with what; its times are those beside the others then."""
     kind_against: str = ""
     """residency, memory, latency, uplink or capacity: the first that binds."""
 

@@ -87,20 +87,24 @@ class Pool:
     slot_s: Samples
     """Mean time a request keeps its slot, over all lanes."""
 
+    @property
+    def stream(self) -> Stream:
+        """Its requests and slots."""
+        return _stream_to(self.lanes, self.servers)
+
     def wait_p99_ms(self) -> Samples:
         """99 of 100 requests wait no longer."""
         return self.tail.wait_p99(self.load) * self.slot_s * 1e3
 
     def steady_wait_ms(self) -> Samples:
         """Mean wait if the same requests came without bursts, by Allen and Cunneen; endless (inf) where they are too many."""
-        one = _stream(self.lanes)
-        slots = min(one.servers * self.servers, SLOTS_SIMULATED_MAX)
+        stream = self.stream
         waits_s = queues.mean_wait_s(
-            servers=slots,
-            arrivals_per_s=self.load * slots / self.slot_s,
+            servers=stream.servers,
+            arrivals_per_s=self.load * stream.servers / self.slot_s,
             service_s=self.slot_s,
-            arrival_cv=one.arrival_cv,
-            service_cv=one.service_cv,
+            arrival_cv=stream.arrival_cv,
+            service_cv=stream.service_cv,
         )
         return np.asarray(waits_s) * 1e3
 
@@ -126,7 +130,7 @@ def pool_of(lanes: Sequence[Lane], servers: int, *, seed: int) -> Pool:
     return Pool(
         lanes=tuple(lanes),
         servers=servers,
-        tail=_simulated(replace(one, servers=min(one.servers * servers, SLOTS_SIMULATED_MAX)), seed),
+        tail=_simulated(_stream_to(lanes, servers), seed),
         load=_busy(lanes) / servers,
         slot_s=_server_s(lanes) * one.servers,
     )
@@ -194,6 +198,12 @@ def _server_s(lanes: Sequence[Lane]) -> Samples:
     return _busy(lanes) / np.sum([lane.rate_per_s for lane in lanes], axis=0)
 
 
+def _stream_to(lanes: Sequence[Lane], servers: int) -> Stream:
+    """The mixture at so many servers."""
+    one = _stream(lanes)
+    return replace(one, servers=min(one.servers * servers, SLOTS_SIMULATED_MAX))
+
+
 def _stream(lanes: Sequence[Lane]) -> Stream:
     """The mixture at one server, at the medians; its requests' times differ within each lane and between lanes."""
     work = np.array([lane.middle.work for lane in lanes])
@@ -209,7 +219,7 @@ def _stream(lanes: Sequence[Lane]) -> Stream:
     def weighed(values: list[float]) -> float:
         return float(np.sum(shares * values))
 
-    slots = max(1, round(weighed([lane.service.slots for lane in lanes])))
+    slots = max(1, floor(weighed([lane.service.slots for lane in lanes]) + 1e-9))  # part of a slot takes no request
     slot_s = float(np.median(_server_s(lanes))) * slots
     return Stream(
         servers=slots,

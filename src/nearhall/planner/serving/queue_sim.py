@@ -71,12 +71,11 @@ def simulate_tail(stream: Stream, *, seed: int, requests: int = REQUESTS) -> Tai
     return Tail(LOADS, tuple(max(wait, _steady(stream, load)) for wait, load in zip(found, LOADS, strict=True)))
 
 
-def sample_responses(stream: Stream, load: float, *, seed: int, requests: int = REQUESTS) -> NDArray[np.float64]:
-    """Response times in mean service times, shape (requests,), for a picture of the distribution."""
+def sample_waits(stream: Stream, load: float, *, seed: int, requests: int = REQUESTS) -> NDArray[np.float64]:
+    """Waits in mean service times, shape (requests,), for a picture of the distribution."""
     random = np.random.default_rng(seed)
     gaps = _gaps(random, stream.arrival_cv, requests)
-    services = _positive(random, stream.service_cv, requests)
-    return _waits(stream, load, gaps, services) + services
+    return _waits(stream, load, gaps, _positive(random, stream.service_cv, requests))
 
 
 def fifo_waits(arrivals: NDArray[np.float64], services: NDArray[np.float64], servers: int) -> NDArray[np.float64]:

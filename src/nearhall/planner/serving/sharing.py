@@ -26,11 +26,25 @@ def lane_of(option: Option) -> Lane:
 def pools_of(options: Sequence[Option], *, p_min: float, seed: int) -> dict[str, list[Pool]]:
     """By kind of server: as few as keep every SLO together. Language models have servers of their own."""
     return {
-        server: [
-            servers_needed(lanes, p_min=p_min, seed=seed) or pool_of(lanes, max(1, len(lanes)), seed=seed) for lanes in groups
-        ]
-        for server, groups in _groups(options).items()
+        server: [_pool(options, group, p_min=p_min, seed=seed) for group in groups] for server, groups in _groups(options).items()
     }
+
+
+def in_pools(options: Sequence[Option], *, p_min: float, seed: int) -> tuple[Option, ...]:
+    """The same, each with the pool that it shares, and with its times beside the others there."""
+    found = list(options)
+    for groups in _groups(options).values():
+        for group in groups:
+            pool = _pool(options, group, p_min=p_min, seed=seed)
+            for index, lane in zip(group, pool.lanes, strict=True):
+                found[index] = replace(options[index], pool=pool, p99_ms=pool.p99_ms(lane), p_slo=pool.p_slo(lane))
+    return tuple(found)
+
+
+def _pool(options: Sequence[Option], group: Sequence[int], *, p_min: float, seed: int) -> Pool:
+    """As few servers as keep every SLO; where none are enough, one for each workload."""
+    lanes = [lane_of(options[index]) for index in group]
+    return servers_needed(lanes, p_min=p_min, seed=seed) or pool_of(lanes, max(1, len(lanes)), seed=seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +72,8 @@ def together(
         key = tuple(option.service.server if option.service else "" for option in tried)
         if key not in seen:
             pools = {
-                s: [servers_needed(lanes, p_min=p_min, seed=seed) for lanes in groups] for s, groups in _groups(tried).items()
+                server: [servers_needed([lane_of(tried[index]) for index in group], p_min=p_min, seed=seed) for group in groups]
+                for server, groups in _groups(tried).items()
             }
             whole = {server: [pool for pool in found if pool is not None] for server, found in pools.items()}
             enough = all(len(whole[server]) == len(found) for server, found in pools.items())
@@ -71,14 +86,14 @@ def _on(option: Option, kind: str) -> Option:
     return replace(found, kinds=option.kinds)
 
 
-def _groups(options: Sequence[Option]) -> dict[str, list[list[Lane]]]:
-    """By kind of server: lanes that share."""
-    groups: dict[tuple[str, str], list[Lane]] = {}
-    for option in options:
+def _groups(options: Sequence[Option]) -> dict[str, list[list[int]]]:
+    """By kind of server: which options share."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for index, option in enumerate(options):
         if option.service is not None:
             own = option.point.id if option.service.until_first else ""
-            groups.setdefault((option.service.server, own), []).append(lane_of(option))
-    found: dict[str, list[list[Lane]]] = {}
-    for (server, _), lanes in sorted(groups.items()):
-        found.setdefault(server, []).append(lanes)
+            groups.setdefault((option.service.server, own), []).append(index)
+    found: dict[str, list[list[int]]] = {}
+    for (server, _), group in sorted(groups.items()):
+        found.setdefault(server, []).append(group)
     return found
