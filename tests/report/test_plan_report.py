@@ -143,7 +143,7 @@ def test_sizing_stands_beside_the_nameplates_and_names_the_hold() -> None:
 
 def test_the_ledger_begins_with_what_moves_the_verdict_most_and_tells_defaults() -> None:
     rows = plan_tables.ledger(ResultReader(plan_result()))
-    assert [row["swing"].text for row in rows] == ["$650 k", "$330 k", "$90.0 k", "$18.0 k", "not seen"]
+    assert [row["swing"].text for row in rows] == ["$650 k", "$330 k", "$90.0 k", "$18.0 k", "too little to tell"]
     assert [row["is_default"] for row in rows] == [True, True, False, True, True]
     assert rows[0]["value"].kind.value == "assumed"
     assert rows[-1]["value"].source.endswith("2026-07-14")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+from nearhall.core.evidence import Kind
 from nearhall.report.evidence_marks import EvidenceIndex, Figure
 from nearhall.report.formats import NO_VALUE
 
@@ -58,13 +59,16 @@ class PilotReader:
         value = self.number(pointer)
         if value is None:
             return Figure(text=NO_VALUE, missing=missing)
-        kind, source = self.evidence.find(pointer)
-        return Figure(text=form(value), kind=kind, source=source)
+        return self.texts(pointer, form(value))
 
     def texts(self, pointer: str, text: str) -> Figure:
         """A figure whose text the caller has put together from values at and below `pointer`."""
-        kind, source = self.evidence.find(pointer)
+        kind, source = self.believed(pointer)
         return Figure(text=text, kind=kind, source=source)
+
+    def believed(self, pointer: str) -> tuple[Kind, str]:
+        """How the figure at a pointer came to be, and from what."""
+        return self.evidence.find(pointer)
 
     @property
     def sites(self) -> list[SiteView]:

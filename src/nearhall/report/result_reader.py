@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
+from nearhall.core.evidence import Kind
 from nearhall.report.evidence_marks import MARKS, Figure
 from nearhall.report.formats import NO_VALUE, plain
 from nearhall.report.reader import PilotReader, elements, members
 
 Form = Callable[[float], str]
+RECKONED = re.compile(r"samples of this plan's model\b.* from (?P<n>[\d,]+) inputs? \((?P<kinds>[^)]*)\)")
+"""How `plan-result.json` tells that a figure is drawn from the plan's model."""
+ASSUMED_OF = re.compile(r"\b([\d,]+) assumed")
+RETURNS = frozenset({"npv", "p_npv_positive", "payback_years", "npv_histogram", "cash_by_year", "tornado"})
+"""Parts of a pointer that name a return, of which is known what moves it."""
+MOVERS = 3
 QUANTILE_WORDS = {"p10": "P10", "p50": "P50", "p90": "P90", "p99": "P99", "value": "value", "mean": "mean"}
 
 
@@ -29,6 +37,31 @@ class ResultReader(PilotReader):
     def figure(self, pointer: str, form: Form, *, missing: str = "") -> Figure:
         """The figure at a pointer, formatted, with its evidence."""
         return super().figure(pointer, form, missing=missing or self.missing(pointer))
+
+    def believed(self, pointer: str) -> tuple[Kind, str]:
+        """How the figure at a pointer came to be; a reckoned one says from how many numbers, never only from some of them."""
+        kind, source = self.evidence.find(pointer)
+        if pointer.endswith("/days"):
+            return kind, "this tool's estimate of how long that takes"
+        found = RECKONED.search(source)
+        if found is None:
+            return kind, source
+        assumed = ASSUMED_OF.search(found["kinds"])
+        told = f"reckoned from {found['n']} numbers, {assumed[1] if assumed else 'none'} of them assumed"
+        return kind, "; ".join([told, *self._moved_by(pointer)])
+
+    def _moved_by(self, pointer: str) -> list[str]:
+        """What moves a return most, in words; nothing where the figure is no return, or nobody has reckoned that."""
+        if not set(pointer.split("/")) & RETURNS:
+            return []
+        bars = [
+            (abs(high - low), bar)
+            for below, bar in self.items("/money/tornado")
+            for low, high in [(self.number(f"{below}/low"), self.number(f"{below}/high"))]
+            if low is not None and high is not None
+        ]
+        names = [bar_words(bar) for _, bar in sorted(bars, key=lambda row: -row[0])[:MOVERS]]
+        return [f"what moves the return of all sites most: {'; '.join(names)}"] if names else []
 
     def missing(self, what: str) -> str:
         """Why there is a dash."""
@@ -80,6 +113,12 @@ class ResultReader(PilotReader):
     def mapping(self, pointer: str) -> Mapping[str, Any]:
         """The object at a pointer; an empty one where there is none."""
         return members(self.at(pointer))
+
+
+def bar_words(bar: Mapping[str, Any]) -> str:
+    """What an input of the tornado is called."""
+    name, words = str(bar.get("name") or "?"), str(bar.get("words") or "")
+    return words if words and words != name else path_words(name)
 
 
 UNIT_ENDS = ("_usd", "_w", "_kw", "_kva", "_kwh", "_per_s", "_ms", "_s", "_min", "_h", "_km", "_c", "_kb", "_gib")

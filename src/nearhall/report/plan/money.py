@@ -19,7 +19,7 @@ from nearhall.report.formats import (
     plain,
     significant,
 )
-from nearhall.report.plan.steps import phases, pilot_sites, signed, waits, which
+from nearhall.report.plan.steps import asked, phases, pilot_sites, signed, when, which
 from nearhall.report.plan.steps import whole as all_phases
 from nearhall.report.result_reader import ResultReader
 from nearhall.report.sheet import Cell, Row, Sheet, sheet, total
@@ -87,7 +87,7 @@ def _round(value: float) -> str:
 
 def fleet(reader: ResultReader) -> Sheet:
     """The whole fleet over the horizon, with and without its sites: averages in today's money, which add up."""
-    return _compared(reader, "/money/fleet", "/money/npv/mean", ("over the horizon", "with these sites", "without"))
+    return _compared(reader, "/money/fleet", "/money/npv/mean", ("over the plan's years", "with these sites", "without"))
 
 
 def years(reader: ResultReader) -> list[dict[str, Any]]:
@@ -120,6 +120,11 @@ def worth_lost(reader: ResultReader) -> Figure | None:
     with_, without = (reader.number(f"/money/fleet/{side}/value") for side in ("site", "hub"))
     gained = (with_ or 0.0) - (without or 0.0)
     return reader.texts("/money/fleet/site", money(gained)) if gained > 0 else None
+
+
+def worthless_without(reader: ResultReader) -> bool:
+    """Whether answers have a worth with the sites and none without them."""
+    return worth_lost(reader) is not None and not reader.number("/money/fleet/hub/value")
 
 
 def costs(reader: ResultReader) -> list[tuple[str, Figure]]:
@@ -162,11 +167,10 @@ def rollout(reader: ResultReader) -> Sheet:
     for pointer, row in reader.items("/money/rollout"):
         if not row.get("which") and row.get("p_stop") is None:
             continue  # all, whatever the pilot says: nobody signs that
-        start = reader.number(f"{pointer}/year")
         words = which(reader, pointer) or full_stop(capital(str(row.get("words") or "")))
         cells: list[Any] = [
             Cell(text=str(row.get("phase", "?")), strong=True),
-            Cell(text="once answered" if waits(reader, pointer) else _when(start)),
+            Cell(text=when(reader, pointer)),
             Cell(text=f"{reader.number(f'{pointer}/sites') or 0:,.0f}"),
             reader.median(f"{pointer}/capex", money),
             reader.median(f"{pointer}/npv", money),
@@ -199,12 +203,6 @@ def only_one_kind(reader: ResultReader) -> Sheet:
         )
     heads = ["built", "#sites", "#chance it pays", "#to buy", "#return, middle case", "#8 of 10 cases"]
     return sheet(heads, rows if len(rows) > 1 else [])
-
-
-def _when(year: float | None) -> str:
-    if year is None:
-        return ""
-    return "now" if year == 0 else f"after\u00a0{year:g}\u00a0year{'' if year == 1 else 's'}"
 
 
 def pilot_ends(reader: ResultReader) -> dict[str, Any]:
@@ -322,7 +320,8 @@ def _sum(reader: ResultReader, steps: int, unit: str, priced: Sequence[Figure]) 
     ]
     if phase is not None:
         now = Cell(figure=reader.median(f"{phase}/capex", money), sub_figure=reader.between(f"{phase}/capex", money))
-        rows.append(total("of it the pilot, to sign now", *blank, now, Cell(text=which(reader, phase), note=True)))
+        words = "of it the pilot" if asked(reader) is not None else "of it the pilot, to sign now"
+        rows.append(total(words, *blank, now, Cell(text=which(reader, phase), note=True)))
     return rows
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import pairwise
 from math import isnan
 from typing import Any
@@ -13,7 +12,7 @@ from nearhall.report.evidence_marks import MARKS
 from nearhall.report.figures import bare, bars, hover, nought, text, toned
 from nearhall.report.plan.figures import letter, row_heights, worded_rows
 from nearhall.report.plan.tables import led
-from nearhall.report.result_reader import ResultReader, path_words
+from nearhall.report.result_reader import ResultReader, bar_words
 
 BARS_MAX = 8
 """More inputs than these move the return too little to be seen."""
@@ -32,7 +31,7 @@ def npv_histogram(reader: ResultReader) -> Any:
         return None
     made = bare(
         250,
-        x_axis_label=f"return over the horizon, in today's dollars{letter(reader, f'{base}/npv_histogram')}",
+        x_axis_label=f"return over the plan's years, in today's dollars{letter(reader, f'{base}/npv_histogram')}",
         y_axis_label="% of cases",
     )
     drawn: list[Any] = []
@@ -121,7 +120,7 @@ def tornado(reader: ResultReader) -> Any:
     found = sorted(found, key=lambda row: -abs(row[3] - row[2]))[:BARS_MAX]
     said = mean_return(reader)
     middle = said if said is not None else sum(low + high for _, _, low, high in found) / (2 * len(found))
-    labels = [_words(bar) for _, bar, _, _ in found]
+    labels = [bar_words(bar) for _, bar, _, _ in found]
     made = worded_rows(labels, x_label=f"average return in today's dollars{letter(reader, '/money/tornado')}")
     ys = row_heights(len(found))
     for better, tone, hatch in ((False, "refused", "right_diagonal_line"), (True, "local", "blank")):
@@ -139,11 +138,6 @@ def tornado(reader: ResultReader) -> Any:
         nought(made)
     _in_dollars(made.xaxis)
     return made
-
-
-def _words(bar: Mapping[str, Any]) -> str:
-    name, words = str(bar.get("name") or "?"), str(bar.get("words") or "")
-    return words if words and words != name else path_words(name)
 
 
 def cash_dash(reader: ResultReader) -> str:

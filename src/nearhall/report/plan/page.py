@@ -10,9 +10,20 @@ from typing import Any
 
 from nearhall.core.evidence import Kind
 from nearhall.report.evidence_marks import Figure
-from nearhall.report.formats import LINES_MAX, NO_VALUE, WIDTH, capital, chance_beside, full_stop, kilowatts, money, percent
+from nearhall.report.formats import (
+    LINES_MAX,
+    NO_VALUE,
+    WIDTH,
+    capital,
+    chance_beside,
+    full_stop,
+    kilowatts,
+    listed,
+    money,
+    percent,
+)
 from nearhall.report.pages import render
-from nearhall.report.plan import cabinet, open_checks, right_size, sheets, signing, steps, tables
+from nearhall.report.plan import cabinet, losses, open_checks, right_size, sheets, signing, steps, tables
 from nearhall.report.plan import figures as draw
 from nearhall.report.plan import money as money_tables
 from nearhall.report.plan import money_figures as draw_money
@@ -37,6 +48,8 @@ STATES: dict[str, tuple[str, str]] = {
     "none": ("Do not build", "bad"),
     "infeasible": ("Not as planned", "bad"),
 }
+ASK_FIRST = ("Ask first", "warn")
+"""The state where nothing is ordered before somebody has answered."""
 CONTENTS = (
     ("money", "Does it pay?"),
     ("steps", "In which steps"),
@@ -89,6 +102,7 @@ def render_plan(result: Mapping[str, Any]) -> str:
 
 
 def _first_screen(reader: ResultReader) -> dict[str, Any]:
+    sign, following = steps.to_sign(reader), tables.next_steps(reader)
     return {
         "name": reader.text("/plan/name") or "a plan without a name",
         "software": reader.text("/software") or "nearhall",
@@ -96,7 +110,7 @@ def _first_screen(reader: ResultReader) -> dict[str, Any]:
         "stamp": reader.text("/stamp") or "PLANNED",
         "stamp_words": "" if reader.text("/stamp") == "MEASURED" else NOT_MEASURED,
         **_headline(reader),
-        "state": STATES.get(reader.text("/verdict/state")),
+        "state": ASK_FIRST if sign["asks"] else STATES.get(reader.text("/verdict/state")),
         "reasons": reader.sentences("/verdict/reasons"),
         "warnings": reader.sentences("/verdict/warnings"),
         "horizon": reader.figure("/plan/horizon_years", lambda n: f"{n:g} years").text,
@@ -108,9 +122,13 @@ def _first_screen(reader: ResultReader) -> dict[str, Any]:
         "counts": tables.evidence_counts(reader),
         "checked": plan_risks.checked(reader),
         "open_checks": open_checks.by_whom(reader),
-        "signing": steps.to_sign(reader),
+        "signing": sign,
+        "losses": losses.losses(reader),
+        "cash_table": losses.cash_table(reader),
+        "later_end": losses.later_end(reader),
         "kinds": money_tables.by_kind(reader),
-        "steps": tables.next_steps(reader),
+        "steps": following,
+        "explained": any(step["explains"] for step in following),
     }
 
 
@@ -131,6 +149,8 @@ def _placed(reader: ResultReader, placed: list[tables.Placed]) -> dict[str, Any]
     return {
         "gets": signing.gets(rows),
         "stands": signing.stands(reader),
+        "kind_names": listed(signing.names_of_kinds(reader)),
+        "one_name": len(signing.names_of_kinds(reader)) == 1,
         "away": signing.away(reader, rows),
         "here": here,
         "there": [row for row in rows if row not in here],
@@ -144,6 +164,7 @@ def _money(reader: ResultReader) -> dict[str, Any]:
         "all_at_once": tables.all_at_once(reader),
         "costs": money_tables.costs(reader),
         "without": reader.sentence("/money/without"),
+        "worthless_without": money_tables.worthless_without(reader),
         "fleet_money": money_tables.fleet(reader),
         "years": money_tables.years(reader),
         "phases": money_tables.rollout(reader),
@@ -263,14 +284,15 @@ def _sites(reader: ResultReader) -> list[dict[str, Any]]:
 
 
 def _placement(reader: ResultReader) -> dict[str, Any]:
+    compared = "/placement/objective_usd_per_year"
     return {
         "words": reader.sentence("/placement/words"),
         "rows": [
-            ("all sites' cost a year", reader.figure("/placement/objective_usd_per_year", money)),
             *(
                 []
                 if reader.text("/placement/words").startswith("proven: ")
                 else [
+                    ("what was compared, a year, without lines' standing charges", reader.figure(compared, money)),
                     ("no placement costs less than", reader.figure("/placement/bound", money)),
                     ("so at most dearer than the cheapest by", reader.figure("/placement/gap", percent)),
                 ]
@@ -382,7 +404,13 @@ def _to_sign(reader: ResultReader) -> str:
     found, later = steps.to_sign(reader), steps.waiting(reader)
     if found["nothing"]:
         return f"nothing: {found['nothing']}"
-    told = [f"{_told(found['now'])} now, for {found['which']}" if found["now"] is not None else "nothing yet"]
+    told = ["nothing yet"]
+    if found["now"] is not None and found["asks"]:
+        told = [
+            f"nothing today; up to {_told(found['most'])} ({_told(found['now'])} in the middle) for {found['which']} once asked"
+        ]
+    elif found["now"] is not None:
+        told = [f"{_told(found['now'])} now, for {found['which']}"]
     if later is not None:
         more = " more" if found["now"] is not None else ""
         told.append(

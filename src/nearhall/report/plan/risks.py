@@ -34,7 +34,7 @@ def _money(reader: ResultReader) -> list[Words]:
     low = reader.number(f"{base}/npv/p10")
     if low is not None and low < 0:
         figure = reader.figure(f"{base}/npv/p10", lambda v: money(-v))
-        told.append(said("In one case of ten the fleet{how} loses {usd} or more over the horizon.", how=how, usd=figure))
+        told.append(said("In one case of ten the fleet{how} loses {usd} or more over the plan's years.", how=how, usd=figure))
     elif low is not None:
         figure = reader.figure(f"{base}/npv/p10", money)
         told.append(said("Even in one case of ten, a bad one, the fleet{how} returns {usd}.", how=how, usd=figure))

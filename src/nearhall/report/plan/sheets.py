@@ -19,7 +19,16 @@ def deciding_words(reader: ResultReader) -> str:
 
 def latencies(reader: ResultReader, shown: int) -> Sheet:
     """Each workload's time here and at the best hub."""
-    heads = ["workload", "arises at", "answered at", "#network", "#mean queue, no bursts", "#queue", "#service"]
+    heads = [
+        "workload",
+        "arises at",
+        "answered at",
+        "#network",
+        "#mean queue, no bursts",
+        "#queue",
+        "#service",
+        "#safe sum, middle case",
+    ]
     rows = [
         [Cell(text=row["workload"], sub=row["until"], strong=True), row["site"], row["at"], *row["figures"]]
         for row in tables.latencies(reader)[:shown]
@@ -45,7 +54,7 @@ def alternatives(reader: ResultReader, placed: Sequence[Placed]) -> Sheet:
     heads = [
         "workload",
         "place",
-        f"#99 of 100 answers within, middle case to {deciding_words(reader)}",
+        f"#safe sum for 99 of 100 answers, middle case to {deciding_words(reader)}",
         "#limit is kept",
         "#extra a year, each site",
         "what speaks against it",

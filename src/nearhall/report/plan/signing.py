@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from nearhall.report.evidence_marks import Figure
 from nearhall.report.formats import count, listed
 from nearhall.report.plan.tables import PLACE_WORDS, Placed
-from nearhall.report.reader import elements
+from nearhall.report.reader import elements, members
 from nearhall.report.result_reader import ResultReader
 
 HERE = PLACE_WORDS["edge"][0]
@@ -88,6 +89,55 @@ def away(reader: ResultReader, rows: Sequence[Placement]) -> dict[str, Any] | No
     }
 
 
+TERMS: dict[str, tuple[str, str]] = {
+    r"curve [bcd]\b": (
+        "curve B, C, D",
+        "how much a breaker bears for an instant before it trips: three, five or ten times its amperes",
+    ),
+    r"\bdx\b": ("dx", "cooling by a compressor, as a refrigerator does it (direct expansion)"),
+    r"\bvrla\b": ("vrla", "a sealed lead-acid battery"),
+    r"\binrush\b": ("inrush", "the current that a device takes for an instant when it is switched on"),
+    r"\bcrest\b": ("crest", "the highest instant of a current"),
+    r"\bwalk[s]?[- ]in\b": ("walk-in", "a UPS takes its load from the mains bit by bit when power is back"),
+    r"\bPUE\b": ("PUE", "the energy of a whole site over that of its servers; the nearer to one, the less is lost"),
+}
+"""What an engineer knows and a reader may not: how it is found in a document, what it is called, what it means."""
+CLASSES: dict[str, str] = {
+    "device": "one small box on a wall or shelf",
+    "micro": "a cabinet, up to twenty kilowatts",
+    "distributed": "a few cabinets, up to two hundred kilowatts",
+    "regional": "larger than that",
+}
+"""The classes of sites, by size."""
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """All words in a part of a document."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for part in members(value).values():
+            yield from _strings(part)
+    elif isinstance(value, list):
+        for part in elements(cast("Any", value)):
+            yield from _strings(part)
+
+
+def terms_here(reader: ResultReader) -> list[tuple[str, str]]:
+    """The engineer's words that occur on this page, with what they mean."""
+    text = "\n".join(said for part in ("/sites", "/bill_of_materials", "/ledger") for said in _strings(reader.at(part)))
+    # The sizing tells a site's PUE by that name wherever the document has it.
+    text += " PUE" if any(reader.at(f"{pointer}/pue") for pointer, _ in reader.items("/sites")) else ""
+    kinds = {str(site.get("class")): None for _, site in reader.items("/sites")}
+    told = [term for pattern, term in TERMS.items() if re.search(pattern, text, re.IGNORECASE)]
+    return told + [(f"class {name}", CLASSES[name]) for name in kinds if name in CLASSES]
+
+
+def names_of_kinds(reader: ResultReader) -> list[str]:
+    """What the plan calls its kinds of sites."""
+    return [str(site.get("id", "?")) for _, site in reader.items("/sites")]
+
+
 def words_here(reader: ResultReader) -> list[tuple[str, str]]:
     """Words of this page that a reader may not know, those that occur."""
     names = " ".join(
@@ -100,9 +150,9 @@ def words_here(reader: ResultReader) -> list[tuple[str, str]]:
         ("case", "one draw of everything that is not known for sure; chances are shares of all cases"),
         ("P10, P50, P90", "P50 is the middle case, as often above as below; from P10 to P90 lie 8 of 10 cases"),
         ("P99", "only one case in a hundred lies above it"),
+        ("pays", "returns more over the plan's years than there is without it"),
         ("pilot", "the first few sites, built to be measured before more is bought"),
         ("SCALE, HOLD, STOP", "what `nearhall decide` says after a pilot: buy the rest, measure on, or end it"),
-        ("PUE", "the energy of a whole site over that of its servers; the nearer to one, the less is lost"),
         ("average", "of all cases; unlike the middle case it adds up, and a few cases far out pull it to their side"),
         (
             "return",
@@ -120,4 +170,4 @@ def words_here(reader: ResultReader) -> list[tuple[str, str]]:
         else []
     )
     told += [("MaxQ", "the maker's setting that spares power")] if "MaxQ" in names else []
-    return told
+    return told + terms_here(reader)

@@ -1,11 +1,11 @@
-"""What is signed now, what waits for an answer, and what comes after the pilot: one amount for each."""
+"""What is signed, and when: now or once it is answered, what waits, and what comes after the pilot; one amount for each."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from nearhall.report.evidence_marks import Figure, Words, joined, said
+from nearhall.report.evidence_marks import Figure, joined
 from nearhall.report.formats import capital, chance_beside, full_stop, listed, money
 from nearhall.report.reader import elements, members
 from nearhall.report.result_reader import ResultReader
@@ -45,6 +45,19 @@ def whole(reader: ResultReader) -> str | None:
     return next((pointer for pointer, row in reader.items("/money/rollout") if row.get("p_stop") is not None), None)
 
 
+def when(reader: ResultReader, phase: str) -> str:
+    """The one word for when a phase is bought, wherever it stands: `then`, after questions; `sign now` where there are none."""
+    start = reader.number(f"{phase}/year")
+    if waits(reader, phase):
+        return "not yet"
+    if start is None:
+        return ""
+    if start == 0:
+        return "then" if asked(reader) is not None else "sign now"
+    months = f"{12 * start:,.0f}"
+    return f"after\u00a0{months}\u00a0month{'' if months == '1' else 's'}"
+
+
 def which(reader: ResultReader, phase: str) -> str:
     """How many of which kinds, with the sign of a multiplication."""
     return reader.text(f"{phase}/which").replace(" x ", " \u00d7 ")
@@ -76,32 +89,44 @@ def asked(reader: ResultReader) -> dict[str, Any] | None:
     }
 
 
+def pilot_checks(reader: ResultReader) -> tuple[list[str], int]:
+    """The kinds of sites of the pilot that comes first, and how many checks of theirs nobody has made yet."""
+    phase = signed(reader)
+    kinds = list(members(reader.at(f"{phase}/by_kind"))) if phase else []
+    states = [
+        str(check.get("state"))
+        for pointer, site in reader.items("/sites")
+        if str(site.get("id")) in kinds
+        for _, check in reader.items(f"{pointer}/checks")
+    ]
+    return kinds, sum(state not in {"ok", "fails"} for state in states)
+
+
+def _unquoted(reader: ResultReader) -> str:
+    """Whether prices are quoted, in words; nothing where all are."""
+    priced = [row for _, row in reader.items("/bill_of_materials") if row.get("unit_usd")]
+    open_ = [row for row in priced if row.get("needs_quote")]
+    return "" if not open_ else "No price is quoted yet" if len(open_) == len(priced) else "Not every price is quoted yet"
+
+
 def to_sign(reader: ResultReader) -> dict[str, Any]:
-    """The amount to sign now, for what, and what becomes of it if it ends there."""
+    """The amount that is signed, for what, after what, and what becomes of it if it ends there."""
     phase, nothing = signed(reader), NOTHING.get(reader.text("/verdict/state"), "")
+    ask = None if nothing else asked(reader)
+    kinds, checks = pilot_checks(reader)
     return {
         "nothing": nothing,
         "now": reader.median(f"{phase}/capex", money) if phase else None,
+        "most": reader.figure(f"{phase}/capex/p90", money) if phase else None,
         "which": which(reader, phase) if phase else "",
-        "asks": not nothing and asked(reader) is not None,
+        "asks": ask is not None,
+        "whom": ask["whom"] if ask else "",
+        "kinds": listed(kinds),
+        "one_kind": len(kinds) == 1,
+        "checks": checks,
         "steps": step_sheet(reader),
-        "unquoted": any(row.get("needs_quote") and row.get("unit_usd") for _, row in reader.items("/bill_of_materials")),
-        "if_it_ends": _if_it_ends(reader, phase) if phase and len(phases(reader)) > 1 else None,
+        "unquoted": _unquoted(reader),
     }
-
-
-def _if_it_ends(reader: ResultReader, phase: str) -> Words:
-    """What is left of the money where the pilot is all that is ever built."""
-    words = (
-        "If it ends with the pilot, {spent} is all that was bought: its sites run on, and return {between} over {years} in 8 of "
-        "10 cases, after all costs."
-    )
-    return said(
-        words,
-        spent=reader.median(f"{phase}/capex", money),
-        between=reader.between(f"{phase}/npv", money),
-        years=reader.figure("/plan/horizon_years", lambda n: f"{n:g} years"),
-    )
 
 
 def step_sheet(reader: ResultReader) -> Sheet:
@@ -114,10 +139,13 @@ def step_sheet(reader: ResultReader) -> Sheet:
         rows.append(["first", Cell(text="ask", strong=True, sub=ask["whom"]), "nothing", Cell(figure=ask["days"], note=True)])
     if phase is not None:
         words = "order it once the answers leave that at {asked} or more" if ask else ""
-        rows.append(["sign now", *_pilot(reader, phase, "", words)])
+        rows.append([when(reader, phase), *_pilot(reader, phase, "", words)])
     if later is not None:
         rows.append(
-            ["not yet", *_pilot(reader, later, "+" if phase else "", "it is signed only if the answers lift that to {asked}")]
+            [
+                when(reader, later),
+                *_pilot(reader, later, "+" if phase else "", "it is signed only if the answers lift that to {asked}"),
+            ]
         )
     return sheet(["when", "what", "#to buy", "on which condition"], [*rows, *_rest(reader)])
 
@@ -155,10 +183,11 @@ def _rest(reader: ResultReader) -> list[Sequence[Any] | Row]:
     months = 12 * (reader.number(f"{later[0]}/year") or 0.0)
     waves = f", in {len(later)} waves" if len(later) > 1 else ""
     rest = f"the other {sites:,.0f} sites{waves}" if sites != 1 else "the other site"
-    terms = "Only where what the pilot measured says SCALE, that is to buy the rest; until then nothing more is bought."
+    terms = "Only where what the pilot measured says: buy the rest (SCALE); until then nothing more is bought."
+    begins = f"from month {months:,.0f} on" if len(later) > 1 else when(reader, later[0])
     return [
         [
-            Cell(text=f"after {months:,.0f} months", chosen=True),
+            Cell(text=begins, chosen=True),
             Cell(text=rest, strong=True, chosen=True),
             reader.texts(f"{every}/capex", f"+{money(spent - before)}"),
             Cell(text=terms, note=True),

@@ -342,7 +342,7 @@ def _entry(reader: ResultReader, pointer: str, entry: Mapping[str, Any]) -> dict
         if middle is not None
         else Figure(text=NO_VALUE, missing=reader.missing("its value")),
         "between": between,
-        "swing": reader.figure(f"{pointer}/swing_usd", lambda v: money(abs(v)) if v else "not seen"),
+        "swing": reader.figure(f"{pointer}/swing_usd", lambda v: money(abs(v)) if v else "too little to tell"),
         "share": reader.figure(f"{pointer}/share", percent),
         "source": source,
         "ask": str(entry.get("ask") or ""),
@@ -386,17 +386,17 @@ def _step(reader: ResultReader, pointer: str, step: Mapping[str, Any]) -> dict[s
     what = str(step.get("what") or step.get("words") or "?")
     worth, spent, share = reader.number(f"{pointer}/usd"), reader.middle("/money/capex"), reader.number(f"{pointer}/share")
     little = worth is not None and spent is not None and worth < HARDLY * spent
+    explains = bool(share and (worth or not step.get("why")))
     told = [str(step["words"])] if step.get("words") and step.get("words") != what else []
     # Why it is worth nothing by itself has to be said; what it is worth stands beside it as a figure.
     told += [str(step["why"])] if step.get("why") and not worth else []
-    told += (
-        [f"It explains {percent(share)} of what is not known of the return"] if share and (worth or not step.get("why")) else []
-    )
+    told += [f"It explains {percent(share)} of what is not known of the return"] if share and explains else []
     told += ["It seldom turns the decision: most of what it may say leaves the plan on the same side"] if worth and little else []
     return {
         "at_desk": step.get("by") == "desk",
         "by": {"desk": "at a desk", "pilot": "with a pilot"}.get(str(step.get("by")), ""),
         "what": capital(what),
+        "explains": explains,
         "ask": listed([str(who) for who in elements(reader.at(f"{pointer}/ask"))]),
         "words": " ".join(full_stop(capital(part)) for part in told),
         "days": reader.figure(f"{pointer}/days", lambda v: f"{v:,.3g} day{'' if v == 1 else 's'}"),
