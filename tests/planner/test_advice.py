@@ -47,7 +47,7 @@ def test_a_kind_that_waits_for_an_answer_is_no_part_of_the_pilot():
     assert sentence.startswith(f"Ask first, then pilot 3 of 120 sites (3 \u00d7 {sure}): {sure} pays in ")
     assert "so it waits for the answers" in sentence.split(f"; {doubtful} pays in ")[1]
     words = next(kind["words"] for kind in found["verdict"]["by_kind"] if kind["site"] == doubtful)
-    assert "no part of what is signed now" in words
+    assert "no part of the pilot that comes first" in words
 
 
 def test_where_all_kinds_reach_what_is_asked_all_are_in_one_pilot():

@@ -121,7 +121,7 @@ def _kind(planned: Planned, site: SitePlan, order: Sequence[Settled]) -> Json:
 def _then(verdict: str, order: Sequence[Settled]) -> str:
     """What to do with a kind that may pay: ask before a pilot where that settles more."""
     if verdict == "open":
-        waits = "open; ask first, and pilot it only if it then reaches that: it is no part of what is signed now"
+        waits = "open; ask first, and pilot it only if it then reaches that: it is no part of the pilot that comes first"
         return waits if asks_first(order) else "open until a pilot tells"
     return f"{'ask first, then ' if asks_first(order) else ''}pilot it, and decide by what was measured"
 

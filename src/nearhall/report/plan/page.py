@@ -52,19 +52,19 @@ ASK_FIRST = ("Ask first", "warn")
 """The state where nothing is ordered before somebody has answered."""
 CONTENTS = (
     ("money", "Does it pay?"),
-    ("steps", "In which steps"),
+    ("steps", "Steps"),
     ("at-once", "All at once"),
     ("buy", "What to buy"),
-    ("risks", "What could go wrong"),
-    ("to-check", "Who checks what"),
-    ("times", "How soon answers come"),
+    ("risks", "Risks"),
+    ("to-check", "Checks"),
+    ("times", "How soon"),
     ("memory", "Memory"),
     ("places", "Map"),
-    ("cabinets", "For the engineer: the cabinets"),
-    ("grid", "The grid"),
-    ("ledger", "What was assumed"),
+    ("cabinets", "Cabinets"),
+    ("grid", "Grid"),
+    ("ledger", "Assumed"),
 )
-"""Anchors of the page's parts, in their order."""
+"""Anchors of the page's parts, in their order, in words so short that a phone shows all of them above the verdict."""
 MONEY_PARTS = ("steps", "at-once")
 """Those that are there only where something is built."""
 BORDER = {"solid": "solid", "dashed": "dashed", "dotted": "dotted", "dotdash": "dashed", "dashdot": "dashed"}
