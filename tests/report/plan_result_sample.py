@@ -367,6 +367,22 @@ def _money() -> dict[str, Any]:
             "years": [0, 1, 2, 3, 4, 5, 6, 6.5],
             "payback_years": {"p10": 3.1, "p50": 4.2, "p90": None, "never": 0.09},
             "p_stop": 0.15,
+            "by_kind": {
+                "shop-city": {
+                    "sites": 80,
+                    "capex": spread(390_000),
+                    "npv": {"p10": -9000, "p50": 180_000, "p90": 420_000},
+                    "p_npv_positive": 0.93,
+                    "p_scale": 0.84,
+                },
+                "shop-large": {
+                    "sites": 40,
+                    "capex": spread(300_000),
+                    "npv": {"p10": 0, "p50": 0, "p90": 150_000},
+                    "p_npv_positive": 0.3,
+                    "p_scale": 0.31,
+                },
+            },
         },
         "cash_by_year": {
             "p10": [-860_000 + 165_000 * y for y in years],
@@ -409,7 +425,12 @@ def _money() -> dict[str, Any]:
             _phase("wave 1", 35, 0.5, 218_000, 92_000, which={"shop-city": 23, "shop-large": 12}),
             _phase("wave 2", 82, 1.5, 452_000, 220_000, which={"shop-city": 55, "shop-large": 27}),
             _phase(
-                "pilot, then the rest if it is good", 120, None, 690_000, 290_000, words="a pilot that promises no gain ends it"
+                "pilot, then the rest if it is good",
+                120,
+                None,
+                690_000,
+                290_000,
+                words="the rest of a kind is built only where it is sure enough",
             )
             | {"p_stop": 0.15, "npv": {"p10": 100_000, "p50": 290_000, "p90": 640_000}},
             _phase("all, whatever the pilot says", 120, None, 690_000, 303_000, words="later sites count less as of today"),

@@ -234,3 +234,13 @@ def test_what_stands_at_each_kind_of_site_is_told_once_for_all_that_it_answers()
     assert text.count("each shop-city gets") == 1
     empty = {**plan_result(), "sites": []}
     assert "For all that it answers" not in Page(render_plan(empty)).text
+
+
+def test_each_kind_alone_says_how_often_its_rest_is_built_and_what_it_returns_so() -> None:
+    page = Page(render_plan(plan_result())).text
+    assert "84 of 100 cases" in page
+    assert "31 of 100 cases" in page
+    assert "HOLD and STOP buy nothing more" in page
+    result = plan_result()
+    del result["money"]["in_steps"]["by_kind"]
+    assert "each kind alone" not in Page(render_plan(result)).text

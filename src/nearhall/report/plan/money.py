@@ -16,6 +16,7 @@ from nearhall.report.formats import (
     money,
     money_in,
     money_step,
+    percent,
     plain,
     significant,
 )
@@ -179,6 +180,25 @@ def rollout(reader: ResultReader) -> Sheet:
         ]
         rows.append(cells if row.get("which") else total(*cells))
     return sheet(["phase", "when", "#sites", "#to buy", "#return, middle case", "#8 of 10 cases", "which"], rows)
+
+
+def kinds_in_steps(reader: ResultReader) -> Sheet:
+    """Each kind of site alone: how often its rest is built after the pilot, and what it returns so."""
+    rows: list[Sequence[Any]] = []
+    for kind in reader.mapping("/money/in_steps/by_kind"):
+        at = f"/money/in_steps/by_kind/{kind}"
+        rows.append(
+            [
+                Cell(text=kind, sub=f"{reader.number(f'{at}/sites') or 0:,.0f} in all", strong=True),
+                reader.figure(f"{at}/p_scale", lambda p: f"{100 * p:.0f} of 100 cases"),
+                reader.figure(f"{at}/p_npv_positive", percent),
+                reader.median(f"{at}/capex", money),
+                reader.median(f"{at}/npv", money),
+                reader.between(f"{at}/npv", money),
+            ]
+        )
+    heads = ["each kind alone", "#the rest is built in", "#returns more", "#to buy all", "#return, middle case", "#8 of 10 cases"]
+    return sheet(heads, rows)
 
 
 def only_one_kind(reader: ResultReader) -> Sheet:

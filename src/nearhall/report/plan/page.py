@@ -168,6 +168,7 @@ def _money(reader: ResultReader) -> dict[str, Any]:
         "fleet_money": money_tables.fleet(reader),
         "years": money_tables.years(reader),
         "phases": money_tables.rollout(reader),
+        "kinds_in_steps": money_tables.kinds_in_steps(reader),
         "bill": money_tables.bill(reader),
         "only_one_kind": money_tables.only_one_kind(reader),
         "too_few": steps.too_few(reader),
