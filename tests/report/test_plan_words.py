@@ -18,8 +18,8 @@ DRAWN = (
 def test_a_reckoned_figure_says_from_how_many_numbers_and_what_moves_it() -> None:
     result = plan_result()
     result["evidence"] = {
-        "": {"kind": "assumed", "source": DRAWN},
-        "/memory": {"kind": "vendor", "source": DRAWN.replace("86 assumed, ", "").partition(";")[0]},
+        "": {"kind": "assumed", "source": DRAWN, "inputs": {"assumed": 86, "vendor": 15, "measured": 1, "standard": 1}},
+        "/memory": {"kind": "vendor", "source": "17 inputs", "inputs": {"vendor": 15, "measured": 1, "standard": 1}},
         "/ledger/0": {"kind": "vendor", "source": "a data sheet"},
     }
     reader = ResultReader(result)

@@ -108,12 +108,21 @@ class EvidenceIndex:
 
     def find(self, pointer: str) -> tuple[Kind, str]:
         """Kind and source of the figure at `pointer`; assumed, and saying so, when the document has no entry for it."""
+        entry = self.entry(pointer)
+        return (
+            (Kind.ASSUMED, NOT_STATED)
+            if entry is None
+            else (kind_named(entry.get("kind")), str(entry.get("source") or NOT_STATED))
+        )
+
+    def entry(self, pointer: str) -> Mapping[str, Any] | None:
+        """The entry that holds for `pointer`; None where the document has none."""
         parts = pointer.split("/")
         for length in range(len(parts), 0, -1):
             entry = self._exact.get("/".join(parts[:length])) or self._pattern(tuple(parts[:length]))
             if entry is not None:
-                return kind_named(entry.get("kind")), str(entry.get("source") or NOT_STATED)
-        return Kind.ASSUMED, NOT_STATED
+                return entry
+        return None
 
     def _pattern(self, parts: tuple[str, ...]) -> Mapping[str, Any] | None:
         for pattern, entry in self._patterns.items():

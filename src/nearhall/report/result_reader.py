@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
 from typing import Any
@@ -13,9 +12,6 @@ from nearhall.report.formats import NO_VALUE, plain
 from nearhall.report.reader import PilotReader, elements, members
 
 Form = Callable[[float], str]
-RECKONED = re.compile(r"samples of this plan's model\b.* from (?P<n>[\d,]+) inputs? \((?P<kinds>[^)]*)\)")
-"""How `plan-result.json` tells that a figure is drawn from the plan's model."""
-ASSUMED_OF = re.compile(r"\b([\d,]+) assumed")
 RETURNS = frozenset({"npv", "p_npv_positive", "payback_years", "npv_histogram", "cash_by_year", "tornado"})
 """Parts of a pointer that name a return, of which is known what moves it."""
 MOVERS = 3
@@ -43,11 +39,13 @@ class ResultReader(PilotReader):
         kind, source = self.evidence.find(pointer)
         if pointer.endswith("/days"):
             return kind, "this tool's estimate of how long that takes"
-        found = RECKONED.search(source)
-        if found is None:
+        inputs = {
+            name: n for name, n in members((self.evidence.entry(pointer) or {}).get("inputs")).items() if isinstance(n, int)
+        }
+        if not inputs:
             return kind, source
-        assumed = ASSUMED_OF.search(found["kinds"])
-        told = f"reckoned from {found['n']} numbers, {assumed[1] if assumed else 'none'} of them assumed"
+        assumed = inputs.get(Kind.ASSUMED.value, 0)
+        told = f"reckoned from {sum(inputs.values())} numbers, {assumed or 'none'} of them assumed"
         return kind, "; ".join([told, *self._moved_by(pointer)])
 
     def _moved_by(self, pointer: str) -> list[str]:

@@ -86,4 +86,4 @@ def _derived(planned: Planned, entries: Sequence[Entry], how: str = "") -> Json:
         f"from {len(entries)} inputs ({told}); "
         f"{worst.value}: {', '.join(names[:NAMED])}{more}"
     )
-    return {"kind": worst.value, "source": source}
+    return {"kind": worst.value, "source": source, "inputs": {kind.value: count for kind, count in kinds.most_common()}}
