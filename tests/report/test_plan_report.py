@@ -576,3 +576,21 @@ def test_rounded_amounts_add_up_to_the_rounded_sum(amounts: list[float]) -> None
     told = formats.adding_up(amounts, step)
     assert sum(told) == pytest.approx(sum(amounts) / step, abs=0.51)
     assert all(abs(one * step - amount) <= step for one, amount in zip(told, amounts, strict=True))
+
+
+def test_every_row_of_every_table_has_a_cell_below_each_head() -> None:
+    html = render_plan(plan_result())
+    tables = re.findall(r"<thead>((?:(?!</thead>).)*)</thead>\s*<tbody>(.*?)</tbody>", html, re.DOTALL)
+    assert len(tables) > 8
+    for heads, body in tables:
+        for row in re.findall(r"<tr[^>]*>(.*?)</tr>", body, re.DOTALL):
+            assert len(re.findall(r"<td[ >]", row)) == len(re.findall(r"<th[ >]", heads)), (heads, row)
+
+
+def test_the_cash_says_what_is_bought_at_its_beginning() -> None:
+    assert "of shop-large too" not in Page(render_plan(plan_result())).text
+    result = plan_result()
+    pilot, *_ = result["money"]["rollout"]
+    later = pilot | {"phase": "pilot, if the answers are good", "by_kind": {"shop-large": 3}, "waits": True}
+    result["money"]["rollout"].insert(1, later)
+    assert "in the cases in which the answers are good that of shop-large too" in Page(render_plan(result)).text

@@ -148,9 +148,9 @@ def _ups(reader: ResultReader, site: str) -> list[Sizing]:
         rows.append(Sizing(what=what, **_pair(reader, f"{hold}/{name}_min", minutes, bad="p10"), there=None, words=""))
     rows.append(
         Sizing(
-            what="battery, the smallest that does",
-            middle=reader.figure(f"{hold}/needed_kwh/end_of_life", lambda v: f"{significant(v)} kWh at the end of its life"),
-            bad=reader.figure(f"{hold}/needed_kwh/new", lambda v: f"{significant(v)} kWh new"),
+            what="battery, the smallest that does, as printed on a new one",
+            middle=None,
+            bad=reader.figure(f"{hold}/needed_kwh/new", lambda v: f"{significant(v)} kWh"),
             there=None,
             words=reader.text(f"{hold}/needed_words"),
         )

@@ -126,6 +126,7 @@ def _first_screen(reader: ResultReader) -> dict[str, Any]:
         "losses": losses.losses(reader),
         "cash_table": losses.cash_table(reader),
         "later_end": losses.later_end(reader),
+        "waits_first": steps.waits_first(reader),
         "kinds": money_tables.by_kind(reader),
         "steps": following,
         "explained": any(step["explains"] for step in following),

@@ -35,6 +35,12 @@ def signed(reader: ResultReader) -> str | None:
     return None if first is None or waits(reader, first) or reader.text("/verdict/state") in NOTHING else first
 
 
+def waits_first(reader: ResultReader) -> str:
+    """The kinds whose pilot is built at once where the answers are good; empty where none waits, or nothing else is built."""
+    found = waiting(reader)
+    return listed(list(members(reader.at(f"{found}/by_kind")))) if found is not None and signed(reader) is not None else ""
+
+
 def waiting(reader: ResultReader) -> str | None:
     """The pilot that is built only if the answers are good; None where no kind of site waits."""
     return next((phase for phase in phases(reader) if waits(reader, phase)), None)
@@ -183,7 +189,7 @@ def _rest(reader: ResultReader) -> list[Sequence[Any] | Row]:
     months = 12 * (reader.number(f"{later[0]}/year") or 0.0)
     waves = f", in {len(later)} waves" if len(later) > 1 else ""
     rest = f"the other {sites:,.0f} sites{waves}" if sites != 1 else "the other site"
-    terms = "Only where what the pilot measured says: buy the rest (SCALE); until then nothing more is bought."
+    terms = "Of each kind only where answers and pilot make it as sure as asked (SCALE: buy the rest); else nothing more."
     begins = f"from month {months:,.0f} on" if len(later) > 1 else when(reader, later[0])
     return [
         [
