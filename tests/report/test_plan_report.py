@@ -594,3 +594,14 @@ def test_the_cash_says_what_is_bought_at_its_beginning() -> None:
     later = pilot | {"phase": "pilot, if the answers are good", "by_kind": {"shop-large": 3}, "waits": True}
     result["money"]["rollout"].insert(1, later)
     assert "in the cases in which the answers are good that of shop-large too" in Page(render_plan(result)).text
+
+
+def test_what_stops_with_the_only_server_is_told_in_the_number_it_has() -> None:
+    result = plan_result()
+    site = result["sites"][0]
+    site["built"] = True
+    name = site["id"]
+    for here, words in ((["visitors"], "visitors stops there"), (["visitors", "shelf"], "visitors and shelf stop there")):
+        site["workloads"] = here
+        told = [in_text(risk) for risk in plan_risks.risks(ResultReader(result))]
+        assert any(text.startswith(f"{name} has one server: when it fails, {words}") for text in told)

@@ -107,8 +107,9 @@ def _failures(reader: ResultReader) -> list[Words]:
         servers = sum(reader.number(f"{rack}/count") or 0 for rack, _ in reader.items(f"{pointer}/hardware"))
         here = [str(w) for w in elements(site.get("workloads"))]
         if site.get("built") and servers == 1 and here:
+            stop = "stops" if len(here) == 1 else "stop"
             told.append(
-                (f"{name} has one server: when it fails, {listed(here)} stops there until somebody comes with the spare.",)
+                (f"{name} has one server: when it fails, {listed(here)} {stop} there until somebody comes with the spare.",)
             )
     away = sorted({str(w) for _, link in reader.items("/placement/links") for w in elements(link.get("workloads"))})
     if away:
