@@ -11,8 +11,8 @@ from gateway.plane_rig import Doubler
 from nearhall.core.tensor import Tensor
 from nearhall.drivers.clock import SystemClock
 from nearhall.gateway.exchange import ClientGoneError
-from nearhall.gateway.lanes import Job, Lane, RuntimeBrokenError
-from nearhall.policy.admit import Estimate
+from nearhall.gateway.lanes import AT_ONCE_RUNS, Job, Lane, RuntimeBrokenError
+from nearhall.policy.admit import Estimate, ServiceTimes, size_class
 from waiting import until_async
 
 CLOCK = SystemClock()
@@ -53,7 +53,7 @@ def with_lane(story):
     asyncio.run(tell())
 
 
-def test_earliest_deadline_first_then_priority_then_arrival():
+def test_rank_first_then_the_earliest_deadline_then_arrival():
     async def story(lane, runtime, _):
         runtime.go.clear()
         first = lane.submit(job(0))
@@ -66,11 +66,11 @@ def test_earliest_deadline_first_then_priority_then_arrival():
             lane.submit(job(6)),
         ]
         assert lane.waiting == 5
-        assert lane.expected_ms(float("inf"), 0) >= 6.0
-        assert lane.expected_ms(CLOCK.monotonic(), 0) < 3.0
+        assert lane.expected_ms(float("inf"), 0, 16) >= 6.0
+        assert lane.expected_ms(CLOCK.monotonic(), -1, 16) < 3.0
         runtime.go.set()
         await asyncio.gather(first, *waiting)
-        assert runtime.order == [0, 2, 3, 4, 5, 6]
+        assert runtime.order == [0, 4, 2, 3, 5, 6]
 
     with_lane(story)
 
@@ -131,5 +131,29 @@ def test_times_add_up_and_the_estimate_follows():
         assert done.cpu_ms >= 0
         assert lane.estimate != Estimate(1.0)
         assert runtime.order == [1]
+
+    with_lane(story)
+
+
+def test_what_takes_next_to_nothing_runs_at_once():
+    async def story(lane, runtime, broken):
+        one = job(1, input_bytes=16)
+        assert not lane.quick(one)
+        for _ in range(AT_ONCE_RUNS):
+            await lane.submit(job(1, input_bytes=16))
+        lane.times = ServiceTimes(Estimate(0.01), {size_class(16): Estimate(0.01)})
+        lane._brief_runs = AT_ONCE_RUNS
+        assert lane.quick(one)
+        assert lane.run_at_once(one).queue_ms >= 0
+        assert not lane.quick(job(1, input_bytes=1 << 20))
+        with pytest.raises(ClientGoneError):
+            lane.run_at_once(job(1, gone=lambda: True))
+        runtime.go.clear()
+        running = lane.submit(job(0))
+        await until_async(lambda: lane._running_since is not None)
+        assert not lane.quick(one)
+        assert lane.backlog_ms() >= 0
+        runtime.go.set()
+        await running
 
     with_lane(story)

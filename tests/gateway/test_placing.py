@@ -8,6 +8,7 @@ import pytest
 
 from gateway.plane_rig import rig
 from nearhall.drivers.fallback_memory import MemoryFallback
+from nearhall.policy.admit import Estimate, ServiceTimes
 from waiting import until_async
 
 VIDEO = {"id": "video", "model": "double", "slo_ms": 1000.0, "residency": "site"}
@@ -134,7 +135,7 @@ def test_a_stated_deadline_that_no_place_meets_is_refused(tmp_path):
     async def tell():
         async with rig(tmp_path, models=["double"]) as site:
             lane = site.composed.plane.models.find("double").served.lane
-            lane.estimate = lane.estimate.__class__(50.0)
+            lane.times = ServiceTimes(Estimate(50.0))
             hopeless = await site.infer("double", [1, 2, 3, 4], {"x-nearhall-deadline-ms": "20"})
             assert (hopeless.status, hopeless.reason) == (503, "deadline")
             assert (await site.infer("double", [1, 2, 3, 4], {"x-nearhall-deadline-ms": "5000"})).status == 200
@@ -278,7 +279,7 @@ def test_an_estimate_that_refuses_everybody_is_put_to_the_test(tmp_path):
     async def tell():
         async with rig(tmp_path, models=["double"]) as site:
             lane = site.composed.plane.models.find("double").served.lane
-            lane.estimate = lane.estimate.__class__(25.0)
+            lane.times = ServiceTimes(Estimate(25.0))
             headers = {"x-nearhall-deadline-ms": "20"}
             assert (await site.infer("double", [1, 2, 3, 4], headers)).reason == "deadline"
             async with asyncio.timeout(10):

@@ -32,7 +32,7 @@ def test_turns_in_order_and_none_lost():
         soon = asyncio.create_task(talk("soon", 200, done))
         quits = asyncio.create_task(talk("quits", 150, done))
         await until_async(lambda: slots.waiting == 3)
-        assert slots.expected_ms(400, 0) > slots.expected_ms(120, 0)
+        assert slots.expected_ms(400, 0, 0) > slots.expected_ms(120, 0, 0)
         quits.cancel()
         await asyncio.gather(quits, return_exceptions=True)
         leave.set()

@@ -7,7 +7,16 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nearhall.policy.admit import HALF_LIFE_S, Estimate, expected_ms, queue_full, still_worth
+from nearhall.policy.admit import (
+    HALF_LIFE_S,
+    SIZES_MAX,
+    Estimate,
+    ServiceTimes,
+    expected_ms,
+    queue_full,
+    size_class,
+    still_worth,
+)
 
 milliseconds = st.floats(0, 1000, allow_nan=False)
 
@@ -64,3 +73,30 @@ def test_an_estimate_that_was_too_high_is_corrected():
     estimate = estimate.aged(refused_s).seen(0.8)
     assert estimate.service_ms <= 1.5
     assert Estimate(800.0).aged(HALF_LIFE_S).service_ms > 750.0
+
+
+def test_a_larger_input_has_an_estimate_of_its_own():
+    times = ServiceTimes(Estimate(1.0), {size_class(100): Estimate(1.0)})
+    small, large = size_class(100), size_class(100_000)
+    assert times.of(large).service_ms == 1.0
+    times = times.seen(large, 80.0)
+    assert (times.of(small).service_ms, times.of(large).service_ms) == (1.0, 80.0)
+    assert times.of(size_class(90_000)).service_ms == 80.0
+    assert times.of(size_class(150)).service_ms == 1.0
+    assert times.seen(large, 80.0, unseen_s=1000.0).of(large).service_ms < 80.0
+
+
+def test_the_warm_up_is_believed_until_something_is_seen():
+    times = ServiceTimes(Estimate(50.0))
+    assert times.of(size_class(4)).service_ms == 50.0
+    assert times.seen(size_class(4), 1.0).of(size_class(4)).service_ms == Estimate(50.0).seen(1.0).service_ms
+
+
+@given(st.lists(st.tuples(st.integers(0, 1 << 40), milliseconds), max_size=60))
+def test_the_sizes_that_are_told_apart_are_bounded(runs):
+    times = ServiceTimes(Estimate(1.0))
+    for size, took in runs:
+        times = times.seen(size_class(size), took)
+    assert len(times.by_class) <= SIZES_MAX + 1
+    for size, _ in runs:
+        assert times.of(size_class(size)) == times.by_class[size_class(size)]

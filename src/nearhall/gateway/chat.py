@@ -18,12 +18,12 @@ from nearhall.core.reasons import Reason
 from nearhall.gateway.body import read_body
 from nearhall.gateway.exchange import ClientGoneError, Exchange, Expired, Header
 from nearhall.gateway.forward import header, hub_times, link_bytes, returned_headers, whole_body
-from nearhall.gateway.infer import reason_of
 from nearhall.gateway.lanes import RuntimeBrokenError
 from nearhall.gateway.models import Chat, Model, Upstream
 from nearhall.gateway.plane import Call, Lost, Plane, place
 from nearhall.gateway.probes import ChatProbeAsk
 from nearhall.gateway.stats import Answered
+from nearhall.gateway.tensors import reason_of
 from nearhall.gateway.upstream import pass_through
 from nearhall.policy.route import ForwardToHub, ServeLocal
 from nearhall.ports.runtime import ChatAsk, ChatMessage, ChatPiece, ForwardResponse

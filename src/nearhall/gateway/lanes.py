@@ -1,4 +1,4 @@
-"""A lane: one loaded tensor model, its own worker thread, and the requests that wait for it, earliest deadline first."""
+"""A lane: one loaded tensor model, its own worker thread, and the requests that wait for it, the most urgent first."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from queue import SimpleQueue
 from nearhall.core.errors import PermanentError, Refusal
 from nearhall.core.reasons import Reason
 from nearhall.core.tensor import Tensor
+from nearhall.gateway.batches import Key, joined, key_of, parted, rows_of, takes_batches
 from nearhall.gateway.exchange import ClientGoneError, Expired
-from nearhall.policy.admit import Estimate, expected_ms, still_worth
+from nearhall.policy.admit import Estimate, ServiceTimes, expected_ms, size_class, still_worth
+from nearhall.policy.batch import Waiting, together
 from nearhall.ports.clock import Clock
 from nearhall.ports.runtime import TensorRuntime
 
@@ -24,6 +26,12 @@ log = logging.getLogger("nearhall.gateway")
 
 JOIN_S_MAX = 2.0
 """A run in progress is let finish this long when its model is unloaded; the thread is a daemon and dies with the process."""
+AT_ONCE_MS = 0.1
+"""A run that takes no longer than this is done on the event loop: the hand-over to a thread and back costs as much (0.07 ms
+measured on two cores), and parsing a request in JSON blocks the loop for longer."""
+AT_ONCE_RUNS = 64
+AT_ONCE_MS_WORST = 1.0
+"""Only after so many runs in a row of which none took longer than this: what a model once took by chance proves nothing."""
 
 
 class RuntimeBrokenError(Exception):
@@ -37,8 +45,11 @@ class Done:
     outputs: Sequence[Tensor]
     queue_ms: float
     service_ms: float
+    """Of the run; several requests that ran together took it together."""
     cpu_ms: float
-    """Of the worker's thread: the whole of it for runtimes with one thread."""
+    """Of the worker's thread, this request's share: the whole of it for runtimes with one thread."""
+    batch: int = 1
+    """How many requests ran together."""
 
 
 @dataclass(slots=True)
@@ -50,18 +61,23 @@ class Job:
     gone: Callable[[], bool]
     arrived_s: float
     due_s: float = inf
-    """Orders the queue: the client's deadline or the workload's target, whichever is earlier."""
+    """Orders the queue among requests of one rank: the client's deadline or the workload's target, whichever is earlier."""
     deadline_s: float | None = None
     """Hard: past it the work is not begun."""
     priority: int = 0
+    """The rank: a lower one always goes first."""
+    input_bytes: int = 0
+    expected_ms: float = field(default=0.0, init=False)
+    """Its own run, as expected when it was queued."""
     future: asyncio.Future[Done] = field(init=False)
 
 
-_Key = tuple[float, int, int]
+_Key = tuple[int, float, int]
+_Outcome = Done | BaseException
 
 
 class Lane:
-    """Runs one model's requests one by one in a thread, so that the event loop is never blocked."""
+    """Runs one model's requests one by one in a thread, so that the event loop is not blocked; together where that pays."""
 
     def __init__(
         self,
@@ -73,10 +89,14 @@ class Lane:
         clock: Clock,
         broken: Callable[[str], None],
         name: str,
+        batch_rows_max: int = 1,
     ) -> None:
-        """`sample` is an input that the model took at warm-up; `broken` is called on the loop when the runtime fails on it."""
+        """`sample` is an input that the model took at warm-up; `broken` is called on the loop when the runtime fails on it.
+
+        `batch_rows_max`: the largest batch that a measured curve says pays on this device; 1: requests run alone.
+        """
         self.limit = limit
-        self.estimate = first
+        self.times = ServiceTimes(first, {} if sample is None else {size_class(bytes_of(sample)): first})
         self._runtime = runtime
         self.sample = sample
         """An input that the model took at warm-up; None if it took none of ours."""
@@ -89,7 +109,13 @@ class Lane:
         self._wake: SimpleQueue[None] = SimpleQueue()
         """One entry for each job, and one to close: written in C, it wakes the worker faster than a Condition does."""
         self._running_since: float | None = None
-        self._passed_over_s: float | None = None
+        self._running_ms = 0.0
+        """What the run in progress is expected to take."""
+        self._passed_over_s: dict[int, float] = {}
+        """Since when requests of a size went elsewhere, or nowhere, because of the estimate."""
+        self._brief_runs = 0
+        """Runs in a row that took no longer than `AT_ONCE_MS_WORST`."""
+        self._rows_max = batch_rows_max if takes_batches(runtime.inputs, runtime.outputs) else 1
         self._closed = False
         self._thread = threading.Thread(target=self._work, name=f"lane-{name}", daemon=True)
         self._thread.start()
@@ -99,23 +125,62 @@ class Lane:
         """How many requests wait."""
         return len(self._waiting)
 
-    def expected_ms(self, due_s: float, priority: int) -> float:
-        """Until the answer of a request that arrived now: the run in progress, what is due before it, and its own run."""
+    @property
+    def estimate(self) -> Estimate:
+        """Of what was seen last of its kind: the smallest input's, for lists of models."""
+        return self.times.of(0)
+
+    @property
+    def batch_rows_max(self) -> int:
+        """The largest batch that requests are put together to; 1: they run alone."""
+        return self._rows_max
+
+    def expected_ms(self, due_s: float, priority: int, input_bytes: int) -> float:
+        """Until the answer of a request that arrived now: the run in progress, what goes before it, and its own run."""
+        now_s = self._clock.monotonic()
+        own = self._aged(size_class(input_bytes), now_s).service_ms
         since = self._running_since
-        own = self._aged(self._clock.monotonic()).service_ms
-        left = 0.0 if since is None else own - (self._clock.monotonic() - since) * 1e3
+        left = 0.0 if since is None else self._running_ms - (now_s - since) * 1e3
+        if not self._waiting:
+            return expected_ms(ahead_ms=(), running_left_ms=left, own_ms=own)
         with self._lock:
-            ahead = bisect_right(self._waiting, (due_s, priority, self._sequence + 1), key=_key)
-        return expected_ms(ahead_ms=(ahead * own,), running_left_ms=left, own_ms=own)
+            before = bisect_right(self._waiting, (priority, due_s, self._sequence + 1), key=_key)
+            ahead = [job.expected_ms for _, job in self._waiting[:before]]
+        return expected_ms(ahead_ms=ahead, running_left_ms=left, own_ms=own)
 
-    def passed_over(self) -> None:
+    def backlog_ms(self) -> float:
+        """What runs and waits now, whatever its rank."""
+        since = self._running_since
+        left = 0.0 if since is None else max(0.0, self._running_ms - (self._clock.monotonic() - since) * 1e3)
+        with self._lock:
+            return left + sum(job.expected_ms for _, job in self._waiting)
+
+    def passed_over(self, input_bytes: int) -> None:
         """Notes that a request went elsewhere, or nowhere, because of the estimate: from then on it ages until it is tested."""
-        if self._passed_over_s is None:
-            self._passed_over_s = self._clock.monotonic()
+        self._passed_over_s.setdefault(size_class(input_bytes), self._clock.monotonic())
 
-    def _aged(self, now_s: float) -> Estimate:
-        since = self._passed_over_s
-        return self.estimate if since is None else self.estimate.aged(now_s - since)
+    def _aged(self, size: int, now_s: float) -> Estimate:
+        estimate = self.times.of(size)
+        since = self._passed_over_s.get(size)
+        return estimate if since is None else estimate.aged(now_s - since)
+
+    def quick(self, job: Job) -> bool:
+        """Whether the job may run at once on the event loop: the lane is idle and inputs of this size take next to no time."""
+        if self._brief_runs < AT_ONCE_RUNS or self._waiting or self._running_since is not None or self._closed:
+            return False
+        own = self.times.by_class.get(size_class(job.input_bytes))
+        return own is not None and own.service_ms <= AT_ONCE_MS
+
+    def run_at_once(self, job: Job) -> Done:
+        """Runs a `quick` job here and now; raises what `submit`'s future would."""
+        begun = self._running_since = self._clock.monotonic()
+        try:
+            outcome = self._outcomes([job], begun)[0]
+        finally:
+            self._running_since = None
+        if isinstance(outcome, Done):
+            return outcome
+        raise outcome
 
     def submit(self, job: Job) -> asyncio.Future[Done]:
         """Queues a request; the caller has asked `waiting` against `limit` before.
@@ -123,12 +188,13 @@ class Lane:
         The future raises Refusal, Expired, ClientGoneError or RuntimeBrokenError.
         """
         job.future = self._loop.create_future()
+        job.expected_ms = self.times.of(size_class(job.input_bytes)).service_ms
         with self._lock:
             if self._closed:
                 job.future.set_exception(RuntimeBrokenError("the model has just been unloaded"))
                 return job.future
             self._sequence += 1
-            insort(self._waiting, ((job.due_s, job.priority, self._sequence), job), key=_key)
+            insort(self._waiting, ((job.priority, job.due_s, self._sequence), job), key=_key)
         self._wake.put(None)
         return job.future
 
@@ -138,8 +204,7 @@ class Lane:
             self._closed = True
             left, self._waiting = self._waiting, []
         self._wake.put(None)
-        for _, job in left:
-            self._settle(job, RuntimeBrokenError("the model has been unloaded"))
+        self._settle([job for _, job in left], [RuntimeBrokenError("the model has been unloaded") for _ in left])
         if threading.current_thread() is not self._thread:
             self._thread.join(JOIN_S_MAX)
         self._runtime.close()
@@ -148,20 +213,70 @@ class Lane:
         while True:
             self._running_since = None
             self._wake.get()
-            with self._lock:
-                if self._closed:
-                    return
-                job = self._waiting.pop(0)[1]
-                begun = self._running_since = self._clock.monotonic()
-            self._settle(job, self._outcome(job, begun))
+            jobs = self._next()
+            if jobs is None:
+                return
+            begun = self._running_since or self._clock.monotonic()
+            self._settle(jobs, self._outcomes(jobs, begun))
 
-    def _outcome(self, job: Job, begun: float) -> Done | BaseException:
+    def _next(self) -> list[Job] | None:
+        """The most urgent job, and those that join its run; [] if it went with an earlier run, None when the lane is closed."""
+        with self._lock:
+            if self._closed:
+                return None
+            if not self._waiting:
+                return []
+            now_s = self._clock.monotonic()
+            count = 1 if self._rows_max == 1 else self._joining(now_s)
+            jobs = [job for _, job in self._waiting[:count]]
+            del self._waiting[:count]
+            self._running_ms = self.times.of(size_class(sum(job.input_bytes for job in jobs))).service_ms
+            self._running_since = now_s
+        return jobs
+
+    def _joining(self, now_s: float) -> int:
+        jobs = [job for _, job in self._waiting[: self._rows_max]]
+        key: Key | None = key_of(jobs[0].inputs, jobs[0].outputs)
+        alike = 1
+        while key is not None and alike < len(jobs) and key_of(jobs[alike].inputs, jobs[alike].outputs) == key:
+            alike += 1
+        waiting = [
+            Waiting(
+                rows=rows_of(job.inputs),
+                input_bytes=job.input_bytes,
+                deadline_ms=None if job.deadline_s is None else job.deadline_s * 1e3,
+            )
+            for job in jobs[:alike]
+        ]
+        return together(
+            waiting,
+            rows_max=self._rows_max,
+            now_ms=now_s * 1e3,
+            expected_ms=lambda size: self.times.of(size_class(size)).service_ms,
+        )
+
+    def _outcomes(self, jobs: Sequence[Job], begun: float) -> list[_Outcome]:
+        """What came of each of the jobs, which run together."""
+        found: dict[int, _Outcome] = {}
+        for index, job in enumerate(jobs):
+            if (dropped := self._dropped(job, begun)) is not None:
+                found[index] = dropped
+        left = [job for index, job in enumerate(jobs) if index not in found]
+        ran = iter(self._together(left, begun) if len(left) > 1 else [self._alone(job, begun) for job in left])
+        return [found[index] if index in found else next(ran) for index in range(len(jobs))]
+
+    def _dropped(self, job: Job, begun: float) -> BaseException | None:
+        """Why a job that has reached the head of the queue is not worth running any more."""
         if job.gone():
             return ClientGoneError()
-        deadline = None if job.deadline_s is None else job.deadline_s * 1e3
-        expected = self._aged(begun).service_ms
-        if not still_worth(begun * 1e3, deadline, expected, client_gone=False):
-            return Expired(Reason.DEADLINE, "the deadline passed in the queue", retry_after_ms=None)
+        if job.deadline_s is None:
+            return None
+        own_ms = self._aged(size_class(job.input_bytes), begun).service_ms
+        if still_worth(begun * 1e3, job.deadline_s * 1e3, own_ms, client_gone=False):
+            return None
+        return Expired(Reason.DEADLINE, "the deadline passed in the queue", retry_after_ms=None)
+
+    def _alone(self, job: Job, begun: float) -> _Outcome:
         cpu = time.thread_time()
         try:
             outputs = self._runtime.run(job.inputs, job.outputs)
@@ -169,10 +284,38 @@ class Lane:
             return refusal
         except Exception as error:  # whatever a runtime raises must end this request alone, not the lane
             return self._fault(error)
-        ended = self._clock.monotonic()
-        service_ms = (ended - begun) * 1e3
-        self.estimate, self._passed_over_s = self._aged(begun).seen(service_ms), None
+        service_ms = self._learnt(job.input_bytes, begun)
         return Done(outputs, (begun - job.arrived_s) * 1e3, service_ms, (time.thread_time() - cpu) * 1e3)
+
+    def _together(self, jobs: Sequence[Job], begun: float) -> list[_Outcome]:
+        """One run for all; where it fails, or its outputs cannot be told apart, each runs alone."""
+        cpu = time.thread_time()
+        rows = [rows_of(job.inputs) for job in jobs]
+        try:
+            outputs = self._runtime.run(joined([job.inputs for job in jobs]), jobs[0].outputs)
+        except Exception:  # one input may spoil the run for all: alone each gets its own answer, or its own refusal
+            return [self._alone(job, self._clock.monotonic()) for job in jobs]
+        parts = parted(outputs, rows)
+        if parts is None:
+            log.warning("the model's outputs do not keep the batch apart; its requests run alone from now on")
+            self._rows_max = 1
+            return [self._alone(job, self._clock.monotonic()) for job in jobs]
+        service_ms = self._learnt(sum(job.input_bytes for job in jobs), begun)
+        cpu_ms = (time.thread_time() - cpu) * 1e3 / len(jobs)
+        return [
+            Done(part, (begun - job.arrived_s) * 1e3, service_ms, cpu_ms, len(jobs))
+            for job, part in zip(jobs, parts, strict=True)
+        ]
+
+    def _learnt(self, input_bytes: int, begun: float) -> float:
+        """Notes what the run took, ms."""
+        now_s = self._clock.monotonic()
+        service_ms = (now_s - begun) * 1e3
+        size = size_class(input_bytes)
+        self._brief_runs = self._brief_runs + 1 if service_ms <= AT_ONCE_MS_WORST else 0
+        unseen_s = now_s - self._passed_over_s.pop(size, now_s) if self._passed_over_s else 0.0
+        self.times = self.times.seen(size, service_ms, unseen_s=unseen_s)
+        return service_ms
 
     def _fault(self, error: Exception) -> BaseException:
         """Whose fault a failed run was: the model still answers its own sample, so the input's; or it does not."""
@@ -187,21 +330,29 @@ class Lane:
             return RuntimeBrokenError(str(second))
         return Refusal(Reason.BAD_REQUEST, f"the model cannot compute with these values: {error}")
 
-    def _settle(self, job: Job, outcome: Done | BaseException) -> None:
+    def _settle(self, jobs: Sequence[Job], outcomes: Sequence[_Outcome]) -> None:
+        if not jobs:
+            return
         try:
-            self._loop.call_soon_threadsafe(_resolve, job.future, outcome)
+            self._loop.call_soon_threadsafe(_resolve, jobs, outcomes)
         except RuntimeError:  # the loop is closed: the process is ending and nobody waits
             return
+
+
+def bytes_of(inputs: Sequence[Tensor]) -> int:
+    """All of a request's input."""
+    return sum(len(tensor.data) for tensor in inputs)
 
 
 def _key(entry: tuple[_Key, Job]) -> _Key:
     return entry[0]
 
 
-def _resolve(future: asyncio.Future[Done], outcome: Done | BaseException) -> None:
-    if future.done():  # cancelled: its request was given up
-        return
-    if isinstance(outcome, Done):
-        future.set_result(outcome)
-    else:
-        future.set_exception(outcome)
+def _resolve(jobs: Sequence[Job], outcomes: Sequence[_Outcome]) -> None:
+    for job, outcome in zip(jobs, outcomes, strict=True):
+        if job.future.done():  # cancelled: its request was given up
+            continue
+        if isinstance(outcome, Done):
+            job.future.set_result(outcome)
+        else:
+            job.future.set_exception(outcome)

@@ -63,6 +63,8 @@ class Call:
     model: Model | None
     """None: not here."""
     body: Body
+    input_bytes: int = 0
+    """Of what the model is given: requests are expected to take as long as others of their size."""
 
     def spent_ms(self) -> float:
         """Milliseconds since the request's first byte."""
@@ -115,7 +117,7 @@ def place(call: Call, lost: Lost) -> Decision:
     decision = route(ask, _local(call, lost), hub)
     queue = None if call.model is None else queue_of(call.model)
     if queue is not None and decision.reason in _BY_ESTIMATE:
-        queue.passed_over()
+        queue.passed_over(call.input_bytes)
     if isinstance(decision, Refuse):
         raise _refused(call, decision)
     if not call.exchange.ask.probe:
@@ -134,7 +136,7 @@ def _local(call: Call, lost: Lost) -> LocalState:
         present=True,
         ready=True,
         queue_full=queue_full(queue.waiting, queue.limit),
-        expected_ms=queue.expected_ms(call.due_s, call.rules.priority),
+        expected_ms=queue.expected_ms(call.due_s, call.rules.priority, call.input_bytes),
     )
 
 

@@ -16,7 +16,7 @@ FIRST_TOKEN_MS = 100.0
 TOTAL_MS = 2000.0
 """Guesses before the first answer: a 135M model on one core starts in a tenth of a second and talks for two."""
 
-_Key = tuple[float, int, int]
+_Key = tuple[int, float, int]
 
 
 class Slots:
@@ -38,9 +38,9 @@ class Slots:
         """How many chats wait."""
         return len(self._waiting)
 
-    def expected_ms(self, due_s: float, priority: int) -> float:
+    def expected_ms(self, due_s: float, priority: int, input_bytes: int) -> float:
         """Until the first token of a chat that arrived now."""
-        ahead = bisect_right(self._waiting, (due_s, priority, self._sequence + 1), key=_key)
+        ahead = bisect_right(self._waiting, (priority, due_s, self._sequence + 1), key=_key)
         left = 0.0
         if len(self._running) >= self._count:
             now = self._clock.monotonic()
@@ -49,7 +49,7 @@ class Slots:
             ahead_ms=(ahead * self.total.service_ms / self._count,), running_left_ms=left, own_ms=self._aged().service_ms
         )
 
-    def passed_over(self) -> None:
+    def passed_over(self, input_bytes: int) -> None:
         """Notes that a chat went elsewhere, or nowhere, because of the estimate: from then on it ages until it is tested."""
         if self._passed_over_s is None:
             self._passed_over_s = self._clock.monotonic()
@@ -70,7 +70,7 @@ class Slots:
         self._sequence += 1
         ticket = self._sequence
         if len(self._running) >= self._count or self._waiting:
-            await self._wait((due_s, priority, ticket))
+            await self._wait((priority, due_s, ticket))
         self._running[ticket] = self._clock.monotonic()
         try:
             deadline = None if deadline_s is None else deadline_s * 1e3

@@ -1,12 +1,12 @@
 """What a lane may take on: how long a new request would wait, and how long its own service will take.
 
-Values in, values out: the lane keeps an `Estimate` per model and asks `expected_ms` when a request arrives.
+Values in, values out: the lane keeps the `ServiceTimes` of its model and asks `expected_ms` when a request arrives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 RISE = 0.10
 FALL = 0.02
@@ -36,6 +36,46 @@ class Estimate:
         """
         half_life_s = max(HALF_LIFE_S, TESTS_SHARE * self.service_ms / 1e3)
         return replace(self, service_ms=self.service_ms * 0.5 ** (max(0.0, unseen_s) / half_life_s))
+
+
+SIZES_MAX = 32
+"""Sizes of input that are told apart: powers of two, so that 2 GiB is the last one with a place of its own."""
+
+
+def size_class(input_bytes: int) -> int:
+    """Inputs within a factor of two are of one class: 0 for none, then one more for each doubling."""
+    return min(input_bytes.bit_length(), SIZES_MAX)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceTimes:
+    """What a model takes, by the size of its input: a batch of eight takes longer than one, a long text longer than a short one.
+
+    Sizes are bytes of all input tensors together, by `size_class`.
+    """
+
+    first: Estimate
+    """From the warm-up; for as long as nothing was seen."""
+    by_class: Mapping[int, Estimate] = field(default_factory=dict[int, Estimate])
+
+    def of(self, size: int) -> Estimate:
+        """The estimate for an input of this class: its own, else that of the nearest class that was seen, the smaller of two.
+
+        A size never seen is taken for what the nearest one took. A larger input may take longer, and then says so to the next
+        one; to refuse what nobody tried would mean never to learn it.
+        """
+        own = self.by_class.get(size)
+        if own is not None:
+            return own
+        if not self.by_class:
+            return self.first
+        return self.by_class[min(self.by_class, key=lambda known: (abs(known - size), known))]
+
+    def seen(self, size: int, service_ms: float, *, unseen_s: float = 0.0) -> ServiceTimes:
+        """The same after one more run; `unseen_s`: for how long requests of this class were turned away before it."""
+        own = self.by_class.get(size) if self.by_class else self.first
+        after = Estimate(service_ms) if own is None else own.aged(unseen_s).seen(service_ms)
+        return replace(self, by_class={**self.by_class, size: after})
 
 
 def expected_ms(*, ahead_ms: Iterable[float], running_left_ms: float, own_ms: float) -> float:
