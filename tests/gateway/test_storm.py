@@ -7,7 +7,7 @@ import time
 
 from gateway.plane_rig import rig
 from nearhall.drivers.fallback_memory import MemoryFallback
-from nearhall.gateway.app import STORM_S
+from nearhall.policy.storm import IMPATIENT_S
 from waiting import until_async
 
 
@@ -27,7 +27,7 @@ def test_the_second_refusal_on_a_connection_waits(tmp_path):
                 refused = await site.infer("double", [1, 1, 1, 1], connection=notes)
                 took.append(time.monotonic() - begun)
                 assert (refused.status, refused.reason) == (429, "queue_full")
-            assert min(took[1:]) >= STORM_S * 0.9
+            assert min(took[1:]) >= IMPATIENT_S * 0.9
             fresh = await site.infer("double", [1, 1, 1, 1], connection={})
             assert fresh.status == 429
             site.runtimes["double"].go.set()

@@ -5,31 +5,33 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from nearhall import __version__
 from nearhall.core.errors import Refusal
 from nearhall.core.reasons import FAILURES, Reason
-from nearhall.gateway.body import discard_rest
 from nearhall.gateway.chat import chat
 from nearhall.gateway.exchange import ClientGoneError, Exchange, Receive, Scope, Send
 from nearhall.gateway.front import PREFIX, Front
-from nearhall.gateway.infer import infer
+from nearhall.gateway.http_connection import Turned
+from nearhall.gateway.infer import hopeless, infer
 from nearhall.gateway.metrics import CONTENT_TYPE, Metrics
 from nearhall.gateway.models import Model, State
 from nearhall.gateway.plane import Plane
 from nearhall.gateway.repository_api import repository_api
+from nearhall.policy.storm import Budget, delay_s
+from nearhall.wire.headers import SERVED_BY
 from nearhall.wire.oip import model_metadata, server_metadata
 from nearhall.wire.openai import models_list, one_model
+from nearhall.wire.refusal import refusal_response
 from nearhall.wire.telemetry import OTHER
 
 log = logging.getLogger("nearhall.gateway")
 
 _PREFIX = "/v2/models/"
 _FOR_WANT_OF_ROOM = frozenset({Reason.QUEUE_FULL, Reason.DEADLINE})
-STORM_S = 0.05
-"""A client that comes back at once after a refusal waits this long for its next one: in a trial, eight such clients took the
-worker's time until it answered a quarter of what it could."""
 Handler = Callable[[Exchange], Awaitable[None]]
 
 
@@ -45,6 +47,7 @@ class App:
         self._metrics = metrics
         self._may_load = may_load
         self._front = front
+        self._budget = Budget()
         self._get: Mapping[str, Handler] = {
             "/healthz": self._live,
             "/v2": self._server,
@@ -120,15 +123,43 @@ class App:
             log.error("%s %s: %s", exchange.method, exchange.path, refusal)
         if exchange.started:
             return exchange.abort()
-        if refusal.reason in _FOR_WANT_OF_ROOM and exchange.refused_again():
-            await asyncio.sleep(STORM_S)
-        try:
+        if refusal.reason in _FOR_WANT_OF_ROOM and (wait_s := self._kept_back_s(exchange)):
+            await asyncio.sleep(wait_s)
+        with suppress(ClientGoneError):
             await exchange.refuse(refusal, self._plane.node)
-            if refusal.reason is Reason.TOO_LARGE:
-                await discard_rest(exchange)
-        except ClientGoneError:
-            pass
         return None
+
+    def turn_away(self, scope: Scope) -> Turned | None:
+        """The refusal of a tensor request whose head says already that it cannot be answered in time; None: let it come.
+
+        Under overload most requests are refused, and what that costs is taken from those that are not: here nothing is read,
+        parsed or copied of them, and no task is made.
+        """
+        path: str = scope["path"]
+        if scope["method"] != "POST" or not path.startswith(_PREFIX) or not path.endswith("/infer"):
+            return None
+        exchange = Exchange(scope, _never, _never, self._plane.clock)
+        try:
+            exchange.read_headers()
+            head_bytes, length = exchange.ask.head_bytes, exchange.ask.content_length
+            if head_bytes is None or length is None or exchange.ask.probe:
+                return None
+            name, version = _model_and_version(path[len(_PREFIX) : -len("/infer")])
+            hopeless(self._plane, exchange, name, version, length - head_bytes)
+        except Refusal as refusal:
+            if refusal.reason not in _FOR_WANT_OF_ROOM:
+                return None  # it will be found again, with the body read
+            self._plane.stats.refused(exchange.workload, refusal.reason)
+            status, headers, body = refusal_response(refusal, path)
+            return Turned(status, [*headers, (SERVED_BY, self._plane.node)], body, self._kept_back_s(exchange))
+        return None
+
+    def _kept_back_s(self, exchange: Exchange) -> float:
+        """How long the refusal of this request is kept back."""
+        now_s = self._plane.clock.monotonic()
+        wait_s, self._budget = delay_s(self._budget, now_s=now_s, since_refusal_s=exchange.since_refusal_s())
+        exchange.refused_in(wait_s)
+        return wait_s
 
     async def _live(self, exchange: Exchange) -> None:
         await exchange.json(200, b"{}")
@@ -180,6 +211,10 @@ class App:
         if model is None or not model.entry.chat or not model.ready:
             raise Refusal(Reason.MODEL_UNKNOWN, f"there is no chat model {name[:64]!r} ready here")
         await exchange.json(200, one_model(name, int(model.loaded_s), self._plane.node.decode()))
+
+
+async def _never(*_: object) -> Any:
+    raise AssertionError  # a request that is judged by its head alone neither reads nor writes
 
 
 def _not_served(exchange: Exchange) -> Refusal:

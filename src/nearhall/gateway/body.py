@@ -18,8 +18,6 @@ _STEP = MIB
 """Inflated at a time, so that no more than one step over the limit is ever held."""
 _IN_THREAD = 64 * 1024
 """Compressed bodies above this are inflated in a thread: below, the hand-over costs more than the work."""
-_DISCARD_S = 2.0
-"""How long the rest of a refused body is read and thrown away, so that the client sees the refusal instead of a reset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +26,10 @@ class Body:
 
     raw: bytes
     plain: bytes
+
+
+NO_BODY = Body(b"", b"")
+"""Of a request of which only the head is known."""
 
 
 async def read_body(exchange: Exchange, limits: Limits) -> Body:
@@ -52,6 +54,8 @@ async def read_body(exchange: Exchange, limits: Limits) -> Body:
 async def received(exchange: Exchange, most: int) -> bytes:
     """The body as it comes, at most `most` bytes; raises Refusal(TOO_LARGE) or ClientGoneError."""
     mib = most / MIB
+    if exchange.no_room:
+        raise Refusal(Reason.QUEUE_FULL, "too many large requests are being received; come back", retry_after_ms=1000)
     message = await exchange.receive()
     if message["type"] == "http.request" and not message.get("more_body"):
         first: bytes = message.get("body", b"")
@@ -115,15 +119,3 @@ def _inflate(raw: bytes, window: int, most: int) -> bytes:
     if engine.unused_data:
         raise zlib.error("bytes follow its end")
     return b"".join(parts)
-
-
-async def discard_rest(exchange: Exchange) -> None:
-    """Reads and drops what is left of a refused body for a short while."""
-    try:
-        async with asyncio.timeout(_DISCARD_S):
-            while True:
-                message = await exchange.receive()
-                if message["type"] == "http.disconnect" or not message.get("more_body"):
-                    return
-    except TimeoutError:
-        return

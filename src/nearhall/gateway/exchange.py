@@ -23,7 +23,8 @@ _LOOKS_MAX = 2000
 """A client that takes longer than a second to read its answer is slow on its own account."""
 EXTENSION = "nearhall"
 """The key in ASGI's `extensions` under which the server's protocol class leaves `first_byte_s`, `transport`, `connection`
-(notes that live as long as the connection) and `connections` (all that are open)."""
+(notes that live as long as the connection), `connections` (all that are open) and, where bodies hold all the memory that they
+may, `no_room`."""
 
 
 class Closing(Protocol):
@@ -64,6 +65,7 @@ class Exchange:
         "ended",
         "first_byte_s",
         "method",
+        "no_room",
         "path",
         "scope",
         "started",
@@ -81,6 +83,8 @@ class Exchange:
         self._transport: Closing | None = own.get("transport")
         self._connection: dict[str, float] = own.get("connection", {})
         self._connections: Collection[object] = own.get("connections", ())
+        self.no_room: bool = own.get("no_room", False)
+        """Whether the rest of its body was not read, because bodies hold all the memory that they may."""
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.ask = AskHeaders()
@@ -119,12 +123,13 @@ class Exchange:
         """How many connections are open, this one with them; 0 where the server does not say."""
         return len(self._connections)
 
-    def refused_again(self) -> bool:
-        """Notes a refusal for want of room; whether this connection was refused so within the last second already."""
-        now = self._clock.monotonic()
-        before = self._connection.get("refused_s", -inf)
-        self._connection["refused_s"] = now
-        return now - before < 1.0
+    def since_refusal_s(self) -> float:
+        """How long before this request's first byte the last refusal for want of room was told on this connection."""
+        return self.first_byte_s - self._connection.get("refused_s", -inf)
+
+    def refused_in(self, delay_s: float) -> None:
+        """Notes that a refusal for want of room is told in so many seconds."""
+        self._connection["refused_s"] = self._clock.monotonic() + delay_s
 
     async def receive(self) -> Message:
         """The next part of the request, or `http.disconnect`."""

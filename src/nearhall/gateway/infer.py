@@ -4,16 +4,32 @@ from __future__ import annotations
 
 from nearhall.core.errors import Refusal
 from nearhall.core.reasons import Reason
-from nearhall.gateway.body import read_body
+from nearhall.gateway.body import NO_BODY, read_body
 from nearhall.gateway.exchange import Exchange, Header
 from nearhall.gateway.lanes import Done
-from nearhall.gateway.plane import Call, Plane
+from nearhall.gateway.plane import Call, Lost, Plane, decide, place, queue_of
 from nearhall.gateway.tensors import answer
+from nearhall.policy.route import Refuse
 from nearhall.wire import headers as names
 from nearhall.wire.oip import decode_request, encode_response
 
 _JSON = (b"content-type", b"application/json")
 _BINARY = (b"content-type", b"application/octet-stream")
+
+
+def hopeless(plane: Plane, exchange: Exchange, name: str, version: str | None, input_bytes: int) -> None:
+    """Raises the Refusal that a request would get, where its head alone already says so; counted like any other."""
+    if exchange.ask.deadline_ms is None:
+        return
+    model = plane.models.find(name, version)
+    queue = None if model is None else queue_of(model)
+    if model is None or queue is None or not queue.waiting:
+        return
+    rules = plane.workloads.rules(exchange.ask, name)
+    exchange.workload = rules.workload
+    call = Call(plane, exchange, rules, name, model, NO_BODY, input_bytes)
+    if isinstance(decide(call, Lost()), Refuse):
+        place(call, Lost())
 
 
 async def infer(plane: Plane, exchange: Exchange, name: str, version: str | None) -> None:

@@ -211,13 +211,13 @@ class Lane:
 
     def _work(self) -> None:
         while True:
-            self._running_since = None
             self._wake.get()
             jobs = self._next()
             if jobs is None:
                 return
-            begun = self._running_since or self._clock.monotonic()
-            self._settle(jobs, self._outcomes(jobs, begun))
+            outcomes = self._outcomes(jobs, self._running_since or self._clock.monotonic())
+            self._running_since = None
+            self._settle(jobs, outcomes)
 
     def _next(self) -> list[Job] | None:
         """The most urgent job, and those that join its run; [] if it went with an earlier run, None when the lane is closed."""

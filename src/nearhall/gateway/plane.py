@@ -104,9 +104,22 @@ def queue_of(model: Model) -> Lane | Slots | None:
 
 def place(call: Call, lost: Lost) -> Decision:
     """Where this request goes now; counted. Raises Refusal with words where it goes nowhere."""
+    decision = decide(call, lost)
+    queue = None if call.model is None else queue_of(call.model)
+    if queue is not None and decision.reason in _BY_ESTIMATE:
+        queue.passed_over(call.input_bytes)
+    if isinstance(decision, Refuse):
+        raise _refused(call, decision)
+    if not call.exchange.ask.probe:
+        call.plane.stats.decided(call.rules.workload, decision.reason)
+    return decision
+
+
+def decide(call: Call, lost: Lost) -> Decision:
+    """Where this request would go now; nothing is counted or noted."""
     plane, rules = call.plane, call.rules
     if plane.draining:
-        raise _refused(call, Refuse(Reason.DRAINING, 1000))
+        return Refuse(Reason.DRAINING, 1000)
     ask = Ask(
         residency=rules.residency,
         deadline_ms=call.left_ms,
@@ -114,15 +127,7 @@ def place(call: Call, lost: Lost) -> Decision:
     )
     stated = rules.deadline_ms is not None
     hub = plane.hub.state(call.name, deadline_stated=stated, lost=lost.hub) if plane.hub is not None else None
-    decision = route(ask, _local(call, lost), hub)
-    queue = None if call.model is None else queue_of(call.model)
-    if queue is not None and decision.reason in _BY_ESTIMATE:
-        queue.passed_over(call.input_bytes)
-    if isinstance(decision, Refuse):
-        raise _refused(call, decision)
-    if not call.exchange.ask.probe:
-        plane.stats.decided(rules.workload, decision.reason)
-    return decision
+    return route(ask, _local(call, lost), hub)
 
 
 def _local(call: Call, lost: Lost) -> LocalState:

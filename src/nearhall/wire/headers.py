@@ -49,13 +49,13 @@ class AskHeaders:
 
 def parse_ask(headers: Iterable[tuple[bytes, bytes]]) -> AskHeaders:
     """Reads the headers (names in lower case, as ASGI gives them); raises Refusal(BAD_REQUEST) for a value that is none."""
-    known: dict[bytes, bytes] = {
-        name: value
-        for name, value in headers
-        if name.startswith(b"x-nearhall-") or name in {HEAD_LENGTH, b"content-encoding", b"content-length"}
-    }
+    known: dict[bytes, bytes] = {name: value for name, value in headers if name in _ASKED}
     if not known:
         return _NOTHING
+    if known.keys() <= _FRAMING:
+        return AskHeaders(
+            head_bytes=_whole(known, HEAD_LENGTH, RAW_BYTES_MAX), content_length=_whole(known, _content_length, RAW_BYTES_MAX)
+        )
     return AskHeaders(
         deadline_ms=_number(known, DEADLINE),
         total_deadline_ms=_number(known, TOTAL_DEADLINE),
@@ -65,11 +65,15 @@ def parse_ask(headers: Iterable[tuple[bytes, bytes]]) -> AskHeaders:
         raw_bytes=_whole(known, RAW_BYTES, RAW_BYTES_MAX),
         probe=known.get(PROBE) == b"1",
         head_bytes=_whole(known, HEAD_LENGTH, RAW_BYTES_MAX),
-        encoding=known.get(b"content-encoding", b"").decode("latin-1").strip().lower(),
-        content_length=_whole(known, b"content-length", RAW_BYTES_MAX),
+        encoding=known.get(_content_encoding, b"").decode("latin-1").strip().lower(),
+        content_length=_whole(known, _content_length, RAW_BYTES_MAX),
     )
 
 
+_content_length, _content_encoding = b"content-length", b"content-encoding"
+_FRAMING = frozenset({HEAD_LENGTH, _content_length})
+"""What most requests of machines say, and no more."""
+_ASKED = _FRAMING | {_content_encoding, DEADLINE, TOTAL_DEADLINE, RESIDENCY, PRIORITY, WORKLOAD, RAW_BYTES, PROBE}
 _NOTHING = AskHeaders()
 
 

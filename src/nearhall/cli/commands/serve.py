@@ -51,7 +51,6 @@ def serve(
     check_settings(settings, where="nearhall serve")
     level = logging.WARNING if as_json else logging.INFO
     logging.basicConfig(stream=sys.stderr, level=level, format="%(message)s")
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     uvloop.run(serve_gateway(settings, announce=_announcer(host, as_json=as_json)))
 
 

@@ -8,36 +8,39 @@ Prints `READY {"port": ...}` once its small models are loaded and it listens; la
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import os
 import socket
 import ssl
+import sys
 import uuid
-from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 import uvloop
 
 from nearhall.cli.roots.program import listen_unix, read_settings, run_program, say_ready, stop_event
-from nearhall.cli.roots.tls_protocol import TlsProtocol
+from nearhall.cli.roots.tls_protocol import tls_extension
 from nearhall.core.errors import InputError, PermanentError
 from nearhall.documents.whole_file import write_whole
 from nearhall.drivers.clock import SystemClock
 from nearhall.drivers.own_cpu import own_cpu_seconds, start_ticks
 from nearhall.gateway.app import App
+from nearhall.gateway.body import MIB
 from nearhall.gateway.control import Control, snapshot
 from nearhall.gateway.forward import HubLink
 from nearhall.gateway.front import Front
+from nearhall.gateway.http_server import Server, TurnAway, listening
 from nearhall.gateway.metrics import Metrics
 from nearhall.gateway.models import Models, Opener, Runtime
 from nearhall.gateway.plane import Plane
 from nearhall.gateway.probes import Probes
-from nearhall.gateway.settings import Hub, Settings, check_settings
+from nearhall.gateway.settings import Hub, Settings, Tls, check_settings
 from nearhall.gateway.stats import Stats
 from nearhall.gateway.workloads import Workloads
 from nearhall.ports.clock import Clock
@@ -46,12 +49,8 @@ from nearhall.wire.telemetry import Event
 
 log = logging.getLogger("nearhall.gateway")
 
-BACKLOG = 512
-"""Connections the kernel holds while the loop is busy; the default of 128 lost some in bursts."""
 SMALL_MODELS_S_MAX = 10.0
 """Listening begins after this at the latest, even if a model still loads; what is asked of it goes to the hub meanwhile."""
-KEEP_ALIVE_S = 75
-"""Longer than the idle time of common clients' pools, so that they close first and never write into a closing connection."""
 
 
 def open_runtime(file: ModelFile) -> Runtime:
@@ -143,25 +142,6 @@ def _loopback(host: str) -> bool:
     return host in {"127.0.0.1", "localhost", "::1"}
 
 
-class _Server(uvicorn.Server):
-    """uvicorn's server without its signal handlers: two of them run in one loop, and the root decides when to stop."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.up = asyncio.Event()
-        """Set once it listens."""
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listens."""
-        await super().startup(sockets)
-        self.up.set()
-
-    @contextmanager
-    def capture_signals(self) -> Generator[None]:
-        """Nothing to capture."""
-        yield
-
-
 def bind(settings: Settings) -> socket.socket:
     """The service port, bound and not yet listening; raises InputError when it is taken."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
@@ -180,8 +160,26 @@ def bind(settings: Settings) -> socket.socket:
     return bound
 
 
+SWITCH_S = 0.0002
+"""How long a thread may keep the interpreter from another that wants it. Python's 5 ms is half a deadline of 10 ms: under load
+the lane's thread, back from its run, waited so long for the event loop that it answered too late."""
+
+
+GARBAGE_AFTER = 20_000
+"""Objects that are made and not freed between two looks for garbage. With Python's 700 the collector looked at every request or
+two, and took half of the event loop's time under load."""
+
+
+def settle_memory() -> None:
+    """Takes what start-up made out of the garbage collector's sight: it stays for good, and a look through it takes 30 ms."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_AFTER, 10, 10)
+
+
 async def serve(settings: Settings, *, announce: Callable[[int, Plane], None]) -> None:
     """Runs the gateway until SIGTERM, SIGINT, a drain on the control socket, or (if asked) the end of standard input."""
+    sys.setswitchinterval(SWITCH_S)
     bound = bind(settings)
     port: int = bound.getsockname()[1]
     stop = stop_event(with_stdin=settings.exit_with_stdin)
@@ -190,11 +188,16 @@ async def serve(settings: Settings, *, announce: Callable[[int, Plane], None]) -
         plane = composed.plane
         control = None if settings.control_socket is None else listen_unix(Path(settings.control_socket), where="control_socket")
         try:
-            async with _listening(_control_config(settings, plane, stop), control):
+            async with AsyncExitStack() as open_sockets:
+                if control is not None:
+                    own = _server(Control(plane, stop=stop.set), settings)
+                    await open_sockets.enter_async_context(listening(own, control, drain_s=settings.limits.drain_s))
                 plane.models.start()
                 await _until_settled(plane, stop)
-                config = _config(composed.app, settings, tls=True)
-                async with _listening(config, bound), _pid_file(settings, plane, port):
+                service = _server(composed.app, settings, turn_away=composed.app.turn_away)
+                tls = _tls(settings.tls)
+                async with listening(service, bound, drain_s=settings.limits.drain_s, tls=tls), _pid_file(settings, plane, port):
+                    settle_memory()
                     announce(port, plane)
                     await stop.wait()
                     plane.draining = True
@@ -207,6 +210,13 @@ async def serve(settings: Settings, *, announce: Callable[[int, Plane], None]) -
                 await composed.front.close()
 
 
+def _server(app: Any, settings: Settings, *, turn_away: TurnAway | None = None) -> Server:
+    most = int(settings.limits.body_mib * MIB)
+    if turn_away is None:
+        return Server(app, body_bytes_max=most, tls_of=tls_extension)
+    return Server(app, body_bytes_max=most, tls_of=tls_extension, turn_away=turn_away)
+
+
 async def _until_settled(plane: Plane, stop: asyncio.Event) -> None:
     """Until the small models are loaded, a stop is asked for, or patience ends."""
     waits = [asyncio.create_task(plane.models.until_settled()), asyncio.create_task(stop.wait())]
@@ -215,51 +225,19 @@ async def _until_settled(plane: Plane, stop: asyncio.Event) -> None:
         wait.cancel()
 
 
-def _config(app: Any, settings: Settings, *, tls: bool) -> uvicorn.Config:
-    secured = settings.tls if tls else None
-    return uvicorn.Config(
-        app,
-        http=TlsProtocol,
-        ws="none",
-        lifespan="off",
-        interface="asgi3",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        backlog=BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=max(1, round(settings.limits.drain_s)),
-        ssl_keyfile=None if secured is None else secured.key,
-        ssl_certfile=None if secured is None else secured.cert,
-        ssl_ca_certs=None if secured is None else secured.ca,
-        ssl_cert_reqs=ssl.CERT_NONE if secured is None else ssl.CERT_REQUIRED,
-    )
-
-
-def _control_config(settings: Settings, plane: Plane, stop: asyncio.Event) -> uvicorn.Config:
-    return _config(Control(plane, stop=stop.set), settings, tls=False)
-
-
-@asynccontextmanager
-async def _listening(config: uvicorn.Config, bound: socket.socket | None) -> AsyncGenerator[None]:
-    """Serves on a bound socket; at the end no new connections, and what is in progress may end."""
-    if bound is None:
-        yield
-        return
+def _tls(tls: Tls | None) -> ssl.SSLContext | None:
+    """Who connects must show a certificate of our CA; raises InputError for files that are none."""
+    if tls is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        server = _Server(config)
-        config.load()
+        context.load_cert_chain(tls.cert, tls.key)
+        context.load_verify_locations(tls.ca)
     except (OSError, ssl.SSLError) as error:
         right = "name a CA, a certificate and its key"
         raise InputError(f"the files cannot be used ({error})", where="tls", right=right) from error
-    serving = asyncio.create_task(server.serve(sockets=[bound]))
-    try:
-        await server.up.wait()
-        yield
-    finally:
-        server.should_exit = True
-        await serving
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
 
 
 @asynccontextmanager
@@ -292,7 +270,6 @@ def announce_ready(port: int, plane: Plane) -> None:
 
 async def main(path: str) -> None:
     """Runs the gateway on the settings in the file at `path`."""
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     settings = read_settings(path, Settings)
     check_settings(settings, where=path)
     await serve(settings, announce=announce_ready)

@@ -1,0 +1,43 @@
+"""When a refusal is told: at once, or only after a while to those who would otherwise ask again and again.
+
+A client that comes back at once after each refusal is refused again and takes the time of those whose turn it is: in a trial
+eight such clients brought a gateway to a quarter of what its models could do. `Retry-After` asks for patience; who has none is
+made to wait.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+AT_ONCE_S = 0.01
+"""A request so soon after a refusal on the same connection is a retry that did not wait: the least that `retry-after-ms` asks
+is five times as long."""
+IMPATIENT_S = 0.05
+"""What such a retry waits for its next refusal."""
+PER_S = 4000.0
+"""Refusals told at once, a second: one costs the event loop some 50 microseconds, so that these take a fifth of it."""
+BURST = 400.0
+"""A tenth of a second's worth at once."""
+OVER_BUDGET_S = 0.02
+"""What each further one waits, so that whoever asks in a closed loop asks less often."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """A token bucket of refusals that are told at once."""
+
+    tokens: float = BURST
+    at_s: float = 0.0
+
+
+def delay_s(budget: Budget, *, now_s: float, since_refusal_s: float) -> tuple[float, Budget]:
+    """How long to keep this refusal back, and the budget after it.
+
+    `since_refusal_s`: since the last one on the same connection was told; infinite if there was none.
+    """
+    filled = replace(budget, tokens=min(BURST, budget.tokens + max(0.0, now_s - budget.at_s) * PER_S), at_s=now_s)
+    if since_refusal_s < AT_ONCE_S:
+        return IMPATIENT_S, filled
+    if filled.tokens < 1.0:
+        return OVER_BUDGET_S, filled
+    return 0.0, replace(filled, tokens=filled.tokens - 1.0)

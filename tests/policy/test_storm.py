@@ -1,0 +1,35 @@
+"""A refusal is told at once, but not again and again to who does not wait, and not to more than the loop can bear."""
+
+from __future__ import annotations
+
+from math import inf
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nearhall.policy.storm import AT_ONCE_S, BURST, IMPATIENT_S, OVER_BUDGET_S, PER_S, Budget, delay_s
+
+
+def test_the_first_refusal_is_told_at_once_and_the_retry_that_did_not_wait_is_not():
+    first, budget = delay_s(Budget(), now_s=1.0, since_refusal_s=inf)
+    again, budget = delay_s(budget, now_s=1.001, since_refusal_s=0.001)
+    patient, _ = delay_s(budget, now_s=1.1, since_refusal_s=AT_ONCE_S)
+    assert (first, again, patient) == (0.0, IMPATIENT_S, 0.0)
+
+
+def test_over_the_budget_everybody_waits_a_little():
+    budget = Budget(tokens=0.0, at_s=1.0)
+    over, budget = delay_s(budget, now_s=1.0, since_refusal_s=inf)
+    later, _ = delay_s(budget, now_s=1.0 + 2 / PER_S, since_refusal_s=inf)
+    assert (over, later) == (OVER_BUDGET_S, 0.0)
+
+
+@given(st.lists(st.tuples(st.floats(0, 0.01), st.floats(0, 1)), max_size=2000))
+def test_no_more_are_told_at_once_than_the_budget_holds(refusals):
+    budget, now_s, at_once = Budget(), 0.0, 0
+    for step_s, since_s in refusals:
+        now_s += step_s
+        wait_s, budget = delay_s(budget, now_s=now_s, since_refusal_s=since_s)
+        at_once += wait_s == 0.0
+        assert wait_s in {0.0, IMPATIENT_S, OVER_BUDGET_S}
+    assert at_once <= BURST + PER_S * now_s + 1
