@@ -79,7 +79,7 @@ async def behind_a_held_run(lane, runtime, jobs):
     """Queues the jobs while a run is in progress, so that all of them wait when it ends."""
     runtime.go.clear()
     running = lane.submit(job(0))
-    await until_async(lambda: runtime.batches[-1:] == [1] and lane._running_since is not None)
+    await until_async(lambda: runtime.batches[-1:] == [1] and lane.running)
     waiting = [lane.submit(one) for one in jobs]
     runtime.go.set()
     await running
@@ -164,7 +164,7 @@ def test_a_broken_runtime_is_told_to_all():
     async def story(lane, runtime):
         runtime.go.clear()
         running = lane.submit(job(0))
-        await until_async(lambda: lane._running_since is not None)
+        await until_async(lambda: lane.running)
         waiting = [lane.submit(job(1)), lane.submit(job(2))]
         runtime.broken = True
         runtime.go.set()

@@ -11,7 +11,7 @@ from gateway.plane_rig import Doubler
 from nearhall.core.tensor import Tensor
 from nearhall.drivers.clock import SystemClock
 from nearhall.gateway.exchange import ClientGoneError
-from nearhall.gateway.lanes import AT_ONCE_RUNS, Job, Lane, RuntimeBrokenError
+from nearhall.gateway.lanes import BRIEF_RUNS, Job, Lane, RuntimeBrokenError
 from nearhall.policy.admit import Estimate, ServiceTimes, size_class
 from waiting import until_async
 
@@ -57,7 +57,7 @@ def test_rank_first_then_the_earliest_deadline_then_arrival():
     async def story(lane, runtime, _):
         runtime.go.clear()
         first = lane.submit(job(0))
-        await until_async(lambda: lane._running_since is not None)
+        await until_async(lambda: lane.running)
         waiting = [
             lane.submit(job(5)),
             lane.submit(job(4, priority=-1)),
@@ -79,7 +79,7 @@ def test_work_of_clients_that_have_gone_is_dropped():
     async def story(lane, runtime, _):
         runtime.go.clear()
         running = lane.submit(job(0))
-        await until_async(lambda: lane._running_since is not None)
+        await until_async(lambda: lane.running)
         left = lane.submit(job(1, gone=lambda: True))
         stayed = lane.submit(job(2))
         runtime.go.set()
@@ -108,7 +108,7 @@ def test_closing_fails_what_waits_and_takes_nothing_more():
     async def story(lane, runtime, _):
         runtime.go.clear()
         running = lane.submit(job(0))
-        await until_async(lambda: lane._running_since is not None)
+        await until_async(lambda: lane.running)
         waiting = lane.submit(job(1))
         closing = asyncio.create_task(asyncio.to_thread(lane.close))
         with pytest.raises(RuntimeBrokenError):
@@ -138,20 +138,26 @@ def test_times_add_up_and_the_estimate_follows():
 def test_what_takes_next_to_nothing_runs_at_once():
     async def story(lane, runtime, broken):
         one = job(1, input_bytes=16)
-        assert not lane.quick(one)
-        for _ in range(AT_ONCE_RUNS):
+        assert not lane.quick(one, alone=False)
+        for _ in range(BRIEF_RUNS):
             await lane.submit(job(1, input_bytes=16))
         lane.times = ServiceTimes(Estimate(0.01), {size_class(16): Estimate(0.01)})
-        lane._brief_runs = AT_ONCE_RUNS
-        assert lane.quick(one)
+        lane._brief_runs = BRIEF_RUNS
+        assert lane.quick(one, alone=False)
         assert lane.run_at_once(one).queue_ms >= 0
-        assert not lane.quick(job(1, input_bytes=1 << 20))
+        lane.times = ServiceTimes(Estimate(1.0), {size_class(16): Estimate(1.0)})
+        assert lane.quick(one, alone=True)
+        assert not lane.quick(one, alone=False)
+        lane.times = ServiceTimes(Estimate(9.0), {size_class(16): Estimate(9.0)})
+        assert not lane.quick(one, alone=True)
+        lane.times = ServiceTimes(Estimate(0.01), {size_class(16): Estimate(0.01)})
+        assert not lane.quick(job(1, input_bytes=1 << 20), alone=True)
         with pytest.raises(ClientGoneError):
             lane.run_at_once(job(1, gone=lambda: True))
         runtime.go.clear()
         running = lane.submit(job(0))
-        await until_async(lambda: lane._running_since is not None)
-        assert not lane.quick(one)
+        await until_async(lambda: lane.running)
+        assert not lane.quick(one, alone=False)
         assert lane.backlog_ms() >= 0
         runtime.go.set()
         await running

@@ -116,7 +116,7 @@ def test_a_full_queue_overflows_to_the_hub_or_is_refused(tmp_path):
                 slow.go.clear()
                 running = asyncio.create_task(site.infer("double", [1, 1, 1, 1]))
                 lane = site.composed.plane.models.find("double").served.lane
-                await until_async(lambda: lane._running_since is not None)
+                await until_async(lambda: lane.running)
                 waiting = asyncio.create_task(site.infer("double", [1, 1, 1, 1]))
                 await until_async(lambda: lane.waiting == 1)
                 overflow = await site.infer("double", [1, 1, 1, 1])
@@ -155,7 +155,7 @@ def test_a_deadline_that_passes_in_the_queue_is_504(tmp_path):
             slow.go.clear()
             running = asyncio.create_task(site.infer("double", [1, 1, 1, 1]))
             lane = site.composed.plane.models.find("double").served.lane
-            await until_async(lambda: lane._running_since is not None)
+            await until_async(lambda: lane.running)
             late = asyncio.create_task(site.infer("double", [1, 1, 1, 1], {"x-nearhall-deadline-ms": "60"}))
             await until_async(lambda: lane.waiting == 1)
             await asyncio.sleep(0.08)

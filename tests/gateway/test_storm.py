@@ -17,7 +17,7 @@ def test_the_second_refusal_on_a_connection_waits(tmp_path):
             site.runtimes["double"].go.clear()
             lane = site.composed.plane.models.find("double").served.lane
             running = asyncio.create_task(site.infer("double", [1, 1, 1, 1]))
-            await until_async(lambda: lane._running_since is not None)
+            await until_async(lambda: lane.running)
             waiting = asyncio.create_task(site.infer("double", [1, 1, 1, 1]))
             await until_async(lambda: lane.waiting == 1)
             notes = {}

@@ -37,12 +37,21 @@ def test_an_observation_pulls_the_estimate_towards_itself_and_not_past(old: floa
 
 @given(st.lists(milliseconds), milliseconds, milliseconds, milliseconds)
 def test_more_work_ahead_is_never_sooner(ahead: list[float], left: float, own: float, more: float):
-    before = expected_ms(ahead_ms=ahead, running_left_ms=left, own_ms=own)
-    assert expected_ms(ahead_ms=[*ahead, more], running_left_ms=left, own_ms=own) >= before >= own
+    for workers in (1, 3):
+        before = expected_ms(ahead_ms=ahead, running_left_ms=[left], workers=workers, own_ms=own)
+        assert expected_ms(ahead_ms=[*ahead, more], running_left_ms=[left], workers=workers, own_ms=own) >= before >= own
+        assert before <= expected_ms(ahead_ms=ahead, running_left_ms=[left], own_ms=own) + 1e-9
 
 
 def test_a_runtime_that_is_overdue_counts_as_done():
-    assert expected_ms(ahead_ms=[], running_left_ms=-5.0, own_ms=1.0) == 1.0
+    assert expected_ms(ahead_ms=[], running_left_ms=[-5.0], own_ms=1.0) == 1.0
+
+
+def test_who_is_next_takes_the_worker_that_is_free_first():
+    assert expected_ms(ahead_ms=[], running_left_ms=[5.0], workers=2, own_ms=1.0) == 1.0
+    assert expected_ms(ahead_ms=[4.0], running_left_ms=[5.0, 3.0], workers=2, own_ms=1.0) == 6.0
+    assert expected_ms(ahead_ms=[4.0, 4.0], running_left_ms=[5.0, 3.0], workers=2, own_ms=1.0) == 8.0
+    assert expected_ms(ahead_ms=[2.0, 3.0], running_left_ms=[1.0], own_ms=1.0) == 7.0
 
 
 def test_queue_bound():

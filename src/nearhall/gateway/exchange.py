@@ -23,8 +23,8 @@ _LOOKS_MAX = 2000
 """A client that takes longer than a second to read its answer is slow on its own account."""
 EXTENSION = "nearhall"
 """The key in ASGI's `extensions` under which the server's protocol class leaves `first_byte_s`, `transport`, `connection`
-(notes that live as long as the connection), `connections` (all that are open) and, where bodies hold all the memory that they
-may, `no_room`."""
+(notes that live as long as the connection), `connections` (all that are open), `answering` (a task for each request
+that has come and is not answered) and, where bodies hold all the memory that they may, `no_room`."""
 
 
 class Closing(Protocol):
@@ -55,6 +55,7 @@ class Exchange:
     """A request being answered."""
 
     __slots__ = (
+        "_answering",
         "_clock",
         "_connection",
         "_connections",
@@ -83,6 +84,7 @@ class Exchange:
         self._transport: Closing | None = own.get("transport")
         self._connection: dict[str, float] = own.get("connection", {})
         self._connections: Collection[object] = own.get("connections", ())
+        self._answering: Collection[object] = own.get("answering", ())
         self.no_room: bool = own.get("no_room", False)
         """Whether the rest of its body was not read, because bodies hold all the memory that they may."""
         self.method: str = scope["method"]
@@ -122,6 +124,11 @@ class Exchange:
     def connections(self) -> int:
         """How many connections are open, this one with them; 0 where the server does not say."""
         return len(self._connections)
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other request is being answered; False where the server does not say."""
+        return len(self._answering) == 1
 
     def since_refusal_s(self) -> float:
         """How long before this request's first byte the last refusal for want of room was told on this connection."""

@@ -341,6 +341,7 @@ class Connection(asyncio.Protocol):
             "transport": self.transport,
             "connection": self._notes,
             "connections": self._server.connections,
+            "answering": self._server.answering,
         }
         scope.update(
             method=method.decode("latin-1"),

@@ -56,7 +56,8 @@ class Server:
         self.connections: set[Connection] = set()
         self._held_bytes_max = held_bytes_max
         self._held = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.answering: set[asyncio.Task[None]] = set()
+        """One task for each request that has come whole and is not answered yet."""
         self._empty = asyncio.Event()
         self._listener: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
@@ -79,19 +80,19 @@ class Server:
         self._empty.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(drain_s):
-                while self.connections or self._tasks:
+                while self.connections or self.answering:
                     self._empty.clear()
                     await self._empty.wait()
         for connection in tuple(self.connections):
             connection.transport.abort()
-        for task in tuple(self._tasks):
+        for task in tuple(self.answering):
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self.answering, return_exceptions=True)
 
     def begin(self, turn: Turn) -> None:
         """Lets the application answer."""
         task = asyncio.ensure_future(self._app(turn.scope, turn.receive, turn.send))
-        self._tasks.add(task)
+        self.answering.add(task)
         task.add_done_callback(self._done)
 
     def hold(self, size: int) -> bool:
@@ -105,7 +106,7 @@ class Server:
         self._empty.set()
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self.answering.discard(task)
         self._empty.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("the application failed", exc_info=error)

@@ -1,4 +1,4 @@
-"""A lane: one loaded tensor model, its own worker thread, and the requests that wait for it, the most urgent first."""
+"""A lane: one loaded tensor model, its own worker threads, and the requests that wait for it, the most urgent first."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from nearhall.policy.admit import Estimate, ServiceTimes, expected_ms, size_clas
 from nearhall.policy.batch import Waiting, together
 from nearhall.ports.clock import Clock
 from nearhall.ports.runtime import TensorRuntime
+from nearhall.wire.headers import PRIORITY_MAX as PRIORITY_LOWEST
 
 log = logging.getLogger("nearhall.gateway")
 
@@ -29,8 +30,11 @@ JOIN_S_MAX = 2.0
 AT_ONCE_MS = 0.1
 """A run that takes no longer than this is done on the event loop: the hand-over to a thread and back costs as much (0.07 ms
 measured on two cores), and parsing a request in JSON blocks the loop for longer."""
-AT_ONCE_RUNS = 64
-AT_ONCE_MS_WORST = 1.0
+ALONE_MS = 2.0
+"""The same while no other request is being answered: a run on the loop spares two wake-ups of sleeping cores (0.1 ms, and a tenth
+of the energy of a run of 1 ms). Who comes meanwhile waits a fifth of the shortest deadline at most, and for this very lane."""
+BRIEF_RUNS = 64
+BRIEF_MS_WORST = 5.0
 """Only after so many runs in a row of which none took longer than this: what a model once took by chance proves nothing."""
 
 
@@ -77,7 +81,7 @@ _Outcome = Done | BaseException
 
 
 class Lane:
-    """Runs one model's requests one by one in a thread, so that the event loop is not blocked; together where that pays."""
+    """Runs one model's requests in threads, so that the event loop is not blocked: as many as there are cores for."""
 
     def __init__(
         self,
@@ -90,10 +94,12 @@ class Lane:
         broken: Callable[[str], None],
         name: str,
         batch_rows_max: int = 1,
+        workers_max: int = 1,
     ) -> None:
         """`sample` is an input that the model took at warm-up; `broken` is called on the loop when the runtime fails on it.
 
         `batch_rows_max`: the largest batch that a measured curve says pays on this device; 1: requests run alone.
+        `workers_max`: how many runs may go on at a time; a thread is only made when there is work for it.
         """
         self.limit = limit
         self.times = ServiceTimes(first, {} if sample is None else {size_class(bytes_of(sample)): first})
@@ -108,17 +114,23 @@ class Lane:
         self._lock = threading.Lock()
         self._wake: SimpleQueue[None] = SimpleQueue()
         """One entry for each job, and one to close: written in C, it wakes the worker faster than a Condition does."""
-        self._running_since: float | None = None
-        self._running_ms = 0.0
-        """What the run in progress is expected to take."""
+        self._running: dict[int, float] = {}
+        """When each run in progress is expected to end, by its thread."""
+        self._workers_max = workers_max
         self._passed_over_s: dict[int, float] = {}
         """Since when requests of a size went elsewhere, or nowhere, because of the estimate."""
         self._brief_runs = 0
-        """Runs in a row that took no longer than `AT_ONCE_MS_WORST`."""
+        """Runs in a row that took no longer than `BRIEF_MS_WORST`."""
         self._rows_max = batch_rows_max if takes_batches(runtime.inputs, runtime.outputs) else 1
         self._closed = False
-        self._thread = threading.Thread(target=self._work, name=f"lane-{name}", daemon=True)
-        self._thread.start()
+        self._name = name
+        self._threads: list[threading.Thread] = []
+        self._hire()
+
+    @property
+    def running(self) -> int:
+        """How many runs are in progress."""
+        return len(self._running)
 
     @property
     def waiting(self) -> int:
@@ -139,21 +151,17 @@ class Lane:
         """Until the answer of a request that arrived now: the run in progress, what goes before it, and its own run."""
         now_s = self._clock.monotonic()
         own = self._aged(size_class(input_bytes), now_s).service_ms
-        since = self._running_since
-        left = 0.0 if since is None else self._running_ms - (now_s - since) * 1e3
-        if not self._waiting:
-            return expected_ms(ahead_ms=(), running_left_ms=left, own_ms=own)
+        if not self._waiting and len(self._running) < self._workers_max:
+            return own
         with self._lock:
             before = bisect_right(self._waiting, (priority, due_s, self._sequence + 1), key=_key)
             ahead = [job.expected_ms for _, job in self._waiting[:before]]
-        return expected_ms(ahead_ms=ahead, running_left_ms=left, own_ms=own)
+            left = [(end_s - now_s) * 1e3 for end_s in self._running.values()]
+        return expected_ms(ahead_ms=ahead, running_left_ms=left, workers=self._workers_max, own_ms=own)
 
     def backlog_ms(self) -> float:
-        """What runs and waits now, whatever its rank."""
-        since = self._running_since
-        left = 0.0 if since is None else max(0.0, self._running_ms - (self._clock.monotonic() - since) * 1e3)
-        with self._lock:
-            return left + sum(job.expected_ms for _, job in self._waiting)
+        """Until a request of the lowest rank that arrived now would begin."""
+        return self.expected_ms(inf, PRIORITY_LOWEST, 0) - self._aged(0, self._clock.monotonic()).service_ms
 
     def passed_over(self, input_bytes: int) -> None:
         """Notes that a request went elsewhere, or nowhere, because of the estimate: from then on it ages until it is tested."""
@@ -164,20 +172,19 @@ class Lane:
         since = self._passed_over_s.get(size)
         return estimate if since is None else estimate.aged(now_s - since)
 
-    def quick(self, job: Job) -> bool:
-        """Whether the job may run at once on the event loop: the lane is idle and inputs of this size take next to no time."""
-        if self._brief_runs < AT_ONCE_RUNS or self._waiting or self._running_since is not None or self._closed:
+    def quick(self, job: Job, *, alone: bool) -> bool:
+        """Whether the job may run at once on the event loop.
+
+        The lane must be idle, and inputs of this size take next to no time; or little, and the job is `alone` in the gateway.
+        """
+        if self._brief_runs < BRIEF_RUNS or self._waiting or self._running or self._closed:
             return False
         own = self.times.by_class.get(size_class(job.input_bytes))
-        return own is not None and own.service_ms <= AT_ONCE_MS
+        return own is not None and own.service_ms <= (ALONE_MS if alone else AT_ONCE_MS)
 
     def run_at_once(self, job: Job) -> Done:
         """Runs a `quick` job here and now; raises what `submit`'s future would."""
-        begun = self._running_since = self._clock.monotonic()
-        try:
-            outcome = self._outcomes([job], begun)[0]
-        finally:
-            self._running_since = None
+        outcome = self._outcomes([job], self._clock.monotonic())[0]
         if isinstance(outcome, Done):
             return outcome
         raise outcome
@@ -195,6 +202,8 @@ class Lane:
                 return job.future
             self._sequence += 1
             insort(self._waiting, ((job.priority, job.due_s, self._sequence), job), key=_key)
+        if len(self._threads) < self._workers_max and len(self._waiting) + len(self._running) > len(self._threads):
+            self._hire()
         self._wake.put(None)
         return job.future
 
@@ -203,35 +212,49 @@ class Lane:
         with self._lock:
             self._closed = True
             left, self._waiting = self._waiting, []
-        self._wake.put(None)
+        for _ in self._threads:
+            self._wake.put(None)
         self._settle([job for _, job in left], [RuntimeBrokenError("the model has been unloaded") for _ in left])
-        if threading.current_thread() is not self._thread:
-            self._thread.join(JOIN_S_MAX)
+        patience_s = self._clock.monotonic() + JOIN_S_MAX
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, patience_s - self._clock.monotonic()))
         self._runtime.close()
 
+    def _hire(self) -> None:
+        """One more thread."""
+        thread = threading.Thread(target=self._work, name=f"lane-{self._name}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
     def _work(self) -> None:
+        own = threading.get_ident()
         while True:
             self._wake.get()
-            jobs = self._next()
+            begun = self._clock.monotonic()
+            jobs = self._next(own, begun)
             if jobs is None:
                 return
-            outcomes = self._outcomes(jobs, self._running_since or self._clock.monotonic())
-            self._running_since = None
+            outcomes = self._outcomes(jobs, begun)
+            self._running.pop(own, None)
             self._settle(jobs, outcomes)
 
-    def _next(self) -> list[Job] | None:
+    def _next(self, worker: int, now_s: float) -> list[Job] | None:
         """The most urgent job, and those that join its run; [] if it went with an earlier run, None when the lane is closed."""
         with self._lock:
             if self._closed:
                 return None
             if not self._waiting:
                 return []
-            now_s = self._clock.monotonic()
-            count = 1 if self._rows_max == 1 else self._joining(now_s)
-            jobs = [job for _, job in self._waiting[:count]]
-            del self._waiting[:count]
-            self._running_ms = self.times.of(size_class(sum(job.input_bytes for job in jobs))).service_ms
-            self._running_since = now_s
+            if self._rows_max == 1 or len(self._waiting) == 1:
+                jobs = [self._waiting.pop(0)[1]]
+                takes_ms = jobs[0].expected_ms
+            else:
+                count = self._joining(now_s)
+                jobs = [job for _, job in self._waiting[:count]]
+                del self._waiting[:count]
+                takes_ms = self.times.of(size_class(sum(job.input_bytes for job in jobs))).service_ms
+            self._running[worker] = now_s + takes_ms / 1e3
         return jobs
 
     def _joining(self, now_s: float) -> int:
@@ -257,6 +280,8 @@ class Lane:
 
     def _outcomes(self, jobs: Sequence[Job], begun: float) -> list[_Outcome]:
         """What came of each of the jobs, which run together."""
+        if len(jobs) == 1:
+            return [self._dropped(jobs[0], begun) or self._alone(jobs[0], begun)]
         found: dict[int, _Outcome] = {}
         for index, job in enumerate(jobs):
             if (dropped := self._dropped(job, begun)) is not None:
@@ -312,9 +337,10 @@ class Lane:
         now_s = self._clock.monotonic()
         service_ms = (now_s - begun) * 1e3
         size = size_class(input_bytes)
-        self._brief_runs = self._brief_runs + 1 if service_ms <= AT_ONCE_MS_WORST else 0
-        unseen_s = now_s - self._passed_over_s.pop(size, now_s) if self._passed_over_s else 0.0
-        self.times = self.times.seen(size, service_ms, unseen_s=unseen_s)
+        with self._lock:
+            self._brief_runs = self._brief_runs + 1 if service_ms <= BRIEF_MS_WORST else 0
+            unseen_s = now_s - self._passed_over_s.pop(size, now_s) if self._passed_over_s else 0.0
+            self.times = self.times.seen(size, service_ms, unseen_s=unseen_s)
         return service_ms
 
     def _fault(self, error: Exception) -> BaseException:

@@ -46,7 +46,7 @@ class Slots:
             now = self._clock.monotonic()
             left = min(max(0.0, self.total.service_ms - (now - since) * 1e3) for since in self._running.values())
         return expected_ms(
-            ahead_ms=(ahead * self.total.service_ms / self._count,), running_left_ms=left, own_ms=self._aged().service_ms
+            ahead_ms=(ahead * self.total.service_ms / self._count,), running_left_ms=(left,), own_ms=self._aged().service_ms
         )
 
     def passed_over(self, input_bytes: int) -> None:

@@ -68,7 +68,7 @@ async def _here(call: Call, model: Model, request: InferRequest, reason: Reason,
         input_bytes=call.input_bytes,
     )
     lane = served.lane
-    done = lane.run_at_once(job) if lane.quick(job) else await lane.submit(job)
+    done = lane.run_at_once(job) if lane.quick(job, alone=call.exchange.alone) else await lane.submit(job)
     await give(done, _headers(call, model, reason, done))
     await call.exchange.until_sent()
     _account(call, done, request)

@@ -6,7 +6,8 @@ Values in, values out: the lane keeps the `ServiceTimes` of its model and asks `
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from heapq import heapify, heapreplace
 
 RISE = 0.10
 FALL = 0.02
@@ -26,7 +27,7 @@ class Estimate:
     def seen(self, service_ms: float) -> Estimate:
         """The estimate after one more observation."""
         step = service_ms - self.service_ms
-        return replace(self, service_ms=self.service_ms + (RISE if step > 0 else FALL) * step)
+        return Estimate(self.service_ms + (RISE if step > 0 else FALL) * step)
 
     def aged(self, unseen_s: float) -> Estimate:
         """The estimate after nothing was seen for a while: it halves again and again, so that it is put to the test.
@@ -34,8 +35,10 @@ class Estimate:
         An estimate that refuses everybody would never be corrected. Half of it lasts a second, or twenty times as long as
         the service itself: what a test may cost in vain stays a small share of the lane's time.
         """
+        if unseen_s <= 0.0:
+            return self
         half_life_s = max(HALF_LIFE_S, TESTS_SHARE * self.service_ms / 1e3)
-        return replace(self, service_ms=self.service_ms * 0.5 ** (max(0.0, unseen_s) / half_life_s))
+        return Estimate(self.service_ms * 0.5 ** (unseen_s / half_life_s))
 
 
 SIZES_MAX = 32
@@ -75,12 +78,22 @@ class ServiceTimes:
         """The same after one more run; `unseen_s`: for how long requests of this class were turned away before it."""
         own = self.by_class.get(size) if self.by_class else self.first
         after = Estimate(service_ms) if own is None else own.aged(unseen_s).seen(service_ms)
-        return replace(self, by_class={**self.by_class, size: after})
+        return ServiceTimes(self.first, {**self.by_class, size: after})
 
 
-def expected_ms(*, ahead_ms: Iterable[float], running_left_ms: float, own_ms: float) -> float:
-    """Until the answer of a request that arrives now: what runs, what waits with an earlier deadline, and its own service."""
-    return max(0.0, running_left_ms) + sum(ahead_ms) + own_ms
+def expected_ms(*, ahead_ms: Iterable[float], running_left_ms: Iterable[float], workers: int = 1, own_ms: float) -> float:
+    """Until the answer of a request that arrives now: what runs, what goes before it, and its own service.
+
+    `workers` runs go on at a time; whoever is next takes the worker that is free first. A run that is overdue counts as done.
+    """
+    free_ms = [max(0.0, left) for left in running_left_ms]
+    free_ms += [0.0] * (workers - len(free_ms))
+    if len(free_ms) == 1:
+        return free_ms[0] + sum(ahead_ms) + own_ms
+    heapify(free_ms)
+    for ms in ahead_ms:
+        heapreplace(free_ms, free_ms[0] + ms)
+    return free_ms[0] + own_ms
 
 
 def queue_full(waiting: int, limit: int) -> bool:
