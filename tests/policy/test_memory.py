@@ -42,9 +42,7 @@ def test_nobody_leaves_in_vain():
 
 def test_what_can_never_fit_is_said_with_its_figures():
     found = make_room(80, [of("face", 30, pinned=True), of("door", 20)], budget_mib=100, age=0, now_s=0)
-    assert found == NoRoom(
-        why="needs 80 MiB; the budget for models is 100 MiB, of which pinned models hold 30 MiB", retry_s=None
-    )
+    assert found == NoRoom(why="needs 80 MiB; the budget for models is 100 MiB, of which pinned models hold 30 MiB", retry_s=None)
     assert make_room(101, [], budget_mib=100, age=0, now_s=0) == NoRoom(
         why="needs 101 MiB; the budget for models is 100 MiB", retry_s=None
     )
@@ -79,15 +77,7 @@ def test_a_stay_is_long_where_loading_is_dear():
 
 flags = st.booleans()
 shelves = st.lists(
-    st.builds(
-        lambda mib, worth, used, stays, pinned, busy: (mib, worth, used, stays, pinned, busy),
-        st.floats(0, 200),
-        st.floats(0, 5),
-        st.floats(0, 100),
-        st.floats(0, 100),
-        flags,
-        flags,
-    ),
+    st.tuples(st.floats(0, 200), st.floats(0, 5), st.floats(0, 100), st.floats(0, 100), flags, flags),
     max_size=8,
 )
 Said = list[tuple[float, float, float, float, bool, bool]]
