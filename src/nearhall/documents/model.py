@@ -65,6 +65,11 @@ class Variant(_Strict):
     threads: int = Field(default=1, ge=1, le=256)
     options: dict[str, str] = {}
     measured: Measured | None = None
+    quality: float | None = Field(default=None, ge=0, le=1)
+    """Its score over that of the reference variant, 0 to 1, where it is known; a `profile.json` beside the file says it with its
+    evidence and counts more. A variant of unknown quality never stands in for another one."""
+    preload: bool = False
+    """Loaded at start beside the default variant; without it a second variant is loaded when it is needed."""
 
     @model_validator(mode="after")
     def _options_are_known(self) -> Variant:
@@ -111,6 +116,8 @@ class ModelDocument(_Strict):
     outputs: list[TensorShape] = []
     stateful: bool = False
     """A request to it must not be repeated elsewhere."""
+    pinned: bool = False
+    """Its default variant never leaves memory for another model's sake, and is loaded before all that are not pinned."""
     versions: dict[Name, Version] = Field(min_length=1)
     default_version: str
     default_variant: str

@@ -95,6 +95,9 @@ class Workload(_Strict):
     """For chat: to the first token."""
     priority: int = Field(default=0, ge=0, le=9)
     residency: str = "any"
+    quality_min: float | None = Field(default=None, ge=0, le=1)
+    """The least quality of a variant that may answer, as a share of the reference variant's: under a power cap or an overload a
+    cheaper variant takes over, never one below this. None: never one below the default variant's."""
 
     @field_validator("residency")
     @classmethod
@@ -104,10 +107,13 @@ class Workload(_Strict):
 
 
 class Limits(_Strict):
-    """What the disk of each node may hold."""
+    """What the disk and the memory of each node may hold."""
 
     outbox_mib: float = Field(default=256, gt=0)
     models_gib: float = Field(default=20, gt=0)
+    """On disk."""
+    models_memory_mib: float | None = Field(default=None, gt=0)
+    """Loaded, in memory; None: 70 % of what is free when the gateway starts."""
 
 
 class SiteDocument(_Strict):

@@ -147,6 +147,15 @@ class Lane:
         """The largest batch that requests are put together to; 1: they run alone."""
         return self._rows_max
 
+    @property
+    def busy(self) -> bool:
+        """Whether a request runs now."""
+        return self._running_since is not None
+
+    def own_ms(self, input_bytes: int) -> float:
+        """A run of its own alone, for an input of this size."""
+        return self._aged(size_class(input_bytes), self._clock.monotonic()).service_ms
+
     def expected_ms(self, due_s: float, priority: int, input_bytes: int) -> float:
         """Until the answer of a request that arrived now: the run in progress, what goes before it, and its own run."""
         now_s = self._clock.monotonic()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from enum import Enum
+from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import cast
 
@@ -16,13 +16,18 @@ from nearhall.core.reasons import Reason
 from nearhall.core.tensor import Tensor, TensorSpec
 from nearhall.gateway.forward import close_body
 from nearhall.gateway.lanes import Lane
-from nearhall.gateway.repository import Entry, read_entry, scan
+from nearhall.gateway.memory import ModelMemory
+from nearhall.gateway.repository import Entry, VariantEntry, read_entry, scan
 from nearhall.gateway.samples import warm_up_samples
 from nearhall.gateway.slots import Slots
+from nearhall.gateway.variants import Chat, Served, State, Tensors, Upstream, Variant
 from nearhall.policy.admit import Estimate
+from nearhall.policy.memory import NoRoom
 from nearhall.ports.clock import Clock
 from nearhall.ports.runtime import ChatAsk, ChatMessage, ChatRuntime, ForwardRequest, ModelFile, TensorRuntime, UpstreamRuntime
 from nearhall.wire.telemetry import Event, ModelState
+
+__all__ = ["Chat", "Model", "Models", "Opener", "Runtime", "Served", "State", "Tensors", "Upstream", "Variant"]
 
 log = logging.getLogger("nearhall.gateway")
 
@@ -39,63 +44,66 @@ REOPEN_S = (0.5, 1.0, 2.0, 5.0, 15.0, 30.0)
 """Waits before a broken runtime is opened again; the last one repeats. A broken file must not keep a core busy."""
 
 
-class State(Enum):
-    """Where a model stands; the values are those of `wire.telemetry.ModelState`."""
-
-    LOADING = "loading"
-    READY = "ready"
-    FAILED = "failed"
-    UNLOADED = "unloaded"
-
-
-@dataclass(frozen=True, slots=True)
-class Tensors:
-    """A loaded tensor model."""
-
-    lane: Lane
-    inputs: Sequence[TensorSpec]
-    outputs: Sequence[TensorSpec]
-
-
-@dataclass(frozen=True, slots=True)
-class Chat:
-    """A loaded language model."""
-
-    runtime: ChatRuntime
-    slots: Slots
-
-
-@dataclass(frozen=True, slots=True)
-class Upstream:
-    """Another server behind our admission."""
-
-    runtime: UpstreamRuntime
-    slots: Slots
-
-
-Served = Tensors | Chat | Upstream
+Loading = tuple["Model", Variant]
 UPSTREAM_SLOTS = 64
 """Requests in flight to one upstream server; it queues for itself, we only bound what we hold open."""
 
 
 class Model:
-    """One model and its state. Only `Models` changes it."""
+    """One model and its variants. Only `Models` changes it."""
 
-    def __init__(self, entry: Entry) -> None:
+    def __init__(self, entry: Entry, *, pinned: bool = False) -> None:
         self.entry = entry
-        self.state = State.UNLOADED
-        self.detail = ""
-        self.served: Served | None = None
-        self.loaded_s = 0.0
-        """When it became ready, seconds since 1970 UTC."""
-        self.failures = 0
+        self.variants: dict[str, Variant] = {}
+        self.several = False
+        """Whether there is anything to choose from."""
+        self.follow(entry, pinned=pinned)
+
+    def follow(self, entry: Entry, *, pinned: bool) -> list[Variant]:
+        """Takes over what the repository says now; returns variants that are no longer in it. What is loaded stays so."""
+        self.entry = entry
+        before = self.variants
+        found = entry.variants or (VariantEntry(file=_no_file(entry), fault=entry.fault),)
+        self.variants = {each.name: before.get(each.name) or Variant(each) for each in found}
+        self.default = next(iter(self.variants.values()))
+        for each in found:
+            variant = self.variants[each.name]
+            variant.entry = each
+            variant.pinned = variant is self.default and (pinned or entry.pinned)
+        self.several = len(self.variants) > 1
+        return [variant for name, variant in before.items() if name not in self.variants]
+
+    @property
+    def front(self) -> Variant:
+        """The variant that stands for the model: the default one, or while that is not ready another one that is."""
+        if self.default.ready or not self.several:
+            return self.default
+        return next((each for each in self.variants.values() if each.ready), self.default)
 
     @property
     def ready(self) -> bool:
-        """Whether it answers now: loaded, and its process or server alive."""
-        if self.state is not State.READY or self.served is None:
-            return False
-        return isinstance(self.served, Tensors) or self.served.runtime.alive
+        """Whether it answers now, by any variant."""
+        return self.front.ready
+
+    @property
+    def state(self) -> State:
+        """Where it stands."""
+        return self.front.state
+
+    @property
+    def detail(self) -> str:
+        """Why it stands there, in words."""
+        return self.front.detail
+
+    @property
+    def served(self) -> Served | None:
+        """What is loaded, of the variant that stands for it."""
+        return self.front.served
+
+    @property
+    def loaded_s(self) -> float:
+        """When it became ready, seconds since 1970 UTC."""
+        return self.front.loaded_s
 
     @property
     def inputs(self) -> Sequence[TensorSpec]:
@@ -111,13 +119,25 @@ class Model:
 class Models:
     """Loads, unloads and finds models."""
 
-    def __init__(self, folder: Path, opener: Opener, *, queue_length: int, clock: Clock, tell: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        opener: Opener,
+        *,
+        queue_length: int,
+        clock: Clock,
+        tell: Callable[[Event], None],
+        memory: ModelMemory,
+        pinned: Collection[str] = (),
+    ) -> None:
+        self.memory = memory
         self._folder = folder
         self._opener = opener
         self._queue_length = queue_length
         self._clock = clock
         self._tell = tell
-        self._models = {name: Model(entry) for name, entry in scan(folder).items()}
+        self._pinned = frozenset(pinned)
+        self._models = {name: Model(entry, pinned=name in self._pinned) for name, entry in scan(folder).items()}
         self._tasks: set[asyncio.Task[None]] = set()
         self._small: list[asyncio.Task[None]] = []
         self._busy: dict[str, asyncio.Lock] = {}
@@ -135,17 +155,36 @@ class Models:
         return model
 
     def start(self) -> None:
-        """Begins to load everything in the background; a runtime's models one after the other, since they share its library."""
-        small: dict[str, list[str]] = {}
-        for name, model in self._models.items():
-            if not model.entry.chat:
-                small.setdefault(model.entry.runtime, []).append(name)
-        for model in self._models.values():
-            model.state = State.LOADING
-        self._small = [self._spawn(self._load_in_turn(names)) for names in small.values()]
-        for name, model in self._models.items():
+        """Begins to load in the background what the budget holds, pinned models first.
+
+        A runtime's models come one after the other, since they share its library. What there is no room for is loaded when it is
+        asked for.
+        """
+        small: dict[str, list[Loading]] = {}
+        for loading in self._at_start():
+            model, variant = loading
+            variant.state = State.LOADING
             if model.entry.chat:
-                self._spawn(self._load_in_turn([name]))
+                self._spawn(self._load_in_turn([loading]))
+            else:
+                small.setdefault(variant.entry.file.runtime, []).append(loading)
+        self._small = [self._spawn(self._load_in_turn(each)) for each in small.values()]
+
+    def _at_start(self) -> Sequence[Loading]:
+        """What is loaded at start, in order, its memory taken."""
+        wanted = [(model, each) for model in self.all() for each in model.variants.values()]
+        wanted = [(m, v) for m, v in wanted if v is m.default or (v.entry.preload and not v.entry.fault)]
+        chosen: list[Loading] = []
+        for model, variant in sorted(wanted, key=lambda pair: (not pair[1].pinned, pair[1] is not pair[0].default)):
+            room = self.memory.room(variant, variant.entry.memory_mib)
+            if isinstance(room, NoRoom):
+                variant.detail = f"not loaded: {room.why}"
+                if variant.pinned:
+                    self._say("model_failed", f"pinned model {model.entry.name} does not fit: {room.why}", "error")
+            else:
+                self.memory.take(variant)
+                chosen.append((model, variant))
+        return chosen
 
     async def until_settled(self) -> None:
         """Returns once every model but the language models is ready or has failed."""
@@ -155,27 +194,76 @@ class Models:
     @property
     def settled(self) -> bool:
         """Whether every model but the language models is ready or has failed: what `/v2/health/ready` says."""
-        return all(model.entry.chat or model.state is not State.LOADING for model in self._models.values())
+        return all(model.entry.chat or model.ready or model.state is not State.LOADING for model in self._models.values())
 
-    async def load(self, name: str) -> None:
-        """Reads the model's folder again and loads it; the old one serves until the new one is ready. Raises Refusal."""
+    async def load(self, name: str, variant: str | None = None) -> None:
+        """Reads the model's folder again and loads it, or the variant that is named. Raises Refusal.
+
+        An old one serves until the new one is ready, where there is room for both.
+        """
         entry = await asyncio.to_thread(read_entry, self._folder / name) if _plain(name) else None
         if entry is None:
             raise Refusal(Reason.MODEL_UNKNOWN, f"there is no model {name[:64]!r} in the repository")
-        model = self._models.setdefault(name, Model(entry))
-        await self._load(model, entry)
-        if model.state is not State.READY:
-            raise Refusal(Reason.BAD_REQUEST, f"model {name!r} did not load: {model.detail}")
+        if variant is not None and variant not in {each.name for each in entry.variants}:
+            raise _no_variant(name, variant, [each.name for each in entry.variants])
+        model = self._models.get(name)
+        if model is None:
+            model = self._models[name] = Model(entry, pinned=name in self._pinned)
+        for gone in model.follow(entry, pinned=name in self._pinned):
+            await self._unload(gone, "no longer in the repository", on_demand=False)
+        also = [each for each in model.variants.values() if each is not model.default and each.served is not None]
+        for chosen in [model.default, *also] if variant is None else [model.variants[variant]]:
+            chosen.on_demand = True
+            if fault := await self._load(model, chosen, ordered=True):
+                raise Refusal(Reason.BAD_REQUEST, f"model {name!r} did not load: {fault}")
 
-    async def unload(self, name: str) -> None:
-        """Takes a model out of service; what waits for it is sent to the hub or refused. Raises Refusal(MODEL_UNKNOWN)."""
+    async def unload(self, name: str, variant: str | None = None) -> None:
+        """Takes a model, or one variant of it, out of service until somebody loads it. Raises Refusal(MODEL_UNKNOWN).
+
+        What waits for it is sent to the hub or refused.
+        """
         model = self._models.get(name)
         if model is None:
             raise Refusal(Reason.MODEL_UNKNOWN, f"there is no model {name[:64]!r} in the repository")
+        if variant is not None and variant not in model.variants:
+            raise _no_variant(name, variant, model.variants)
         async with self._lock(name):
-            served, model.served = model.served, None
-            model.state, model.detail = State.UNLOADED, "unloaded on request"
-            await _close(served)
+            for each in model.variants.values():
+                if variant in {None, each.name}:
+                    await self._unload(each, "unloaded on request", on_demand=False)
+
+    def want(self, model: Model, variant: Variant) -> float | NoRoom | None:
+        """Begins to load a variant that a request asks for; returns how many milliseconds that should take from now.
+
+        NoRoom where it does not fit now, None where it is not to be loaded by a request.
+        """
+        if variant.state is State.LOADING:
+            return None if variant.loading_until_s == inf else max(1.0, (variant.loading_until_s - self._clock.monotonic()) * 1e3)
+        if variant.state is not State.UNLOADED or not variant.on_demand or variant.entry.fault:
+            return None
+        room = self.memory.room(variant, variant.entry.memory_mib)
+        if isinstance(room, NoRoom):
+            return room
+        variant.state, variant.detail = State.LOADING, "loading: a request asked for it"
+        self.memory.take(variant, age=room[1])
+        for each in room[0]:
+            each.leaving = True
+        self._due(variant)
+        self._spawn(self._load_for_request(model, variant, room[0]))
+        return max(1.0, variant.load_s * 1e3)
+
+    async def until_loaded(self, variant: Variant, timeout_s: float) -> None:
+        """Waits until a load that a request asked for has ended, well or not; raises Refusal(QUEUE_FULL), TimeoutError."""
+        if variant.waiters >= self._queue_length:
+            raise Refusal(Reason.QUEUE_FULL, f"{variant.waiters} requests wait for {variant.key} already", retry_after_ms=1000)
+        variant.waiters += 1
+        try:
+            async with asyncio.timeout(timeout_s):
+                while variant.state is State.LOADING:
+                    variant.settled.clear()
+                    await variant.settled.wait()
+        finally:
+            variant.waiters -= 1
 
     async def close(self) -> None:
         """Ends loading and frees every runtime."""
@@ -183,24 +271,33 @@ class Models:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for model in self._models.values():
-            served, model.served = model.served, None
-            model.state = State.UNLOADED
-            await _close(served)
+            for variant in model.variants.values():
+                served, variant.served = variant.served, None
+                variant.state = State.UNLOADED
+                self.memory.free(variant)
+                await _close(served)
 
     def states(self) -> list[ModelState]:
-        """For telemetry."""
+        """For telemetry: every model by its default variant, and the other variants that have been loaded."""
         return [
             ModelState(
                 name=model.entry.name,
                 version=model.entry.version,
-                variant=model.entry.variant,
-                runtime=model.entry.runtime,
-                state=(State.LOADING if model.state is State.READY and not model.ready else model.state).value,
-                detail=model.detail,
-                memory_mib=model.entry.memory_mib,
-                p50_ms=model.served.lane.estimate.service_ms if isinstance(model.served, Tensors) else None,
+                variant=variant.name,
+                runtime=variant.entry.file.runtime,
+                state=(State.LOADING if variant.state is State.READY and not variant.ready else variant.state).value,
+                detail=variant.detail,
+                memory_mib=variant.memory_mib,
+                memory_kind=variant.memory_kind.value,
+                held_mib=variant.held_mib,
+                p50_ms=variant.served.lane.estimate.service_ms if isinstance(variant.served, Tensors) else None,
+                quality=variant.entry.quality,
+                loads=variant.loads,
+                evictions=variant.evictions,
             )
             for model in self.all()
+            for variant in model.variants.values()
+            if variant is model.default or variant.loads or variant.state is not State.UNLOADED
         ]
 
     def _spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
@@ -212,40 +309,126 @@ class Models:
     def _lock(self, name: str) -> asyncio.Lock:
         return self._busy.setdefault(name, asyncio.Lock())
 
-    async def _load_in_turn(self, names: Sequence[str]) -> None:
-        for name in names:
-            await self._load(self._models[name], self._models[name].entry)
+    def _due(self, variant: Variant) -> None:
+        variant.loading_until_s = self._clock.monotonic() + variant.load_s
 
-    async def _load(self, model: Model, entry: Entry) -> None:
-        name = entry.name
-        async with self._lock(name):
-            if model.served is None:
-                model.state, model.detail = State.LOADING, ""
+    async def _load_in_turn(self, wanted: Sequence[Loading]) -> None:
+        for model, variant in wanted:
+            await self._load(model, variant)
+
+    async def _load_for_request(self, model: Model, variant: Variant, leave: Sequence[Variant]) -> None:
+        await self._let_leave(leave, variant)
+        self._due(variant)
+        await self._load(model, variant)
+
+    async def _let_leave(self, leave: Sequence[Variant], newcomer: Variant) -> None:
+        """Unloads what has to make room."""
+        for each in leave:
+            each.leaving = True
+        for each in leave:
+            each.evictions += 1
+            self._say("model_left", f"{each.key} left memory ({each.held_mib:.0f} MiB) to make room for {newcomer.key}", "info")
+            await self._unload(each, f"made room for {newcomer.key}; loads again when it is asked for", on_demand=True)
+
+    async def _unload(self, variant: Variant, detail: str, *, on_demand: bool) -> None:
+        served, variant.served = variant.served, None
+        variant.state, variant.detail, variant.on_demand = State.UNLOADED, detail, on_demand
+        variant.leaving = True
+        try:
+            await _close(served)
+        finally:
+            variant.leaving = False
+            self.memory.free(variant)
+            variant.settled.set()
+
+    async def _load(self, model: Model, variant: Variant, *, ordered: bool = False) -> str:
+        """Loads a variant whose memory is taken already, or with `ordered` makes room for it; returns why it failed, or ""."""
+        async with self._lock(model.entry.name):
+            if not ordered and variant.state is not State.LOADING:
+                return ""  # somebody has unloaded it while it waited for its turn
+            if variant.served is None:
+                variant.state, variant.detail = State.LOADING, ""
+            variant.opening = True
             try:
-                served = await self._open(entry)
-            except (NearhallError, OSError, ImportError, TimeoutError) as error:
-                model.detail = str(error) or type(error).__name__
-                if model.served is None:
-                    model.state = State.FAILED
-                    self._say("model_failed", f"model {name} does not load: {model.detail}", "error")
-                return
-            old, model.served = model.served, served
-            model.entry, model.state, model.detail, model.loaded_s = entry, State.READY, "", self._clock.utc()
-            self._say("model_ready", f"model {name} is ready ({entry.runtime}, variant {entry.variant})", "info")
-            await _close(old)
+                fault = await self._make_way(variant) if ordered else ""
+                if fault:
+                    self._not_loaded(variant, State.UNLOADED, fault)
+                elif fault := await self._open_and_keep(model, variant):
+                    self._not_loaded(variant, State.FAILED, fault)
+            finally:
+                variant.opening = False
+                variant.loading_until_s = inf
+                variant.settled.set()
+            return fault
 
-    async def _open(self, entry: Entry) -> Served:
-        if entry.file is None:
-            raise Refusal(Reason.BAD_REQUEST, entry.fault)
-        runtime = await asyncio.to_thread(self._opener, entry.file)
-        if entry.file.runtime == "upstream":
+    def _not_loaded(self, variant: Variant, state: State, fault: str) -> None:
+        variant.detail = fault
+        if variant.served is None:
+            variant.state = state
+            self.memory.free(variant)
+            self._say("model_failed", f"model {_named(variant)} does not load: {fault}", "error")
+
+    async def _make_way(self, variant: Variant) -> str:
+        """Room for a load that an operator asked for; returns why there is none, or "".
+
+        Where there is none for old and new beside each other, the old one is closed first.
+        """
+        needed = variant.entry.memory_mib
+        room = self.memory.room(variant, needed + variant.held_mib, ordered=True)
+        if isinstance(room, NoRoom) and variant.served is not None:
+            await self._unload(variant, "is being loaded anew", on_demand=True)
+            variant.state = State.LOADING
+            room = self.memory.room(variant, needed, ordered=True)
+        if isinstance(room, NoRoom):
+            return room.why
+        if variant.served is None:
+            self.memory.take(variant, age=room[1])
+        await self._let_leave(room[0], variant)
+        return ""
+
+    async def _open_and_keep(self, model: Model, variant: Variant) -> str:
+        entry = variant.entry
+        watch = self.memory.watch()
+        begun = self._clock.monotonic()
+        served: Served | None = None
+        try:
+            served = await self._open(model.entry, entry)
+        except (NearhallError, OSError, ImportError, TimeoutError) as error:
+            return str(error) or type(error).__name__
+        finally:
+            pid = getattr(served.runtime, "pid", None) if isinstance(served, Chat) else None
+            self.memory.seen(watch, variant, pid=pid, loaded=served is not None)
+        old, variant.served = variant.served, served
+        variant.state, variant.detail, variant.loaded_s = State.READY, "", self._clock.utc()
+        variant.loads += 1
+        self.memory.settled(variant, self._clock.monotonic() - begun)
+        self._say("model_ready", f"model {_named(variant)} is ready ({entry.file.runtime})", "info")
+        await _close(old)
+        return await self._overrun(variant)
+
+    async def _overrun(self, variant: Variant) -> str:
+        """Where it took more than it was expected to, others leave, or it does itself; returns why, or ""."""
+        room = self.memory.room(variant, variant.held_mib, ordered=True)
+        if not isinstance(room, NoRoom):
+            await self._let_leave(room[0], variant)
+            return ""
+        took = f"it took {variant.held_mib:.0f} MiB, where {variant.entry.memory_mib:.0f} MiB were expected: {room.why}"
+        variant.entry = replace(variant.entry, memory_mib=variant.held_mib, memory_kind=variant.held_kind)
+        await self._unload(variant, took, on_demand=True)
+        return took
+
+    async def _open(self, entry: Entry, variant: VariantEntry) -> Served:
+        if variant.fault:
+            raise Refusal(Reason.BAD_REQUEST, variant.fault)
+        runtime = await asyncio.to_thread(self._opener, variant.file)
+        if variant.file.runtime == "upstream":
             slots = Slots(count=UPSTREAM_SLOTS, limit=self._queue_length, clock=self._clock)
             upstream = cast("UpstreamRuntime", runtime)
             _ignore(self._spawn(_look_for(upstream)))
             return Upstream(upstream, slots)
         if entry.chat:
             return await self._open_chat(cast("ChatRuntime", runtime))
-        return await self._open_tensors(entry, cast("TensorRuntime", runtime))
+        return await self._open_tensors(entry, variant, cast("TensorRuntime", runtime))
 
     async def _open_chat(self, runtime: ChatRuntime) -> Chat:
         """Generates once: the first answer after loading takes ten times as long as the second."""
@@ -263,7 +446,7 @@ class Models:
             raise
         return Chat(runtime, slots)
 
-    async def _open_tensors(self, entry: Entry, runtime: TensorRuntime) -> Tensors:
+    async def _open_tensors(self, entry: Entry, variant: VariantEntry, runtime: TensorRuntime) -> Tensors:
         sample, first_ms = await asyncio.to_thread(self._warm_up, runtime, entry)
         model = entry.name
         lane = Lane(
@@ -272,7 +455,7 @@ class Models:
             first=Estimate(first_ms),
             limit=self._queue_length,
             clock=self._clock,
-            broken=lambda why: _ignore(self._spawn(self._reopen(model, why))),
+            broken=lambda why: _ignore(self._spawn(self._reopen(model, variant.name, why))),
             name=model,
         )
         return Tensors(lane, runtime.inputs, runtime.outputs)
@@ -292,24 +475,28 @@ class Models:
             return sample, took
         return None, 0.0
 
-    async def _reopen(self, name: str, why: str) -> None:
-        """Opens a broken runtime anew, again and again with growing waits, until it loads or is unloaded."""
+    async def _reopen(self, name: str, variant_name: str, why: str) -> None:
+        """Opens a broken runtime anew, again and again with growing waits, until it loads or is unloaded.
+
+        Its memory stays taken meanwhile: nobody is to move in where it will be needed again in a moment.
+        """
         model = self._models[name]
-        if model.state is not State.READY:
+        variant = model.variants.get(variant_name)
+        if variant is None or variant.state is not State.READY:
             return
-        served, model.served = model.served, None
-        model.state, model.detail = State.LOADING, f"its runtime broke: {why}"
+        served, variant.served = variant.served, None
+        variant.state, variant.detail = State.LOADING, f"its runtime broke: {why}"
         self._say("model_failed", f"the runtime of model {name} broke and is opened anew: {why}", "error")
         await _close(served)
         for attempt in range(1_000_000):
             await asyncio.sleep(REOPEN_S[min(attempt, len(REOPEN_S) - 1)])
-            if self._settled_meanwhile(model):
+            if self._settled_meanwhile(variant):
                 return
-            await self._load(model, model.entry)
+            await self._load(model, variant, ordered=variant.held_mib == 0.0)
 
-    def _settled_meanwhile(self, model: Model) -> bool:
-        """Whether somebody loaded or unloaded the model while its reopening waited."""
-        return model.state is State.UNLOADED or model.served is not None
+    def _settled_meanwhile(self, variant: Variant) -> bool:
+        """Whether somebody loaded or unloaded the variant while its reopening waited."""
+        return variant.state is State.UNLOADED or variant.served is not None
 
     def _say(self, kind: str, text: str, level: str) -> None:
         log.log(logging.ERROR if level == "error" else logging.INFO, "%s", text)
@@ -329,6 +516,19 @@ async def _look_for(upstream: UpstreamRuntime) -> None:
 
 def _ignore(_: object) -> None:
     """The task is kept in `_tasks`; nobody waits for it."""
+
+
+def _named(variant: Variant) -> str:
+    return f"{variant.entry.file.model}, variant {variant.name}" if variant.name else variant.entry.file.model
+
+
+def _no_file(entry: Entry) -> ModelFile:
+    """Stands for the file of a model that cannot be loaded."""
+    return ModelFile(model=entry.name, version=entry.version, variant="", runtime="", path="")
+
+
+def _no_variant(name: str, variant: str, known: Iterable[str]) -> Refusal:
+    return Refusal(Reason.MODEL_UNKNOWN, f"model {name!r} has no variant {variant[:64]!r}; it has: {', '.join(known) or 'none'}")
 
 
 def _plain(name: str) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nearhall.core.errors import InputError
+from nearhall.core.evidence import Kind
 from nearhall.core.tensor import TensorSpec
-from nearhall.documents.model import ModelDocument, TensorShape
+from nearhall.documents.model import Measured, ModelDocument, TensorShape
 from nearhall.documents.yaml_file import read_document
 from nearhall.gateway.samples import Example
 from nearhall.gateway.triton_config import FILE_NAME as TRITON_FILE
@@ -16,8 +17,47 @@ from nearhall.gateway.triton_config import read_triton
 from nearhall.ports.runtime import ModelFile
 
 FILE_NAME = "model.yaml"
+MIB = 1024 * 1024
+HELD_PER_FILE = 1.3
+HELD_MIB = 8.0
+"""A guess of what a model takes before anybody measured it: ONNX Runtime held 1.0 to 1.25 times a file of 16 to 64 MiB and 4 MiB
+more for one of 4 MiB."""
+KV_MIB = 1024.0
+"""A language model's cache of keys and values may grow to what its process was given."""
+LOAD_MIB_PER_S = 100.0
+LOAD_S = 0.2
+"""A guess of what loading takes: ONNX Runtime loaded 64 MiB in 0.3 s from a warm page cache, and a cold disk is slower."""
 MODELS_MAX = 256
 """Each loaded model costs a thread and its weights; a folder with more is not a site's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariantEntry:
+    """One variant as it lies in the repository, and what is known of it before it has run here."""
+
+    file: ModelFile
+    platform: str = ""
+    fault: str = ""
+    """Why it cannot be loaded; empty if it can."""
+    preload: bool = False
+    file_mib: float = 0.0
+    memory_mib: float = 0.0
+    """What it takes once loaded: as measured, else guessed from the file."""
+    memory_kind: Kind = Kind.ASSUMED
+    quality: float | None = None
+    """Its score over that of the reference variant; None where nobody knows it."""
+    joules: float | None = None
+    """Of one request; None where nobody measured it."""
+    latency_ms: float = 0.0
+    """Of one request, as measured before; 0 where nobody did."""
+    load_s: float = 0.0
+    """What loading took, or a guess from the file."""
+    load_kind: Kind = Kind.ASSUMED
+
+    @property
+    def name(self) -> str:
+        """The variant's name."""
+        return self.file.variant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,19 +75,22 @@ class Entry:
     """As documented; what the file itself says counts more once it is loaded."""
     outputs: tuple[TensorSpec, ...] = ()
     fault: str = ""
-    memory_mib: float = 0.0
     platform: str = ""
+    variants: tuple[VariantEntry, ...] = ()
+    """Those of the version that is served, the default one first; empty for a model that cannot be loaded."""
+    pinned: bool = False
+    """Its default variant stays in memory."""
     examples: Mapping[str, Example] = field(default_factory=dict[str, Example])
     """What to warm up with, by input."""
 
     @property
     def variant(self) -> str:
-        """The variant that is served; empty for a model that cannot be loaded."""
+        """The default variant; empty for a model that cannot be loaded."""
         return "" if self.file is None else self.file.variant
 
     @property
     def runtime(self) -> str:
-        """The runtime's name; empty for a model that cannot be loaded."""
+        """The default variant's runtime; empty for a model that cannot be loaded."""
         return "" if self.file is None else self.file.runtime
 
 
@@ -87,29 +130,23 @@ def _ours(place: Path, document: ModelDocument) -> Entry:
             right="make them the same",
         )
     version = document.versions[document.default_version]
-    variant = version.variants[document.default_variant]
-    file = place / document.default_version / document.default_variant / variant.file
-    if variant.runtime != "upstream" and not file.is_file():
-        raise InputError(f"{file} is missing", where=str(place / FILE_NAME), right="fetch or add the model again")
+    names = sorted(version.variants, key=lambda name: (name != document.default_variant, name))
+    variants = tuple(_variant(place, document, name) for name in names)
+    default = variants[0]
+    if default.fault:
+        raise InputError(default.fault, where=str(place / FILE_NAME), right="fetch or add the model again")
     return Entry(
         name=document.name,
         version=document.default_version,
         versions=tuple(document.versions),
         chat=document.task == "chat",
         stateful=document.stateful,
-        file=ModelFile(
-            model=document.name,
-            version=document.default_version,
-            variant=document.default_variant,
-            runtime=variant.runtime,
-            path=variant.file if variant.runtime == "upstream" else str(file),
-            threads=variant.threads,
-            options=variant.options,
-        ),
+        file=default.file,
         inputs=_specs(document.inputs),
         outputs=_specs(document.outputs),
-        memory_mib=variant.measured.memory_mib if variant.measured is not None else 0.0,
-        platform=f"nearhall_{variant.runtime}",
+        platform=default.platform,
+        variants=variants,
+        pinned=document.pinned,
         examples={
             s.name: (None if s.example_shape is None else tuple(s.example_shape), s.example_value)
             for s in document.inputs
@@ -118,25 +155,69 @@ def _ours(place: Path, document: ModelDocument) -> Entry:
     )
 
 
+def _variant(place: Path, document: ModelDocument, name: str) -> VariantEntry:
+    variant = document.versions[document.default_version].variants[name]
+    path = place / document.default_version / name / variant.file
+    local = variant.runtime != "upstream"
+    file = ModelFile(
+        model=document.name,
+        version=document.default_version,
+        variant=name,
+        runtime=variant.runtime,
+        path=str(path) if local else variant.file,
+        threads=variant.threads,
+        options=variant.options,
+    )
+    entry = VariantEntry(
+        file=file,
+        platform=f"nearhall_{variant.runtime}",
+        fault=f"{path} is missing" if local and not path.is_file() else "",
+        preload=variant.preload,
+        quality=variant.quality,
+        file_mib=path.stat().st_size / MIB if local and path.is_file() else 0.0,
+    )
+    return measured_before(entry, variant.measured)
+
+
 def _specs(shapes: list[TensorShape]) -> tuple[TensorSpec, ...]:
     return tuple(TensorSpec(s.name, s.dtype, tuple(s.shape), s.optional) for s in shapes)
 
 
 def _tritons(place: Path) -> Entry:
     config = read_triton(place)
+    file = ModelFile(
+        model=place.name, version=config.version, variant="triton", runtime=config.runtime, path=str(config.file), threads=1
+    )
+    size = config.file.stat().st_size / MIB if config.file.is_file() else 0.0
+    variant = measured_before(VariantEntry(file=file, platform=config.platform, file_mib=size), None)
     return Entry(
         name=place.name,
         version=config.version,
         versions=config.versions,
-        file=ModelFile(
-            model=place.name,
-            version=config.version,
-            variant="triton",
-            runtime=config.runtime,
-            path=str(config.file),
-            threads=1,
-        ),
+        file=file,
         inputs=config.inputs,
         outputs=config.outputs,
         platform=config.platform,
+        variants=(variant,),
+    )
+
+
+def measured_before(entry: VariantEntry, measured: Measured | None) -> VariantEntry:
+    """With what was measured before it ran here; else with guesses from its file, of kind `assumed`."""
+    if entry.file.runtime == "upstream":
+        return entry
+    cache_mib = KV_MIB if entry.file.runtime == "genai" else 0.0
+    entry = replace(
+        entry,
+        memory_mib=entry.file_mib * HELD_PER_FILE + HELD_MIB + cache_mib,
+        load_s=LOAD_S + entry.file_mib / LOAD_MIB_PER_S,
+    )
+    if measured is None:
+        return entry
+    # Less than the file itself was measured where the process had room left of another model.
+    return replace(
+        entry,
+        memory_mib=max(measured.memory_mib, entry.file_mib) + cache_mib,
+        memory_kind=Kind.MEASURED if measured.memory_mib >= entry.file_mib else Kind.ASSUMED,
+        latency_ms=measured.latency_p50_ms,
     )

@@ -37,6 +37,8 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Decides between requests that are due at the same time: 0 first."""
     residency: str = "any"
     chat: bool = False
+    quality_min: float | None = None
+    """The least quality of a variant that may answer, 0 to 1; None: never one below the default variant's."""
     raw_baseline: str = ""
     """For the report; the gateway does not use it."""
 
@@ -56,6 +58,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Half of a common limit of open files."""
     forward_timeout_s: float = 60.0
     chat_tokens_max: int = 1024
+    models_mib: float | None = None
+    """Memory for loaded models; None: 70 % of what is free at start, the rest for bodies, runtimes and the system."""
+    load_wait_s: float = 30.0
+    """How long a request without a deadline waits for its model to be loaded."""
     drain_s: float = 5.0
     """How long a clean stop waits for work in progress."""
 
@@ -95,6 +101,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     workloads: list[Workload] = []
     limits: Limits = Limits()
     probe: Probe = Probe()
+    pinned: list[str] = []
+    """Models that never leave memory for another one's sake, beside those whose model.yaml says so."""
     exit_with_stdin: bool = False
     """Stop cleanly when standard input ends: a gateway never outlives a parent that holds its other end."""
 
@@ -106,13 +114,18 @@ def check_settings(settings: Settings, *, where: str) -> None:
     if not 0 <= settings.probe.share <= 1:
         raise InputError(f"probe.share is {settings.probe.share}", where=where, right="a share from 0 to 1")
     for name in Limits.__struct_fields__:
-        if getattr(settings.limits, name) <= 0:
+        value: float | None = getattr(settings.limits, name)
+        if value is not None and value <= 0:
             raise InputError(f"limits.{name} is {getattr(settings.limits, name)}", where=where, right="more than 0")
     ids: set[str] = set()
     for workload in settings.workloads:
         if workload.id in ids:
             raise InputError(f"two workloads have the id {workload.id!r}", where=where, right="each its own")
         ids.add(workload.id)
+        if workload.quality_min is not None and not 0 <= workload.quality_min <= 1:
+            raise InputError(
+                f"quality_min is {workload.quality_min}", where=f"{where}: workload {workload.id}", right="a share from 0 to 1"
+            )
         try:
             Residency.parse(workload.residency)
         except ValueError as error:

@@ -27,6 +27,8 @@ class Rules:
     """The workload's SLO; for chat to the first token."""
     deadline_ms: float | None
     """Stated by the client, from the first byte on."""
+    quality_min: float | None = None
+    """The least quality of a variant that may answer; None: never one below the default variant's."""
 
     def within(self, ms: float) -> Rules:
         """The same with one more deadline: the earliest counts."""
@@ -59,6 +61,7 @@ class Workloads:
             if workload is None
             else (workload.slo_ttft_ms if workload.slo_ttft_ms is not None else workload.slo_ms),
             deadline_ms=ask.deadline_ms,
+            quality_min=None if workload is None else workload.quality_min,
         )
 
     def name(self, workload: Workload | None, model: str) -> str:

@@ -14,6 +14,9 @@ RESIDENCE_S_MIN = 10.0
 RESIDENCE_LOADS = 20.0
 """A model stays at least so long, or so many times what loading it took: two that do not fit together and are asked for in turn
 then cost the node at most a twentieth of its time in loading, whatever their size."""
+SHARE_OF_FREE = 0.7
+"""Of the memory that is free at start: the rest is for the runtimes' libraries (40 to 65 MiB each, measured) and scratch, for
+requests and their answers, and for whatever else starts on the machine later."""
 BUSY_RETRY_S = 1.0
 """Where only models at work are in the way: a request is over in a second, or its client has given up."""
 RETRY_S_MAX = 600.0
@@ -53,6 +56,11 @@ class NoRoom:
     why: str
     retry_s: float | None
     """When it may fit; None: never with this budget and these pinned models."""
+
+
+def default_budget_mib(free_mib: float) -> float:
+    """What loaded models may take together where nobody said it."""
+    return SHARE_OF_FREE * free_mib
 
 
 def load_worth(load_s: float, mib: float) -> float:

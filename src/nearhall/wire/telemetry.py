@@ -108,7 +108,17 @@ class ModelState(msgspec.Struct, frozen=True, omit_defaults=True):
     """`loading`, `ready`, `failed`, `unloaded`."""
     detail: str = ""
     memory_mib: float = 0.0
+    """What it takes once loaded."""
     p50_ms: float | None = None
+    memory_kind: str = ""
+    """`core.evidence.Kind` of `memory_mib`; empty from a gateway that did not say."""
+    held_mib: float = 0.0
+    """What it is charged with now; 0 while it is not loaded, and for an upstream server."""
+    quality: float | None = None
+    """Its score over that of the reference variant; None where nobody measured it."""
+    loads: int = 0
+    evictions: int = 0
+    """How often it left memory for another model's sake."""
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -138,6 +148,8 @@ class GatewayStats(msgspec.Struct, frozen=True, omit_defaults=True):
     events: list[Event] = []
     """Since the process started, at most the last 1,000."""
     events_total: int = 0
+    models_budget_mib: float = 0.0
+    """What loaded models may take together; 0 from a gateway that did not say."""
     hub_reachable: bool | None = None
     """None without a hub."""
     hub_kept_warm_bytes: int = 0

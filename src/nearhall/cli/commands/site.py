@@ -136,6 +136,7 @@ def resolve(
         "pid_file": str(state / "gateway.json"),
         "hub": hub,
         "workloads": workloads,
+        "limits": {} if site.limits.models_memory_mib is None else {"models_mib": site.limits.models_memory_mib},
     }
     agent: Json = {
         "site": session_of(site.id, node.id, first=site.is_first(node)),
@@ -172,6 +173,7 @@ def _workload(site: SiteDocument, index: int) -> Json:
         "priority": workload.priority,
         "residency": workload.residency,
         "chat": workload.slo_ttft_ms is not None,
+        **({} if workload.quality_min is None else {"quality_min": workload.quality_min}),
     }
 
 

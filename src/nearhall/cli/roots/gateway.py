@@ -29,6 +29,7 @@ from nearhall.cli.roots.tls_protocol import tls_extension
 from nearhall.core.errors import InputError, PermanentError
 from nearhall.documents.whole_file import write_whole
 from nearhall.drivers.clock import SystemClock
+from nearhall.drivers.node_memory import SystemMemory
 from nearhall.drivers.own_cpu import own_cpu_seconds, start_ticks
 from nearhall.gateway.app import App
 from nearhall.gateway.body import MIB
@@ -36,6 +37,7 @@ from nearhall.gateway.control import Control, snapshot
 from nearhall.gateway.forward import HubLink
 from nearhall.gateway.front import Front
 from nearhall.gateway.http_server import Server, TurnAway, listening
+from nearhall.gateway.memory import ModelMemory
 from nearhall.gateway.metrics import Metrics
 from nearhall.gateway.models import Models, Opener, Runtime
 from nearhall.gateway.plane import Plane
@@ -43,7 +45,9 @@ from nearhall.gateway.probes import Probes
 from nearhall.gateway.settings import Hub, Settings, Tls, check_settings
 from nearhall.gateway.stats import Stats
 from nearhall.gateway.workloads import Workloads
+from nearhall.policy.memory import default_budget_mib
 from nearhall.ports.clock import Clock
+from nearhall.ports.node_memory import NodeMemory
 from nearhall.ports.runtime import Fallback, ModelFile
 from nearhall.wire.telemetry import Event
 
@@ -112,11 +116,22 @@ def compose(
     opener: Opener = open_runtime,
     fallback: Fallback | None = None,
     cpu_s: Callable[[], float] = own_cpu_seconds,
+    node_memory: NodeMemory | None = None,
 ) -> Composed:
     """Puts the parts together; raises InputError when the repository is none. Must run inside the event loop."""
     stats = Stats(gateway_id=uuid.uuid4().hex, pid=os.getpid(), clock=clock, cpu_s=cpu_s)
     stats.tell(Event(at_s=clock.utc(), kind="gateway_started", text=f"gateway of {settings.node} started"))
-    models = Models(Path(settings.repository), opener, queue_length=settings.limits.queue_length, clock=clock, tell=stats.tell)
+    node = SystemMemory() if node_memory is None else node_memory
+    budget_mib = settings.limits.models_mib or default_budget_mib(node.free_mib())
+    models = Models(
+        Path(settings.repository),
+        opener,
+        queue_length=settings.limits.queue_length,
+        clock=clock,
+        tell=stats.tell,
+        memory=ModelMemory(budget_mib, node=node, clock=clock),
+        pinned=settings.pinned,
+    )
     hub: HubLink | None = None
     if settings.hub is not None:
         reach = fallback if fallback is not None else open_fallback(settings.hub)
@@ -264,7 +279,7 @@ async def _pid_file(settings: Settings, plane: Plane, port: int) -> AsyncGenerat
 
 def announce_ready(port: int, plane: Plane) -> None:
     """Tells the parent that the gateway serves, and how its models stand."""
-    models = {state.name: state.state for state in plane.models.states()}
+    models = {model.entry.name: model.state.value for model in plane.models.all()}
     say_ready(port=port, gateway_id=plane.stats.gateway_id, models=models)
 
 

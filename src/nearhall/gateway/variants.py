@@ -1,0 +1,145 @@
+"""A model's variants as this gateway holds them: what each is loaded as, what it costs, and whether it is at work."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from math import inf
+
+from nearhall.core.evidence import Kind
+from nearhall.core.tensor import TensorSpec
+from nearhall.gateway.lanes import Lane
+from nearhall.gateway.repository import VariantEntry
+from nearhall.gateway.slots import Slots
+from nearhall.policy.memory import Resident
+from nearhall.ports.runtime import ChatRuntime, UpstreamRuntime
+
+
+class State(Enum):
+    """Where a variant stands; the values are those of `wire.telemetry.ModelState`."""
+
+    LOADING = "loading"
+    READY = "ready"
+    FAILED = "failed"
+    UNLOADED = "unloaded"
+
+
+@dataclass(frozen=True, slots=True)
+class Tensors:
+    """A loaded tensor model."""
+
+    lane: Lane
+    inputs: Sequence[TensorSpec]
+    outputs: Sequence[TensorSpec]
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A loaded language model."""
+
+    runtime: ChatRuntime
+    slots: Slots
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """Another server behind our admission."""
+
+    runtime: UpstreamRuntime
+    slots: Slots
+
+
+Served = Tensors | Chat | Upstream
+
+
+class Variant:
+    """One variant and its state. Only `Models` changes it."""
+
+    def __init__(self, entry: VariantEntry, *, pinned: bool = False) -> None:
+        self.entry = entry
+        self.pinned = pinned
+        self.state = State.UNLOADED
+        self.detail = ""
+        self.served: Served | None = None
+        self.loaded_s = 0.0
+        """When it became ready, seconds since 1970 UTC."""
+        self.on_demand = True
+        """A request for it may load it; not so once somebody has unloaded it on purpose."""
+        self.held_mib = 0.0
+        """What it is charged with: from when room was made for it until its memory is free again."""
+        self.held_kind = entry.memory_kind
+        self.load_s = entry.load_s
+        """What loading took, or is guessed to take."""
+        self.loading_until_s = inf
+        """When it should be ready; monotonic. Infinite while it is not being loaded."""
+        self.opening = False
+        """A form of it is being opened, perhaps beside the one that serves."""
+        self.leaving = False
+        """It has been told to make room: nothing new is sent to it."""
+        self.worth = 0.0
+        self.used_s = 0.0
+        self.stays_until_s = 0.0
+        self.waiters = 0
+        """Requests that wait for it to be loaded."""
+        self.settled = asyncio.Event()
+        """Set when a load that somebody waits for has ended, well or not."""
+        self.loads = 0
+        self.evictions = 0
+
+    @property
+    def name(self) -> str:
+        """The variant's name."""
+        return self.entry.file.variant
+
+    @property
+    def key(self) -> str:
+        """Its name among all variants of all models."""
+        return f"{self.entry.file.model}/{self.name}"
+
+    @property
+    def ready(self) -> bool:
+        """Whether it answers now: loaded, and its process or server alive."""
+        served = self.served
+        if served is None or self.state is not State.READY or self.leaving:
+            return False
+        return isinstance(served, Tensors) or served.runtime.alive
+
+    @property
+    def queue(self) -> Lane | Slots | None:
+        """Where requests to it wait; None while it is not loaded."""
+        served = self.served
+        if served is None:
+            return None
+        return served.lane if isinstance(served, Tensors) else served.slots
+
+    @property
+    def memory_mib(self) -> float:
+        """What it holds, or is expected to hold once it is loaded."""
+        return self.held_mib or self.entry.memory_mib
+
+    @property
+    def memory_kind(self) -> Kind:
+        """Where that figure is from."""
+        return self.held_kind if self.held_mib else self.entry.memory_kind
+
+    @property
+    def busy(self) -> bool:
+        """Whether requests wait for it or run on it, or it is just coming or going."""
+        if self.state is State.LOADING or self.opening or self.leaving or self.waiters:
+            return True
+        queue = self.queue
+        return queue is not None and (queue.busy or queue.waiting > 0)
+
+    def resident(self) -> Resident:
+        """As the policy of memory sees it."""
+        return Resident(
+            id=self.key,
+            mib=self.held_mib,
+            worth=self.worth,
+            used_s=self.used_s,
+            stays_until_s=self.stays_until_s,
+            pinned=self.pinned,
+            busy=self.busy,
+        )
