@@ -172,6 +172,21 @@ def write_model(folder: Path, name: str, *, task: str = "tensors", stateful: boo
     )
 
 
+def write_variants(folder: Path, name: str, variants: dict[str, str], **about: str) -> None:
+    """A model with these variants, by name, each with what its entry says beside runtime and file; the first is the default."""
+    for variant in variants:
+        place = folder / name / "1" / variant
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "m.onnx").write_bytes(b"")
+    said = ", ".join(f"{variant}: {{runtime: onnxruntime, file: m.onnx{more}}}" for variant, more in variants.items())
+    (folder / name / "model.yaml").write_text(
+        f"schema: nearhall/model/v1\nname: {name}\ntask: tensors\nlicence: x\nsource: x\n"
+        + "".join(f"{key}: {value}\n" for key, value in about.items())
+        + f"versions: {{'1': {{variants: {{{said}}}}}}}\n"
+        f"default_version: '1'\ndefault_variant: {next(iter(variants))}\n"
+    )
+
+
 def _make(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -185,9 +200,12 @@ async def rig(
     fallback: Any = None,
     stateful: bool = False,
     upstream: Any = None,
+    clock: Any = None,
+    node_memory: Any = None,
+    loaded: bool = True,
     **more: Any,
 ) -> AsyncIterator[Rig]:
-    """A gateway whose models are loaded."""
+    """A gateway whose models are loaded; with `loaded` false only those that there is room for."""
     _make(folder)
     for name in models:
         write_model(folder, name, stateful=stateful)
@@ -202,14 +220,24 @@ async def rig(
         if file.runtime == "upstream":
             return upstream
         runtime = Parrot() if file.runtime == "genai" else Doubler()
-        runtimes[file.model] = runtime
+        runtimes[file.model] = runtimes[f"{file.model}/{file.variant}"] = runtime
         return runtime
 
-    composed = compose(msgspec.convert(plain, Settings), clock=SystemClock(), opener=opener, fallback=fallback, cpu_s=lambda: 0.0)
+    composed = compose(
+        msgspec.convert(plain, Settings),
+        clock=clock or SystemClock(),
+        opener=opener,
+        fallback=fallback,
+        cpu_s=lambda: 0.0,
+        node_memory=node_memory,
+    )
     plane = composed.plane
     try:
         plane.models.start()
-        await until_async(lambda: all(model.ready for model in plane.models.all()), what="every model ready")
+        if loaded:
+            await until_async(lambda: all(model.ready for model in plane.models.all()), what="every model ready")
+        else:
+            await plane.models.until_settled()
         yield Rig(composed, runtimes)
     finally:
         for runtime in runtimes.values():

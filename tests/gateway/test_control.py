@@ -40,7 +40,6 @@ def test_what_the_agent_may_ask(tmp_path):
             assert (through_the_port.status, through_the_port.reason) == (400, "unsupported")
             assert (await ask(control, "POST", "/v2/repository/models/double/unload")).status == 200
             assert (await ask(control, "POST", "/v2/repository/models/double/load")).status == 200
-            assert (await ask(control, "POST", "/control/cap")).status == 501
             assert (await ask(control, "GET", "/nothing")).status == 400
             odd = json.dumps({"parameters": {"config": "{}"}}).encode()
             assert (await ask(control, "POST", "/v2/repository/models/double/load", odd)).reason == "unsupported"
@@ -48,5 +47,57 @@ def test_what_the_agent_may_ask(tmp_path):
             assert stopped == []
             assert (await ask(control, "POST", "/control/drain")).status == 200
             assert stopped == [True]
+
+    asyncio.run(tell())
+
+
+def test_a_power_cap_is_taken_told_and_ended(tmp_path):
+    async def tell():
+        async with rig(tmp_path, models=["double"]) as site:
+            plane = site.composed.plane
+            control = Control(plane, stop=lambda: None)
+            now = plane.clock.utc()
+
+            async def post(wish):
+                return await ask(control, "POST", "/control/cap", json.dumps(wish).encode())
+
+            assert (await ask(control, "GET", "/control/cap")).json["step_down"] == 0
+            capped = await post({"step_down": 0.5, "until_s": now + 60})
+            assert (capped.status, capped.json["step_down"], capped.json["until_s"]) == (200, 0.5, now + 60)
+            assert "no joules are known" in capped.json["says"]
+            by_watts = await post({"watts": 40})
+            assert (by_watts.json["step_down"], by_watts.json["watts"]) == (1.0, 40)
+            assert "not metered here" in by_watts.json["says"]
+            assert b"nearhall_power_cap_ratio 1.0" in (await site.ask("GET", "/metrics")).body
+            for wrong in (
+                {},
+                {"step_down": 0.5, "watts": 3},
+                {"step_down": 1.5},
+                {"watts": -1},
+                {"step_down": 1, "until_s": now - 1},
+                {"step_down": 1, "until_s": now + 1e6},
+                {"step_down": 1, "for_s": 3},
+                [],
+            ):
+                refused = await post(wrong)
+                assert (refused.status, refused.reason) == (400, "bad_request"), wrong
+                assert "right is" in refused.json["error"]
+            assert (await ask(control, "GET", "/control/cap")).json["step_down"] == 1.0
+            assert (await post({"step_down": 0})).json["says"] == "no cap"
+            kinds = [event.kind for event in plane.stats.snapshot(models=[], hub_reachable=None).events]
+            assert kinds[-3:] == ["capped", "capped", "cap_ended"]
+
+    asyncio.run(tell())
+
+
+def test_a_power_cap_ends_by_itself(tmp_path):
+    async def tell():
+        async with rig(tmp_path, models=["double"]) as site:
+            plane = site.composed.plane
+            control = Control(plane, stop=lambda: None)
+            await ask(control, "POST", "/control/cap", json.dumps({"step_down": 1, "until_s": plane.clock.utc() + 60}).encode())
+            assert plane.choosing.step_down(plane.clock.monotonic() + 59) == 1
+            assert plane.choosing.step_down(plane.clock.monotonic() + 61) == 0
+            assert (await ask(control, "GET", "/control/cap")).json["step_down"] == 0
 
     asyncio.run(tell())

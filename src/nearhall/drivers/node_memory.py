@@ -71,3 +71,21 @@ def _left_mib(place: Path, names: tuple[str, str, str]) -> float:
             if name == cache:
                 used -= int(value)
     return max(0.0, (most - used) / MIB)
+
+
+class FixedMemory:
+    """Memory as a test says it is."""
+
+    def __init__(self, free_mib: float = 4096.0) -> None:
+        self.free = free_mib
+        self.resident = 100.0
+        """Of this process."""
+        self.children: dict[int, float] = {}
+
+    def resident_mib(self, pid: int | None = None) -> float:
+        """What was set."""
+        return self.resident if pid is None else self.children.get(pid, 0.0)
+
+    def free_mib(self) -> float:
+        """What was set."""
+        return self.free

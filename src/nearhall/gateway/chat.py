@@ -19,13 +19,13 @@ from nearhall.gateway.body import read_body
 from nearhall.gateway.exchange import ClientGoneError, Exchange, Expired, Header
 from nearhall.gateway.forward import header, hub_times, link_bytes, returned_headers, whole_body
 from nearhall.gateway.lanes import RuntimeBrokenError
-from nearhall.gateway.models import Chat, Model, Upstream
-from nearhall.gateway.plane import Call, Lost, Plane, place
+from nearhall.gateway.models import Chat, Upstream
+from nearhall.gateway.plane import Call, Lost, Plane, loaded, place
 from nearhall.gateway.probes import ChatProbeAsk
 from nearhall.gateway.stats import Answered
 from nearhall.gateway.tensors import reason_of
 from nearhall.gateway.upstream import pass_through
-from nearhall.policy.route import ForwardToHub, ServeLocal
+from nearhall.policy.route import AwaitModel, ForwardToHub, ServeLocal
 from nearhall.ports.runtime import ChatAsk, ChatMessage, ChatPiece, ForwardResponse
 from nearhall.wire import headers as names
 from nearhall.wire.chat_events import FirstText
@@ -76,7 +76,7 @@ async def _answer(call: Call, request: ChatRequest) -> None:
         decision = place(call, lost)
         if isinstance(decision, ServeLocal) and call.model is not None:
             try:
-                return await _here(call, call.model, request, decision.reason)
+                return await _here(call, request, decision.reason)
             except RuntimeBrokenError:
                 lost.runtime = True
         elif isinstance(decision, ForwardToHub):
@@ -84,6 +84,8 @@ async def _answer(call: Call, request: ChatRequest) -> None:
                 return await _at_hub(call, request, decision.reason)
             except TemporaryError:
                 lost.hub = True
+        elif isinstance(decision, AwaitModel):
+            await loaded(call, decision)
 
 
 @dataclass(slots=True)
@@ -96,10 +98,10 @@ class _Told:
     last: ChatPiece | None = None
 
 
-async def _here(call: Call, model: Model, request: ChatRequest, reason: Reason) -> None:
-    exchange, served = call.exchange, model.served
+async def _here(call: Call, request: ChatRequest, reason: Reason) -> None:
+    exchange, served = call.exchange, None if call.variant is None else call.variant.served
     if isinstance(served, Upstream):
-        return await pass_through(call, model, served, reason)
+        return await pass_through(call, served, reason)
     if not isinstance(served, Chat):
         raise RuntimeBrokenError("the model has just been unloaded")
     total = exchange.ask.total_deadline_ms
@@ -112,7 +114,7 @@ async def _here(call: Call, model: Model, request: ChatRequest, reason: Reason) 
             told.begun_ms = call.spent_ms()
             pieces = cast("AsyncGenerator[ChatPiece]", served.runtime.generate(_ask(request)))
             async with aclosing(pieces):
-                await _Speaker(call, model, request, reason).speak(pieces, told)
+                await _Speaker(call, request, reason).speak(pieces, told)
     except TimeoutError as error:
         if not exchange.started:
             raise Expired(Reason.DEADLINE, "the total deadline passed", retry_after_ms=None) from error
@@ -162,13 +164,13 @@ def _ask(request: ChatRequest) -> ChatAsk:
 class _Speaker:
     """Says an answer to the client, whole or as a stream of events."""
 
-    def __init__(self, call: Call, model: Model, request: ChatRequest, reason: Reason) -> None:
+    def __init__(self, call: Call, request: ChatRequest, reason: Reason) -> None:
         self._exchange = call.exchange
         self._request = request
         self._answer = Answer(id=f"chatcmpl-{secrets.token_hex(12)}", model=request.model, created=int(call.plane.clock.utc()))
         self._headers: list[Header] = [
             (names.SERVED_BY, call.plane.node),
-            (names.VARIANT, model.entry.variant.encode()),
+            *call.variant_headers(),
             (names.REASON, reason.value.encode()),
         ]
 

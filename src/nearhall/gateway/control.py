@@ -9,13 +9,14 @@ import msgspec
 
 from nearhall.core.errors import Refusal
 from nearhall.core.reasons import Reason
+from nearhall.gateway.body import read_body
+from nearhall.gateway.cap import NO_CAP, read_cap
 from nearhall.gateway.exchange import ClientGoneError, Exchange, Receive, Scope, Send
 from nearhall.gateway.plane import Plane
 from nearhall.gateway.repository_api import repository_api
 from nearhall.wire.telemetry import GatewayStats
 
 log = logging.getLogger("nearhall.gateway")
-NOT_YET = b'{"error":"capping power is not implemented in this version"}'
 
 
 class Control:
@@ -47,14 +48,28 @@ class Control:
             await exchange.json(200, b"{}")
             self._stop()
             return None
-        if exchange.path == "/control/cap":
-            return await exchange.json(501, NOT_YET)
+        if exchange.path == "/control/cap" and exchange.method in {"GET", "POST"}:
+            return await self._cap(exchange)
         if exchange.path.startswith("/v2/repository/") and exchange.method == "POST":
             return await repository_api(self._plane, exchange, may_load=True)
-        message = (
-            f"{exchange.method} {exchange.path[:128]} is not served; GET /control/stats, POST /control/drain, /v2/repository/..."
-        )
-        raise Refusal(Reason.BAD_REQUEST, message)
+        served = "GET /control/stats, GET and POST /control/cap, POST /control/drain, /v2/repository/..."
+        raise Refusal(Reason.BAD_REQUEST, f"{exchange.method} {exchange.path[:128]} is not served; {served}")
+
+    async def _cap(self, exchange: Exchange) -> None:
+        """Sets a power cap, or ends it; answers what holds now, in words."""
+        plane = self._plane
+        now_s = plane.clock.monotonic()
+        if exchange.method == "POST":
+            body = await read_body(exchange, plane.limits)
+            cap = read_cap(body.plain, utc_s=plane.clock.utc(), now_s=now_s)
+            changed = (cap is None) != (plane.choosing.cap is None) or (cap and cap.step_down) != plane.choosing.step_down(now_s)
+            plane.choosing.cap = cap
+            if changed:
+                text = "the power cap has been lifted" if cap is None else f"power cap: variants step down by {cap.step_down:g}"
+                plane.models.say("cap_ended" if cap is None else "capped", text)
+        plane.choosing.step_down(now_s)
+        told = NO_CAP if plane.choosing.cap is None else plane.choosing.cap.told()
+        await exchange.json(200, msgspec.json.encode(told))
 
 
 def snapshot(plane: Plane) -> GatewayStats:
@@ -64,4 +79,5 @@ def snapshot(plane: Plane) -> GatewayStats:
         models=plane.models.states(),
         hub_reachable=None if hub is None else hub.reachable,
         hub_kept_warm_bytes=0 if hub is None else hub.kept_warm_bytes,
+        models_budget_mib=plane.models.memory.budget_mib,
     )

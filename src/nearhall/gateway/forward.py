@@ -34,6 +34,7 @@ _RETURNED = frozenset(
         names.HEAD_LENGTH,
         names.SERVED_BY,
         names.VARIANT,
+        names.STEPPED_DOWN,
         names.REASON,
     }
 )

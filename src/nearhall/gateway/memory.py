@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from nearhall.core.evidence import Kind
-from nearhall.gateway.variants import Variant
+from nearhall.gateway.variants import State, Variant
 from nearhall.policy.memory import NoRoom, Room, load_worth, make_room, stays_until
 from nearhall.ports.clock import Clock
 from nearhall.ports.node_memory import NodeMemory
@@ -49,7 +49,8 @@ class ModelMemory:
         """Who has to leave so that the variant may hold `needed_mib`, and the shelf's age then; or why that cannot be."""
         others = [each for each in self._held.values() if each is not variant]
         held_mib = sum(each.held_mib for each in others)
-        free_mib = self.node.free_mib() - KEPT_FREE_MIB + variant.held_mib
+        coming_mib = sum(each.held_mib for each in others if each.state is State.LOADING)
+        free_mib = self.node.free_mib() - KEPT_FREE_MIB - coming_mib + variant.held_mib
         short = held_mib + free_mib < self.budget_mib
         found = make_room(
             needed_mib,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -21,6 +21,10 @@ METRICS: dict[str, str] = {
     "nearhall_requests_cancelled": "Requests whose client went away, by workload.",
     "nearhall_requests_late": "Requests answered after their workload's SLO, by workload.",
     "nearhall_decisions": "Routing decisions, by workload and reason.",
+    "nearhall_variant_requests": "Requests given to a model's variant here, by workload and variant (`model/variant`).",
+    "nearhall_variant_stepped_down": (
+        "Requests that a lesser variant answered, by workload, the better variant, and why (cap, overload, deadline, absent)."
+    ),
     "nearhall_latency_seconds": "First byte at the gateway to last byte sent, by workload and path.",
     "nearhall_queue_seconds": "Part of the latency spent waiting for the model, by workload and path.",
     "nearhall_service_seconds": "Part of the latency spent in the runtime, by workload and path.",
@@ -34,6 +38,11 @@ METRICS: dict[str, str] = {
     "nearhall_service_cpu_seconds": "CPU time of the runtimes' threads, by workload.",
     "nearhall_in_flight": "Requests being answered now.",
     "nearhall_model_ready": "Whether a model answers (1) or not (0), by model, version, variant and runtime.",
+    "nearhall_model_memory_bytes": "What a loaded model is charged with, by model, version, variant and evidence (kind).",
+    "nearhall_models_budget_bytes": "What loaded models may take together.",
+    "nearhall_model_loads": "How often a model was loaded, by model, version and variant.",
+    "nearhall_model_evictions": "How often a model left memory for another one's sake, by model, version and variant.",
+    "nearhall_power_cap_ratio": "The power cap in force: how far variants may step down, 0 (none) to 1.",
     "nearhall_cpu_seconds": "CPU time of the gateway and its children since they started.",
     "nearhall_hub_reachable": "Whether the last exchange reached the hub; absent without a hub.",
 }
@@ -42,6 +51,7 @@ METRICS: dict[str, str] = {
 BUCKETS_MS = (0.25, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 50, 75, 100, 200, 500, 1000, 2000, 5000, 10_000)
 """Around the targets that sites have: single milliseconds for machines, tens for people, seconds for chat."""
 _WORKLOAD = ("workload",)
+MIB = 1024 * 1024
 _PATH = ("workload", "path")
 
 
@@ -51,10 +61,15 @@ class _Reader(Collector):
     def __init__(
         self,
         stats: Stats,
+        *,
         models: Callable[[], list[ModelState]],
         hub_reachable: Callable[[], bool | None],
         cpu_s: Callable[[], float],
+        budget_mib: float,
+        cap: Callable[[], float],
     ) -> None:
+        self._budget_mib = budget_mib
+        self._cap = cap
         self._stats = stats
         self._models = models
         self._hub_reachable = hub_reachable
@@ -69,6 +84,10 @@ class _Reader(Collector):
             "nearhall_requests_rejected", reasons, [((w, r), n) for w, c in workloads.items() for r, n in c.rejected.items()]
         )
         yield _counter("nearhall_decisions", reasons, [((w, r), n) for w, c in workloads.items() for r, n in c.decisions.items()])
+        given = [((w, v), n) for w, c in workloads.items() for v, n in c.variants.items()]
+        yield _counter("nearhall_variant_requests", ("workload", "variant"), given)
+        lesser = [((w, *key), n) for w, c in workloads.items() for key, n in c.stepped_down.items()]
+        yield _counter("nearhall_variant_stepped_down", ("workload", "variant", "why"), lesser)
         for name, read in _PLAIN.items():
             yield _counter(name, _WORKLOAD, [((w,), read(c)) for w, c in workloads.items()])
         for part in ("latency", "queue", "service", "network", "ttft"):
@@ -82,11 +101,22 @@ class _Reader(Collector):
         yield _counter("nearhall_probes_served", (), [((), self._stats.probes_served)])
         yield _counter("nearhall_cpu_seconds", (), [((), self._cpu_s())])
         yield _gauge("nearhall_in_flight", (), [((), self._stats.in_flight)])
-        labels = ("model", "version", "variant", "runtime")
-        states = [((m.name, m.version, m.variant, m.runtime), float(m.state == "ready")) for m in self._models()]
-        yield _gauge("nearhall_model_ready", labels, states)
+        yield from _of_models(self._models())
+        yield _gauge("nearhall_models_budget_bytes", (), [((), self._budget_mib * MIB)])
+        yield _gauge("nearhall_power_cap_ratio", (), [((), self._cap())])
         reachable = self._hub_reachable()
         yield _gauge("nearhall_hub_reachable", (), [] if reachable is None else [((), float(reachable))])
+
+
+def _of_models(models: Sequence[ModelState]) -> Iterator[Metric]:
+    names = ("model", "version", "variant")
+    labels = (*names, "runtime")
+    states = [((m.name, m.version, m.variant, m.runtime), float(m.state == "ready")) for m in models]
+    yield _gauge("nearhall_model_ready", labels, states)
+    held = [((m.name, m.version, m.variant, m.memory_kind), m.held_mib * MIB) for m in models]
+    yield _gauge("nearhall_model_memory_bytes", (*names, "kind"), held)
+    yield _counter("nearhall_model_loads", names, [((m.name, m.version, m.variant), m.loads) for m in models])
+    yield _counter("nearhall_model_evictions", names, [((m.name, m.version, m.variant), m.evictions) for m in models])
 
 
 _PLAIN: dict[str, Callable[[Counts], float]] = {
@@ -101,7 +131,7 @@ _PLAIN: dict[str, Callable[[Counts], float]] = {
 }
 
 
-def _counter(name: str, labels: tuple[str, ...], values: list[tuple[tuple[str, ...], float]]) -> Metric:
+def _counter(name: str, labels: tuple[str, ...], values: Sequence[tuple[tuple[str, ...], float]]) -> Metric:
     family = CounterMetricFamily(name, METRICS[name], labels=labels)
     for key, value in values:
         family.add_metric(key, value)
@@ -131,9 +161,14 @@ class Metrics:
         models: Callable[[], list[ModelState]],
         hub_reachable: Callable[[], bool | None],
         cpu_s: Callable[[], float],
+        budget_mib: float = 0.0,
+        cap: Callable[[], float] = lambda: 0.0,
     ) -> None:
+        """`budget_mib`: what loaded models may take; `cap`: the power cap in force, 0 to 1."""
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(_Reader(stats, models, hub_reachable, cpu_s))
+        self._registry.register(
+            _Reader(stats, models=models, hub_reachable=hub_reachable, cpu_s=cpu_s, budget_mib=budget_mib, cap=cap)
+        )
 
     def page(self) -> bytes:
         """All metrics in Prometheus' text format."""

@@ -44,6 +44,8 @@ REOPEN_S = (0.5, 1.0, 2.0, 5.0, 15.0, 30.0)
 """Waits before a broken runtime is opened again; the last one repeats. A broken file must not keep a core busy."""
 
 
+LOOK_AGAIN_S = 0.25
+"""Between looks for room for the same variant: a look reads the machine's free memory, which no request should pay for."""
 Loading = tuple["Model", Variant]
 UPSTREAM_SLOTS = 64
 """Requests in flight to one upstream server; it queues for itself, we only bound what we hold open."""
@@ -163,7 +165,6 @@ class Models:
         small: dict[str, list[Loading]] = {}
         for loading in self._at_start():
             model, variant = loading
-            variant.state = State.LOADING
             if model.entry.chat:
                 self._spawn(self._load_in_turn([loading]))
             else:
@@ -180,9 +181,10 @@ class Models:
             if isinstance(room, NoRoom):
                 variant.detail = f"not loaded: {room.why}"
                 if variant.pinned:
-                    self._say("model_failed", f"pinned model {model.entry.name} does not fit: {room.why}", "error")
+                    self.say("model_failed", f"pinned model {model.entry.name} does not fit: {room.why}", "error")
             else:
                 self.memory.take(variant)
+                variant.state = State.LOADING
                 chosen.append((model, variant))
         return chosen
 
@@ -239,11 +241,16 @@ class Models:
         """
         if variant.state is State.LOADING:
             return None if variant.loading_until_s == inf else max(1.0, (variant.loading_until_s - self._clock.monotonic()) * 1e3)
-        if variant.state is not State.UNLOADED or not variant.on_demand or variant.entry.fault:
+        if not variant.loadable:
             return None
+        now_s = self._clock.monotonic()
+        if variant.refused is not None and now_s < variant.refused_until_s:
+            return variant.refused
         room = self.memory.room(variant, variant.entry.memory_mib)
         if isinstance(room, NoRoom):
+            variant.refused, variant.refused_until_s = room, now_s + LOOK_AGAIN_S
             return room
+        variant.refused = None
         variant.state, variant.detail = State.LOADING, "loading: a request asked for it"
         self.memory.take(variant, age=room[1])
         for each in room[0]:
@@ -327,7 +334,7 @@ class Models:
             each.leaving = True
         for each in leave:
             each.evictions += 1
-            self._say("model_left", f"{each.key} left memory ({each.held_mib:.0f} MiB) to make room for {newcomer.key}", "info")
+            self.say("model_left", f"{each.key} left memory ({each.held_mib:.0f} MiB) to make room for {newcomer.key}", "info")
             await self._unload(each, f"made room for {newcomer.key}; loads again when it is asked for", on_demand=True)
 
     async def _unload(self, variant: Variant, detail: str, *, on_demand: bool) -> None:
@@ -366,7 +373,7 @@ class Models:
         if variant.served is None:
             variant.state = state
             self.memory.free(variant)
-            self._say("model_failed", f"model {_named(variant)} does not load: {fault}", "error")
+            self.say("model_failed", f"model {_named(variant)} does not load: {fault}", "error")
 
     async def _make_way(self, variant: Variant) -> str:
         """Room for a load that an operator asked for; returns why there is none, or "".
@@ -402,7 +409,7 @@ class Models:
         variant.state, variant.detail, variant.loaded_s = State.READY, "", self._clock.utc()
         variant.loads += 1
         self.memory.settled(variant, self._clock.monotonic() - begun)
-        self._say("model_ready", f"model {_named(variant)} is ready ({entry.file.runtime})", "info")
+        self.say("model_ready", f"model {_named(variant)} is ready ({entry.file.runtime})", "info")
         await _close(old)
         return await self._overrun(variant)
 
@@ -486,7 +493,7 @@ class Models:
             return
         served, variant.served = variant.served, None
         variant.state, variant.detail = State.LOADING, f"its runtime broke: {why}"
-        self._say("model_failed", f"the runtime of model {name} broke and is opened anew: {why}", "error")
+        self.say("model_failed", f"the runtime of model {name} broke and is opened anew: {why}", "error")
         await _close(served)
         for attempt in range(1_000_000):
             await asyncio.sleep(REOPEN_S[min(attempt, len(REOPEN_S) - 1)])
@@ -498,7 +505,8 @@ class Models:
         """Whether somebody loaded or unloaded the variant while its reopening waited."""
         return variant.state is State.UNLOADED or variant.served is not None
 
-    def _say(self, kind: str, text: str, level: str) -> None:
+    def say(self, kind: str, text: str, level: str = "info") -> None:
+        """Logs a line and keeps it as an event."""
         log.log(logging.ERROR if level == "error" else logging.INFO, "%s", text)
         self._tell(Event(at_s=self._clock.utc(), kind=kind, text=text, level=level))
 

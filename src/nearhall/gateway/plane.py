@@ -8,18 +8,22 @@ from math import inf
 from nearhall.core.errors import Refusal
 from nearhall.core.reasons import Reason
 from nearhall.gateway.body import Body
-from nearhall.gateway.exchange import Exchange
+from nearhall.gateway.choose import Choosing, Wanted
+from nearhall.gateway.exchange import ClientGoneError, Exchange, Expired, Header
 from nearhall.gateway.forward import HubLink
 from nearhall.gateway.lanes import Lane
-from nearhall.gateway.models import Model, Models, Tensors
+from nearhall.gateway.models import Model, Models
 from nearhall.gateway.probes import Probes
 from nearhall.gateway.settings import Limits
 from nearhall.gateway.slots import Slots
 from nearhall.gateway.stats import Stats
+from nearhall.gateway.variants import Variant
 from nearhall.gateway.workloads import Rules, Workloads
 from nearhall.policy.admit import queue_full
-from nearhall.policy.route import Ask, Decision, LocalState, Refuse, route
+from nearhall.policy.memory import NoRoom
+from nearhall.policy.route import Ask, AwaitModel, Decision, LocalState, Refuse, ServeLocal, route
 from nearhall.ports.clock import Clock
+from nearhall.wire import headers as names
 
 RETRY_MS_MIN = 50
 """A client that comes back at once starves the workers: an immediate-retry storm took a trial to a quarter of its limit."""
@@ -48,6 +52,7 @@ class Plane:
     stats: Stats
     hub: HubLink | None
     probes: Probes
+    choosing: Choosing
     draining: bool = False
 
 
@@ -65,6 +70,23 @@ class Call:
     body: Body
     input_bytes: int = 0
     """Of what the model is given: requests are expected to take as long as others of their size."""
+    variant: Variant | None = None
+    """Which form of the model answers, if it is answered here; set by `place`."""
+    stepped_from: Variant | None = None
+    """The better one that it stands in for."""
+    stepped_why: str = ""
+    why_not: str = ""
+    """Why the model is not loaded, in words."""
+    waited_s: float = 0.0
+    """For the model to be loaded."""
+
+    def variant_headers(self) -> list[Header]:
+        """Which variant answers here, and for which better one."""
+        if self.variant is None:
+            return []
+        if self.stepped_from is None:
+            return [(names.VARIANT, self.variant.header)]
+        return [(names.VARIANT, self.variant.header), (names.STEPPED_DOWN, self.stepped_from.header)]
 
     def spent_ms(self) -> float:
         """Milliseconds since the request's first byte."""
@@ -96,27 +118,32 @@ class Lost:
 
 
 def queue_of(model: Model) -> Lane | Slots | None:
-    """Where requests to a loaded model wait."""
-    if model.served is None:
-        return None
-    return model.served.lane if isinstance(model.served, Tensors) else model.served.slots
+    """Where requests to a loaded model wait: those to the variant that stands for it."""
+    return model.front.queue
 
 
 def place(call: Call, lost: Lost) -> Decision:
-    """Where this request goes now; counted. Raises Refusal with words where it goes nowhere."""
+    """Where this request goes now, and to which variant; counted. Raises Refusal with words where it goes nowhere.
+
+    What it says to wait for is waited for by `loaded`; then it is asked again.
+    """
     decision = decide(call, lost)
-    queue = None if call.model is None else queue_of(call.model)
+    queue = None if call.variant is None else call.variant.queue
     if queue is not None and decision.reason in _BY_ESTIMATE:
         queue.passed_over(call.input_bytes)
     if isinstance(decision, Refuse):
         raise _refused(call, decision)
+    if isinstance(decision, AwaitModel):
+        return decision
+    if isinstance(decision, ServeLocal) and call.variant is not None:
+        call.plane.models.memory.touch(call.variant)
     if not call.exchange.ask.probe:
-        call.plane.stats.decided(call.rules.workload, decision.reason)
+        _count(call, decision)
     return decision
 
 
 def decide(call: Call, lost: Lost) -> Decision:
-    """Where this request would go now; nothing is counted or noted."""
+    """Where this request would go now; nothing is counted. A variant that it needs begins to load."""
     plane, rules = call.plane, call.rules
     if plane.draining:
         return Refuse(Reason.DRAINING, 1000)
@@ -130,13 +157,52 @@ def decide(call: Call, lost: Lost) -> Decision:
     return route(ask, _local(call, lost), hub)
 
 
+def _count(call: Call, decision: Decision) -> None:
+    stats, workload, variant = call.plane.stats, call.rules.workload, call.variant
+    stats.decided(workload, decision.reason)
+    if isinstance(decision, ServeLocal) and variant is not None:
+        stats.given(workload, variant.key)
+        if call.stepped_from is not None:
+            stats.stepped_down(workload, call.stepped_from.key, call.stepped_why)
+
+
+async def loaded(call: Call, decision: AwaitModel) -> None:
+    """Waits for a model that is being loaded; raises Refusal where that takes longer than was thought, ClientGoneError."""
+    variant, plane = call.variant, call.plane
+    if variant is None:
+        return
+    begun = plane.clock.monotonic()
+    left_ms = call.left_ms
+    timeout_s = plane.limits.load_wait_s if left_ms is None else max(0.0, left_ms) / 1e3
+    try:
+        await plane.models.until_loaded(variant, timeout_s)
+    except TimeoutError as error:
+        text = f"variant {variant.name} of model {call.name[:64]!r} is still being loaded"
+        if left_ms is None:
+            raise Refusal(Reason.MODEL_NOT_READY, text, retry_after_ms=round(decision.answers_in_ms)) from error
+        raise Expired(Reason.DEADLINE, text, retry_after_ms=None) from error
+    finally:
+        call.waited_s += plane.clock.monotonic() - begun
+    if call.exchange.gone():
+        raise ClientGoneError
+
+
 def _local(call: Call, lost: Lost) -> LocalState:
     model = call.model
     if model is None:
         return LocalState(present=False)
-    queue = queue_of(model)
-    if queue is None or lost.runtime or not model.ready:
+    if model.several:
+        now_s = call.plane.clock.monotonic()
+        wanted = Wanted(rules=call.rules, due_s=call.due_s, input_bytes=call.input_bytes, now_s=now_s)
+        call.variant, call.stepped_from, call.stepped_why = call.plane.choosing.choose(model, wanted)
+    else:
+        call.variant = model.default
+    variant = call.variant
+    if lost.runtime:
         return LocalState(present=True)
+    queue = variant.queue
+    if queue is None or not variant.ready:
+        return _coming(call, model, variant)
     return LocalState(
         present=True,
         ready=True,
@@ -145,9 +211,29 @@ def _local(call: Call, lost: Lost) -> LocalState:
     )
 
 
+def _coming(call: Call, model: Model, variant: Variant) -> LocalState:
+    """A variant that is not loaded: it is loaded now, if it may be and there is room for it."""
+    call.why_not = ""
+    loads_in_ms = call.plane.models.want(model, variant)
+    if loads_in_ms is None:
+        call.why_not = variant.detail
+        return LocalState(present=True)
+    if isinstance(loads_in_ms, NoRoom):
+        call.why_not = loads_in_ms.why
+        retry_s = loads_in_ms.retry_s
+        return LocalState(present=True, retry_after_ms=None if retry_s is None else round(retry_s * 1e3))
+    return LocalState(
+        present=True,
+        answers_in_ms=loads_in_ms + variant.entry.latency_ms,
+        wait_ms_max=call.plane.limits.load_wait_s * 1e3,
+    )
+
+
 def _refused(call: Call, refuse: Refuse) -> Refusal:
     if not call.exchange.ask.probe:
         call.plane.stats.decided(call.rules.workload, refuse.reason)
     text = _SAYS[refuse.reason].format(model=call.name[:64], residency=call.rules.residency)
+    if refuse.reason is Reason.MODEL_NOT_READY and call.why_not:
+        text = f"model {call.name[:64]!r} is not loaded here, and no other place may answer: {call.why_not}"
     after = refuse.retry_after_ms
     return Refusal(refuse.reason, text, retry_after_ms=None if after is None else max(RETRY_MS_MIN, after))

@@ -38,20 +38,16 @@ class Slots:
         """How many chats wait."""
         return len(self._waiting)
 
-<<<<<<< HEAD
-    def own_ms(self, input_bytes: int) -> float:  # noqa: ARG002 (of every size alike; a lane tells them apart)
-        """To the first token of a chat alone."""
-        return self._aged().service_ms
-
-    def expected_ms(self, due_s: float, priority: int, input_bytes: int) -> float:
-=======
     @property
     def busy(self) -> bool:
         """Whether a chat holds a slot now."""
         return bool(self._running)
 
-    def expected_ms(self, due_s: float, priority: int) -> float:
->>>>>>> b5437e3 (Hold several variants of a model in memory within a budget, and load and unload them by value)
+    def own_ms(self, input_bytes: int) -> float:
+        """To the first token of a chat alone."""
+        return self._aged().service_ms
+
+    def expected_ms(self, due_s: float, priority: int, input_bytes: int) -> float:
         """Until the first token of a chat that arrived now."""
         ahead = bisect_right(self._waiting, (priority, due_s, self._sequence + 1), key=_key)
         left = 0.0

@@ -45,6 +45,10 @@ class Counts:
     answered: dict[str, int] = field(default_factory=lambda: {"local": 0, "hub": 0})
     rejected: dict[str, int] = field(default_factory=dict[str, int])
     decisions: dict[str, int] = field(default_factory=dict[str, int])
+    variants: dict[str, int] = field(default_factory=dict[str, int])
+    """Requests that were given to a variant here, by `<model>/<variant>`."""
+    stepped_down: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
+    """Those of them that a better variant would have answered, by that one and by why."""
     paths: dict[str, PathCounts] = field(default_factory=dict[str, PathCounts])
     probes: deque[ProbePair] = field(default_factory=lambda: deque(maxlen=PROBES_KEPT))
     probes_total: int = 0
@@ -104,6 +108,16 @@ class Stats:
         decisions = self.of(workload).decisions
         decisions[reason.value] = decisions.get(reason.value, 0) + 1
 
+    def given(self, workload: str, variant: str) -> None:
+        """Counts a request that a variant answers here."""
+        variants = self.of(workload).variants
+        variants[variant] = variants.get(variant, 0) + 1
+
+    def stepped_down(self, workload: str, variant: str, why: str) -> None:
+        """Counts a request that a lesser variant answers."""
+        counts = self.of(workload).stepped_down
+        counts[variant, why] = counts.get((variant, why), 0) + 1
+
     def refused(self, workload: str, reason: Reason) -> None:
         """Counts a refusal; a fault of ours counts as failed."""
         counts = self.of(workload)
@@ -147,7 +161,14 @@ class Stats:
         self._events.append(event)
         self._events_total += 1
 
-    def snapshot(self, *, models: list[ModelState], hub_reachable: bool | None, hub_kept_warm_bytes: int = 0) -> GatewayStats:
+    def snapshot(
+        self,
+        *,
+        models: list[ModelState],
+        hub_reachable: bool | None,
+        hub_kept_warm_bytes: int = 0,
+        models_budget_mib: float = 0.0,
+    ) -> GatewayStats:
         """All of it as it travels."""
         return GatewayStats(
             gateway_id=self.gateway_id,
@@ -156,6 +177,7 @@ class Stats:
             at_s=self._clock.utc(),
             workloads={name: _frozen(counts) for name, counts in self.by_workload.items()},
             models=models,
+            models_budget_mib=models_budget_mib,
             events=list(self._events),
             events_total=self._events_total,
             hub_reachable=hub_reachable,
@@ -163,6 +185,14 @@ class Stats:
             in_flight=self.in_flight,
             cpu_s=self._cpu_s(),
         )
+
+
+def _summed(counts: dict[tuple[str, str], int]) -> dict[str, int]:
+    """By the better variant, whatever the reason."""
+    found: dict[str, int] = {}
+    for (variant, _), n in counts.items():
+        found[variant] = found.get(variant, 0) + n
+    return found
 
 
 def _frozen(counts: Counts) -> WorkloadStats:
@@ -175,6 +205,8 @@ def _frozen(counts: Counts) -> WorkloadStats:
         late=counts.late,
         within_10_ms=counts.within_10_ms,
         decisions=dict(counts.decisions),
+        variants=dict(counts.variants),
+        stepped_down=_summed(counts.stepped_down),
         paths={name: path.frozen() for name, path in counts.paths.items()},
         probes=list(counts.probes),
         probes_total=counts.probes_total,

@@ -13,12 +13,12 @@ from nearhall.core.reasons import Reason
 from nearhall.gateway.exchange import Expired, Header
 from nearhall.gateway.forward import header, hub_times, link_bytes, returned_headers, whole_body
 from nearhall.gateway.lanes import Done, Job, RuntimeBrokenError, bytes_of
-from nearhall.gateway.models import Model, Tensors, Upstream
-from nearhall.gateway.plane import Call, Lost, place
+from nearhall.gateway.models import Tensors, Upstream
+from nearhall.gateway.plane import Call, Lost, loaded, place
 from nearhall.gateway.probes import TensorAsk
 from nearhall.gateway.stats import Answered
 from nearhall.gateway.upstream import pass_through
-from nearhall.policy.route import ForwardToHub, ServeLocal
+from nearhall.policy.route import AwaitModel, ForwardToHub, ServeLocal
 from nearhall.wire import headers as names
 from nearhall.wire.headers import server_timing
 from nearhall.wire.oip import InferRequest, check_inputs, check_outputs
@@ -37,7 +37,7 @@ async def answer(call: Call, request: InferRequest, give: Give) -> None:
         decision = place(call, lost)
         if isinstance(decision, ServeLocal) and call.model is not None:
             try:
-                return await _here(call, call.model, request, decision.reason, give)
+                return await _here(call, request, decision.reason, give)
             except RuntimeBrokenError as error:
                 lost.runtime = True
                 if call.model.entry.stateful:
@@ -47,12 +47,14 @@ async def answer(call: Call, request: InferRequest, give: Give) -> None:
                 return await _at_hub(call, decision.reason)
             except TemporaryError:
                 lost.hub = True
+        elif isinstance(decision, AwaitModel):
+            await loaded(call, decision)
 
 
-async def _here(call: Call, model: Model, request: InferRequest, reason: Reason, give: Give) -> None:
-    served = model.served
+async def _here(call: Call, request: InferRequest, reason: Reason, give: Give) -> None:
+    served = None if call.variant is None else call.variant.served
     if isinstance(served, Upstream):
-        return await pass_through(call, model, served, reason)
+        return await pass_through(call, served, reason)
     if not isinstance(served, Tensors):
         raise RuntimeBrokenError("the model has just been unloaded")
     check_inputs(request.inputs, served.inputs, call.name)
@@ -61,7 +63,7 @@ async def _here(call: Call, model: Model, request: InferRequest, reason: Reason,
         inputs=request.inputs,
         outputs=[wanted.name for wanted in request.outputs],
         gone=call.exchange.gone,
-        arrived_s=call.plane.clock.monotonic(),
+        arrived_s=call.plane.clock.monotonic() - call.waited_s,
         due_s=call.due_s,
         deadline_s=call.deadline_s,
         priority=call.rules.priority,
@@ -69,17 +71,17 @@ async def _here(call: Call, model: Model, request: InferRequest, reason: Reason,
     )
     lane = served.lane
     done = lane.run_at_once(job) if lane.quick(job, alone=call.exchange.alone) else await lane.submit(job)
-    await give(done, _headers(call, model, reason, done))
+    await give(done, _headers(call, reason, done))
     await call.exchange.until_sent()
     _account(call, done, request)
     return None
 
 
-def _headers(call: Call, model: Model, reason: Reason, done: Done) -> list[Header]:
+def _headers(call: Call, reason: Reason, done: Done) -> list[Header]:
     network_ms = max(0.0, call.spent_ms() - done.queue_ms - done.service_ms)
     return [
         (names.SERVED_BY, call.plane.node),
-        (names.VARIANT, model.entry.variant.encode()),
+        *call.variant_headers(),
         (names.REASON, reason.value.encode()),
         (names.SERVER_TIMING, server_timing(queue_ms=done.queue_ms, compute_ms=done.service_ms, network_ms=network_ms)),
     ]

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 
 from nearhall.core.errors import TemporaryError
 from nearhall.core.reasons import Reason
-from nearhall.gateway.exchange import Exchange, Header
+from nearhall.gateway.exchange import Header
 from nearhall.gateway.forward import close_body, header
 from nearhall.gateway.lanes import RuntimeBrokenError
-from nearhall.gateway.models import Model, Upstream
-from nearhall.gateway.plane import Call, Plane
+from nearhall.gateway.models import Upstream
+from nearhall.gateway.plane import Call
 from nearhall.gateway.stats import Answered
 from nearhall.ports.runtime import ForwardRequest, ForwardResponse
 from nearhall.wire import headers as names
@@ -25,9 +25,10 @@ _NOT_ASKED = _NOT_SENT | {b"content-encoding"}
 """The body goes on inflated: most servers take no compressed request, and the model's name in it may be another there."""
 
 
-async def pass_through(call: Call, model: Model, served: Upstream, reason: Reason) -> None:
+async def pass_through(call: Call, served: Upstream, reason: Reason) -> None:
     """Answers from the upstream server; raises RuntimeBrokenError if it breaks before its head, so that the hub may be tried."""
     plane, exchange, rules = call.plane, call.exchange, call.rules
+    chat = call.model is not None and call.model.entry.chat
     arrived = plane.clock.monotonic()
     async with served.slots.turn(due_s=call.due_s, deadline_s=call.deadline_s, priority=rules.priority):
         begun = plane.clock.monotonic()
@@ -39,14 +40,14 @@ async def pass_through(call: Call, model: Model, served: Upstream, reason: Reaso
             headers=[(k, v) for k, v in exchange.headers if k not in _NOT_ASKED and not k.startswith(b"x-nearhall-")],
             body=call.body.plain,
             # A chat's deadline is to its first token and must not bound the pauses of its stream.
-            timeout_s=most_s if left_ms is None or model.entry.chat else max(0.001, min(most_s, left_ms / 1e3)),
+            timeout_s=most_s if left_ms is None or chat else max(0.001, min(most_s, left_ms / 1e3)),
         )
         try:
             response = await served.runtime.forward(ask)
         except (TemporaryError, TimeoutError) as error:
             raise RuntimeBrokenError(str(error)) from error
         try:
-            first_ms = await _send(plane, exchange, model, response, reason)
+            first_ms = await _send(call, response, reason)
         except (TemporaryError, TimeoutError) as error:
             await _broken_off(call, response, str(error))
             return
@@ -65,7 +66,7 @@ async def pass_through(call: Call, model: Model, served: Upstream, reason: Reaso
                 latency_ms=exchange.elapsed_ms(),
                 queue_ms=(begun - arrived) * 1e3,
                 service_ms=(ended - begun) * 1e3,
-                ttft_ms=first_ms if model.entry.chat else None,
+                ttft_ms=first_ms if chat else None,
                 target_ms=rules.target_ms,
                 raw_bytes=exchange.ask.raw_bytes,
             ),
@@ -82,12 +83,13 @@ async def _broken_off(call: Call, response: ForwardResponse, why: str) -> None:
         call.exchange.abort()
 
 
-async def _send(plane: Plane, exchange: Exchange, model: Model, response: ForwardResponse, reason: Reason) -> float:
+async def _send(call: Call, response: ForwardResponse, reason: Reason) -> float:
     """Passes the answer on as it comes; returns when its first part (of a stream: its first text) came, in ms from the first."""
+    exchange = call.exchange
     headers: list[Header] = [(k.lower(), v) for k, v in response.headers if k.lower() not in _NOT_SENT - {b"content-length"}]
     headers += [
-        (names.SERVED_BY, plane.node),
-        (names.VARIANT, model.entry.variant.encode()),
+        (names.SERVED_BY, call.plane.node),
+        *call.variant_headers(),
         (names.REASON, reason.value.encode()),
     ]
     first: float | None = None

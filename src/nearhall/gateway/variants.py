@@ -13,7 +13,7 @@ from nearhall.core.tensor import TensorSpec
 from nearhall.gateway.lanes import Lane
 from nearhall.gateway.repository import VariantEntry
 from nearhall.gateway.slots import Slots
-from nearhall.policy.memory import Resident
+from nearhall.policy.memory import NoRoom, Resident
 from nearhall.ports.runtime import ChatRuntime, UpstreamRuntime
 
 
@@ -59,6 +59,7 @@ class Variant:
 
     def __init__(self, entry: VariantEntry, *, pinned: bool = False) -> None:
         self.entry = entry
+        self.header = entry.file.variant.encode()
         self.pinned = pinned
         self.state = State.UNLOADED
         self.detail = ""
@@ -81,6 +82,11 @@ class Variant:
         self.worth = 0.0
         self.used_s = 0.0
         self.stays_until_s = 0.0
+        self.passed_since_s = inf
+        """Since when requests step down from it because their deadline is too short for it; monotonic."""
+        self.refused: NoRoom | None = None
+        self.refused_until_s = -inf
+        """There was no room for it, and until then nobody looks again."""
         self.waiters = 0
         """Requests that wait for it to be loaded."""
         self.settled = asyncio.Event()
@@ -113,6 +119,13 @@ class Variant:
         if served is None:
             return None
         return served.lane if isinstance(served, Tensors) else served.slots
+
+    @property
+    def loadable(self) -> bool:
+        """Whether a request may have it loaded, or has it loaded now."""
+        if self.state is State.LOADING:
+            return self.loading_until_s < inf
+        return self.state is State.UNLOADED and self.on_demand and not self.entry.fault
 
     @property
     def memory_mib(self) -> float:

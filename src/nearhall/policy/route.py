@@ -15,6 +15,10 @@ MARGIN_MS = 2.5
 """Kept between an estimate and a deadline: with it 98 % of admitted requests met theirs (measured on two cores, 1 ms model)."""
 
 
+RETRY_SOON_MS = 1000
+"""A model loads in seconds, a link comes back in seconds: one second spares both sides a storm."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
     """What the request wants."""
@@ -37,6 +41,12 @@ class LocalState:
     queue_full: bool = False
     expected_ms: float = 0.0
     """Queued work ahead of it plus a p90 estimate of its own service."""
+    answers_in_ms: float | None = None
+    """Not loaded, but being loaded: until it could answer. None: nobody knows, or it is not being loaded."""
+    wait_ms_max: float = 0.0
+    """How long a request without a deadline waits for that."""
+    retry_after_ms: int | None = RETRY_SOON_MS
+    """When it may be ready after all; None: never, as things are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,10 +82,15 @@ class Refuse:
     """None: retrying is futile."""
 
 
-Decision = ServeLocal | ForwardToHub | Refuse
+@dataclass(frozen=True, slots=True)
+class AwaitModel:
+    """Wait until the model is loaded here, and decide again."""
 
-RETRY_SOON_MS = 1000
-"""A model loads in seconds, a link comes back in seconds: one second spares both sides a storm."""
+    reason: Reason
+    answers_in_ms: float
+
+
+Decision = ServeLocal | ForwardToHub | Refuse | AwaitModel
 
 
 def route(ask: Ask, local: LocalState, hub: HubState | None) -> Decision:
@@ -83,15 +98,31 @@ def route(ask: Ask, local: LocalState, hub: HubState | None) -> Decision:
     if local.present and local.ready:
         return _with_model_here(ask, local, hub)
     reason = Reason.HUB_RUNTIME_DOWN if local.present else Reason.HUB_MODEL_ABSENT
+    if local.answers_in_ms is not None and not _hub_can(ask, hub):
+        return _await(ask, local, local.answers_in_ms)
     if hub is None:
-        return Refuse(Reason.MODEL_NOT_READY, RETRY_SOON_MS) if local.present else Refuse(Reason.MODEL_UNKNOWN, None)
+        return Refuse(Reason.MODEL_NOT_READY, local.retry_after_ms) if local.present else Refuse(Reason.MODEL_UNKNOWN, None)
     if not may_leave(ask.residency, hub):
-        return Refuse(Reason.MODEL_NOT_READY, RETRY_SOON_MS) if local.present else Refuse(Reason.RESIDENCY, None)
+        return Refuse(Reason.MODEL_NOT_READY, local.retry_after_ms) if local.present else Refuse(Reason.RESIDENCY, None)
     if not hub.reachable:
         return Refuse(Reason.HUB_UNREACHABLE, RETRY_SOON_MS)
     if ask.deadline_ms is not None and hub.expected_ms > ask.deadline_ms:
         return Refuse(Reason.DEADLINE, RETRY_SOON_MS)
     return ForwardToHub(reason)
+
+
+def _await(ask: Ask, local: LocalState, answers_in_ms: float) -> Decision:
+    """While the model is being loaded: worth waiting for, or not."""
+    most_ms = local.wait_ms_max if ask.deadline_ms is None else ask.deadline_ms - MARGIN_MS
+    if answers_in_ms <= most_ms:
+        return AwaitModel(Reason.MODEL_NOT_READY, answers_in_ms)
+    return Refuse(Reason.MODEL_NOT_READY, max(RETRY_SOON_MS, round(answers_in_ms)))
+
+
+def _hub_can(ask: Ask, hub: HubState | None) -> bool:
+    if hub is None or not hub.reachable or not may_leave(ask.residency, hub):
+        return False
+    return ask.deadline_ms is None or hub.expected_ms <= ask.deadline_ms
 
 
 def _with_model_here(ask: Ask, local: LocalState, hub: HubState | None) -> Decision:

@@ -18,7 +18,7 @@ HOLD_S_MAX = 60.0
 """Each relapse doubles the stay up to this: under a load that lasts, a client sees another variant twice a minute at the most."""
 RELAPSES = 2.0
 HEADROOM = 0.8
-"""It comes back up only when the better variant would need no more than this share of what is allowed."""
+"""It comes back up only when the better variant would need no more than this share of what is allowed, or is idle."""
 SOONER = 0.8
 """Where none is in time, a worse answer must at least come this much sooner than the best one's."""
 
@@ -179,7 +179,7 @@ def _by_time(ready: Sequence[Form], usual: Form, allowed_ms: float, held: Held, 
     """The usual one while it is in time; a lesser one while it is not, and for a while after."""
     cheaper = [f for f in ready if f is not usual and f.own_ms < usual.own_ms]
     if held.down:
-        if cheaper and (now_s < held.until_s or usual.expected_ms > HEADROOM * allowed_ms):
+        if cheaper and (now_s < held.until_s or usual.expected_ms > max(HEADROOM * allowed_ms, usual.own_ms)):
             return _stepped(_soonest_of(cheaper, usual, allowed_ms), usual, "overload", held)
         held = replace(held, down=False)
     if usual.expected_ms <= allowed_ms:

@@ -79,6 +79,10 @@ class WorkloadStats(msgspec.Struct, frozen=True, omit_defaults=True):
     """Answered within 10 ms, by any path."""
     decisions: dict[str, int] = {}
     """Every routing decision, by reason."""
+    variants: dict[str, int] = {}
+    """Requests that a variant answered here, by `<model>/<variant>`."""
+    stepped_down: dict[str, int] = {}
+    """Requests that a lesser variant answered, by the better one that would have: a power cap, an overload, a short deadline."""
     paths: dict[str, PathStats] = {}
     """`local`, `hub`."""
     probes: list[ProbePair] = []

@@ -33,6 +33,7 @@ from nearhall.drivers.node_memory import SystemMemory
 from nearhall.drivers.own_cpu import own_cpu_seconds, start_ticks
 from nearhall.gateway.app import App
 from nearhall.gateway.body import MIB
+from nearhall.gateway.choose import Choosing
 from nearhall.gateway.control import Control, snapshot
 from nearhall.gateway.forward import HubLink
 from nearhall.gateway.front import Front
@@ -132,6 +133,7 @@ def compose(
         memory=ModelMemory(budget_mib, node=node, clock=clock),
         pinned=settings.pinned,
     )
+    choosing = Choosing(models, stats)
     hub: HubLink | None = None
     if settings.hub is not None:
         reach = fallback if fallback is not None else open_fallback(settings.hub)
@@ -146,8 +148,16 @@ def compose(
         stats=stats,
         hub=hub,
         probes=Probes(settings.probe, hub=hub, models=models, stats=stats, clock=clock),
+        choosing=choosing,
     )
-    metrics = Metrics(stats, models=models.states, hub_reachable=lambda: None if hub is None else hub.reachable, cpu_s=cpu_s)
+    metrics = Metrics(
+        stats,
+        models=models.states,
+        hub_reachable=lambda: None if hub is None else hub.reachable,
+        cpu_s=cpu_s,
+        budget_mib=budget_mib,
+        cap=lambda: choosing.step_down(clock.monotonic()),
+    )
     may_load = settings.control_socket is None and _loopback(settings.host)
     front = None if settings.control_plane is None else open_front(settings.control_plane)
     return Composed(plane=plane, app=App(plane, metrics, may_load=may_load, front=front), metrics=metrics, front=front)

@@ -1,0 +1,133 @@
+"""Which variant of a model answers a request here: what the policy is asked, what it says, and what is told of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import inf
+
+from nearhall.gateway.cap import Cap
+from nearhall.gateway.models import Model, Models
+from nearhall.gateway.stats import Stats
+from nearhall.gateway.variants import Variant
+from nearhall.gateway.workloads import Rules
+from nearhall.policy.admit import queue_full
+from nearhall.policy.route import MARGIN_MS
+from nearhall.policy.variant import Form, Held, Pick, pick_variant
+
+RETEST_S = 30.0
+"""A variant that requests step down from because it takes too long is tried again after this: what it once took may have been a
+bad moment, and one late answer in half a minute is what finding out may cost."""
+HELD_MAX = 1024
+"""Pairs of workload and model whose stay below is remembered: workloads and models are bounded, and names are not for clients."""
+
+_NEW = Held()
+
+
+@dataclass(slots=True, kw_only=True)
+class Wanted:
+    """A request, as far as the choice depends on it. Times are on the monotonic clock, in seconds."""
+
+    rules: Rules
+    due_s: float
+    input_bytes: int
+    now_s: float
+
+
+@dataclass(slots=True)
+class Choosing:
+    """Chooses, and remembers which workloads are kept stepped down."""
+
+    models: Models
+    stats: Stats
+    cap: Cap | None = None
+    _held: dict[tuple[str, str], Held] = field(default_factory=dict[tuple[str, str], Held])
+
+    def step_down(self, now_s: float) -> float:
+        """The power cap in force, 0 to 1; one whose time is over ends here."""
+        if self.cap is not None and now_s >= self.cap.ends_s:
+            self.cap = None
+            self.models.say("cap_ended", "the power cap has ended: its time is over")
+        return 0.0 if self.cap is None else self.cap.step_down
+
+    def choose(self, model: Model, wanted: Wanted) -> tuple[Variant, Variant | None, str]:
+        """The variant that answers, the better one that it stands in for, and why.
+
+        Where none that is loaded is good enough: the one that has to be loaded first.
+        """
+        allowed_ms = (wanted.due_s - wanted.now_s) * 1e3
+        allowed_ms -= MARGIN_MS if allowed_ms > 2 * MARGIN_MS else 0.0
+        key = (wanted.rules.workload, model.entry.name)
+        held = self._held.get(key, _NEW)
+        floor = wanted.rules.quality_min
+        pick = pick_variant(
+            [_form(each, model, wanted) for each in model.variants.values()],
+            default=model.default.name,
+            allowed_ms=allowed_ms,
+            quality_min=_quality(model.default, model) if floor is None else floor,
+            step_down=self.step_down(wanted.now_s),
+            held=held,
+            now_s=wanted.now_s,
+        )
+        if pick.held is not held:
+            self._keep(key, held, pick)
+        return self._taken(model, pick, wanted)
+
+    def _taken(self, model: Model, pick: Pick, wanted: Wanted) -> tuple[Variant, Variant | None, str]:
+        first = None if pick.wanted is None else model.variants[pick.wanted.id]
+        if first is not None and pick.chosen is not None:
+            self.models.want(model, first)
+        if pick.chosen is None:
+            return first or model.default, None, ""
+        chosen = model.variants[pick.chosen.id]
+        lost = None if pick.stepped_from is None else model.variants[pick.stepped_from.id]
+        if lost is not None and pick.why == "deadline":
+            _retest(lost, wanted)
+        chosen.passed_since_s = inf
+        return chosen, lost, pick.why
+
+    def _keep(self, key: tuple[str, str], before: Held, pick: Pick) -> None:
+        """Remembers the policy's state, and says when a workload steps down and comes back."""
+        if key in self._held or len(self._held) < HELD_MAX:
+            self._held[key] = pick.held
+        if pick.held.down == before.down or pick.chosen is None:
+            return
+        workload, model = key
+        if pick.held.down and pick.stepped_from is not None:
+            text = f"workload {workload} steps down from {pick.stepped_from.id} to {pick.chosen.id} of {model}: overload"
+            self.models.say("stepped_down", text, "warning")
+        elif not pick.held.down:
+            self.models.say("stepped_up", f"workload {workload} is back at {pick.chosen.id} of {model}")
+
+
+def _retest(lost: Variant, wanted: Wanted) -> None:
+    lost.passed_since_s = min(lost.passed_since_s, wanted.now_s)
+    if wanted.now_s - lost.passed_since_s > RETEST_S and lost.queue is not None:
+        lost.queue.passed_over(wanted.input_bytes)
+
+
+def _quality(variant: Variant, model: Model) -> float:
+    """As measured; the default variant is the reference until somebody measures it, and an unknown one stands in for nobody."""
+    if variant.entry.quality is not None:
+        return variant.entry.quality
+    return 1.0 if variant is model.default else 0.0
+
+
+def _form(variant: Variant, model: Model, wanted: Wanted) -> Form:
+    entry = variant.entry
+    queue = variant.queue
+    if queue is None or not variant.ready:
+        own_ms = expected_ms = entry.latency_ms or inf
+    else:
+        own_ms = queue.own_ms(wanted.input_bytes)
+        full = queue_full(queue.waiting, queue.limit)
+        expected_ms = inf if full else queue.expected_ms(wanted.due_s, wanted.rules.priority, wanted.input_bytes)
+    return Form(
+        id=variant.name,
+        quality=_quality(variant, model),
+        joules=entry.joules,
+        mib=variant.memory_mib,
+        ready=variant.ready,
+        loadable=variant.loadable,
+        own_ms=own_ms,
+        expected_ms=expected_ms,
+    )
