@@ -19,6 +19,7 @@ from nearhall.core.errors import PermanentError, Refusal, TemporaryError
 from nearhall.core.reasons import Reason
 from nearhall.core.tensor import Tensor, TensorSpec
 from nearhall.drivers.clock import SystemClock
+from nearhall.gateway.control import Control
 from nearhall.gateway.settings import Settings
 from nearhall.ports.runtime import ChatAsk, ChatPiece, ModelFile
 from waiting import until_async
@@ -131,6 +132,21 @@ class Rig:
     async def chat(self, model: str, text: str, headers: dict[str, str] | None = None, **more: Any) -> Answer:
         body = {"model": model, "messages": [{"role": "user", "content": text}], **more}
         return await self.ask("POST", "/v1/chat/completions", body, headers)
+
+    async def cap(self, wish: Any) -> Answer:
+        """A power cap, as the agent sets it."""
+        sent: list[dict[str, Any]] = []
+        messages = [{"type": "http.request", "body": json.dumps(wish).encode(), "more_body": False}]
+
+        async def receive() -> dict[str, Any]:
+            return messages.pop() if messages else {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        control = Control(self.composed.plane, stop=lambda: None)
+        await control({"type": "http", "method": "POST", "path": "/control/cap", "headers": []}, receive, send)
+        return Answer(sent)
 
     def counted(self, workload: str) -> Any:
         return self.composed.plane.stats.of(workload)

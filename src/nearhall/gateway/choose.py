@@ -49,10 +49,10 @@ class Choosing:
             self.models.say("cap_ended", "the power cap has ended: its time is over")
         return 0.0 if self.cap is None else self.cap.step_down
 
-    def choose(self, model: Model, wanted: Wanted) -> tuple[Variant, Variant | None, str]:
+    def choose(self, model: Model, wanted: Wanted) -> tuple[Variant | None, Variant | None, str]:
         """The variant that answers, the better one that it stands in for, and why.
 
-        Where none that is loaded is good enough: the one that has to be loaded first.
+        Where none that is loaded is good enough: the one that has to be loaded first; None where there is no such one either.
         """
         allowed_ms = (wanted.due_s - wanted.now_s) * 1e3
         allowed_ms -= MARGIN_MS if allowed_ms > 2 * MARGIN_MS else 0.0
@@ -72,12 +72,12 @@ class Choosing:
             self._keep(key, held, pick)
         return self._taken(model, pick, wanted)
 
-    def _taken(self, model: Model, pick: Pick, wanted: Wanted) -> tuple[Variant, Variant | None, str]:
+    def _taken(self, model: Model, pick: Pick, wanted: Wanted) -> tuple[Variant | None, Variant | None, str]:
         first = None if pick.wanted is None else model.variants[pick.wanted.id]
         if first is not None and pick.chosen is not None:
             self.models.want(model, first)
         if pick.chosen is None:
-            return first or model.default, None, ""
+            return first, None, ""
         chosen = model.variants[pick.chosen.id]
         lost = None if pick.stepped_from is None else model.variants[pick.stepped_from.id]
         if lost is not None and pick.why == "deadline":

@@ -58,7 +58,8 @@ class Model:
         self.entry = entry
         self.variants: dict[str, Variant] = {}
         self.several = False
-        """Whether there is anything to choose from."""
+        self.judged = False
+        """Whether there is anything to choose from, or a variant that a workload's floor of quality may forbid."""
         self.follow(entry, pinned=pinned)
 
     def follow(self, entry: Entry, *, pinned: bool) -> list[Variant]:
@@ -73,6 +74,7 @@ class Model:
             variant.entry = each
             variant.pinned = variant is self.default and (pinned or entry.pinned)
         self.several = len(self.variants) > 1
+        self.judged = self.several or (found[0].quality is not None and found[0].quality < 1.0)
         return [variant for name, variant in before.items() if name not in self.variants]
 
     @property

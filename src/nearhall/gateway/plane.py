@@ -191,13 +191,19 @@ def _local(call: Call, lost: Lost) -> LocalState:
     model = call.model
     if model is None:
         return LocalState(present=False)
-    if model.several:
+    call.why_not = ""
+    if model.judged:
         now_s = call.plane.clock.monotonic()
         wanted = Wanted(rules=call.rules, due_s=call.due_s, input_bytes=call.input_bytes, now_s=now_s)
         call.variant, call.stepped_from, call.stepped_why = call.plane.choosing.choose(model, wanted)
     else:
         call.variant = model.default
     variant = call.variant
+    if variant is None and call.rules.quality_min is None:
+        variant = call.variant = model.default  # it has failed, or was unloaded on purpose, and nothing may stand in for it
+    if variant is None:
+        call.why_not = f"no variant of it that could be loaded reaches the workload's quality_min, {call.rules.quality_min:g}"
+        return LocalState(present=True)
     if lost.runtime:
         return LocalState(present=True)
     queue = variant.queue
@@ -213,7 +219,6 @@ def _local(call: Call, lost: Lost) -> LocalState:
 
 def _coming(call: Call, model: Model, variant: Variant) -> LocalState:
     """A variant that is not loaded: it is loaded now, if it may be and there is room for it."""
-    call.why_not = ""
     loads_in_ms = call.plane.models.want(model, variant)
     if loads_in_ms is None:
         call.why_not = variant.detail

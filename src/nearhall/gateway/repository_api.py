@@ -32,14 +32,24 @@ async def repository_api(plane: Plane, exchange: Exchange, *, may_load: bool) ->
         raise Refusal(Reason.BAD_REQUEST, f"{exchange.path[:128]} is no path of the model repository API")
     if not may_load:
         raise Refusal(Reason.UNSUPPORTED, f"models are {verb}ed through the control socket, not through the service port")
-    parameters = asked.get("parameters")
-    if parameters and (not isinstance(parameters, dict) or list(cast("dict[str, Any]", parameters)) != ["unload_dependents"]):
-        raise Refusal(Reason.UNSUPPORTED, f"parameters of {verb} are not supported; change model.yaml and load again")
+    variant = _variant(asked.get("parameters"), verb)
     if verb == "load":
-        await plane.models.load(name)
+        await plane.models.load(name, variant)
     else:
-        await plane.models.unload(name)
+        await plane.models.unload(name, variant)
     return await exchange.json(200, b"{}")
+
+
+def _variant(parameters: object, verb: str) -> str | None:
+    """The variant that is meant, None for the model; raises Refusal for parameters of another kind."""
+    if not parameters:
+        return None
+    said = cast("dict[str, Any]", parameters) if isinstance(parameters, dict) else {"": None}
+    variant = said.get("variant")
+    if set(said) - {"unload_dependents", "variant"} or not (variant is None or isinstance(variant, str)):
+        message = f'of the parameters of {verb} only "variant", a name, is supported; change model.yaml and load again'
+        raise Refusal(Reason.UNSUPPORTED, message)
+    return variant
 
 
 def _asked(body: bytes) -> dict[str, Any]:
@@ -51,6 +61,10 @@ def _asked(body: bytes) -> dict[str, Any]:
         raise Refusal(Reason.BAD_REQUEST, f"the body is not a JSON object: {error}") from error
 
 
-def _described(model: Model) -> dict[str, str]:
+def _described(model: Model) -> dict[str, object]:
     state = State.LOADING if model.state is State.READY and not model.ready else model.state
-    return {"name": model.entry.name, "version": model.entry.version, "state": _STATES[state], "reason": model.detail}
+    said: dict[str, object] = {"name": model.entry.name, "version": model.entry.version, "state": _STATES[state]}
+    said["reason"] = model.detail
+    if model.several:
+        said["variants"] = {name: variant.state.value for name, variant in model.variants.items()}
+    return said
