@@ -41,6 +41,7 @@ REQUEST_HEADERS: dict[str, str] = {
 ANSWER_HEADERS: dict[str, str] = {
     "SERVED_BY": "`<site>/<node>`, or `hub`.",
     "VARIANT": "The variant of the model that ran.",
+    "STEPPED_DOWN": "The better variant that it stood in for: a power cap, an overload or a short deadline made it step down.",
     "REASON": "Why it was served where it was, or refused: one of the [reasons](reasons.md).",
     "SERVER_TIMING": "`queue`, `compute` and `network`, in milliseconds (W3C Server Timing).",
 }
