@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from math import inf
 
 from nearhall.gateway.cap import Cap
+from nearhall.gateway.lanes import Lane
 from nearhall.gateway.models import Model, Models
+from nearhall.gateway.slots import Slots
 from nearhall.gateway.stats import Stats
 from nearhall.gateway.variants import Variant
 from nearhall.gateway.workloads import Rules
@@ -58,13 +60,16 @@ class Choosing:
         allowed_ms -= MARGIN_MS if allowed_ms > 2 * MARGIN_MS else 0.0
         key = (wanted.rules.workload, model.entry.name)
         held = self._held.get(key, _NEW)
-        floor = wanted.rules.quality_min
+        floor = model.default.quality if wanted.rules.quality_min is None else wanted.rules.quality_min
+        step_down = self.step_down(wanted.now_s)
+        if step_down == 0 and not held.down and (usual := _usual_in_time(model, floor, allowed_ms, wanted)) is not None:
+            return usual, None, ""
         pick = pick_variant(
-            [_form(each, model, wanted) for each in model.variants.values()],
+            [_form(each, wanted) for each in model.ranked],
             default=model.default.name,
             allowed_ms=allowed_ms,
-            quality_min=_quality(model.default, model) if floor is None else floor,
-            step_down=self.step_down(wanted.now_s),
+            quality_min=floor,
+            step_down=step_down,
             held=held,
             now_s=wanted.now_s,
         )
@@ -99,35 +104,33 @@ class Choosing:
             self.models.say("stepped_up", f"workload {workload} is back at {pick.chosen.id} of {model}")
 
 
+def _usual_in_time(model: Model, floor: float, allowed_ms: float, wanted: Wanted) -> Variant | None:
+    """What `pick_variant` says of nearly every request, without asking about the variants that do not matter then."""
+    for each in model.ranked:
+        if each.quality >= floor and (each.ready or each is model.default):
+            queue = each.queue
+            if queue is None or not each.ready or _expected_ms(queue, wanted) > allowed_ms:
+                return None
+            each.passed_since_s = inf
+            return each
+    return None
+
+
 def _retest(lost: Variant, wanted: Wanted) -> None:
     lost.passed_since_s = min(lost.passed_since_s, wanted.now_s)
     if wanted.now_s - lost.passed_since_s > RETEST_S and lost.queue is not None:
         lost.queue.passed_over(wanted.input_bytes)
 
 
-def _quality(variant: Variant, model: Model) -> float:
-    """As measured; the default variant is the reference until somebody measures it, and an unknown one stands in for nobody."""
-    if variant.entry.quality is not None:
-        return variant.entry.quality
-    return 1.0 if variant is model.default else 0.0
-
-
-def _form(variant: Variant, model: Model, wanted: Wanted) -> Form:
-    entry = variant.entry
+def _form(variant: Variant, wanted: Wanted) -> Form:
     queue = variant.queue
     if queue is None or not variant.ready:
-        own_ms = expected_ms = entry.latency_ms or inf
-    else:
-        own_ms = queue.own_ms(wanted.input_bytes)
-        full = queue_full(queue.waiting, queue.limit)
-        expected_ms = inf if full else queue.expected_ms(wanted.due_s, wanted.rules.priority, wanted.input_bytes)
-    return Form(
-        id=variant.name,
-        quality=_quality(variant, model),
-        joules=entry.joules,
-        mib=variant.memory_mib,
-        ready=variant.ready,
-        loadable=variant.loadable,
-        own_ms=own_ms,
-        expected_ms=expected_ms,
-    )
+        took_ms = variant.entry.latency_ms or inf
+        return variant.form(own_ms=took_ms, expected_ms=took_ms)
+    return variant.form(ready=True, own_ms=queue.own_ms(wanted.input_bytes), expected_ms=_expected_ms(queue, wanted))
+
+
+def _expected_ms(queue: Lane | Slots, wanted: Wanted) -> float:
+    if queue_full(queue.waiting, queue.limit):
+        return inf
+    return queue.expected_ms(wanted.due_s, wanted.rules.priority, wanted.input_bytes)

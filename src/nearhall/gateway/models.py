@@ -23,6 +23,7 @@ from nearhall.gateway.slots import Slots
 from nearhall.gateway.variants import Chat, Served, State, Tensors, Upstream, Variant
 from nearhall.policy.admit import Estimate
 from nearhall.policy.memory import NoRoom
+from nearhall.policy.variant import better
 from nearhall.ports.clock import Clock
 from nearhall.ports.runtime import ChatAsk, ChatMessage, ChatRuntime, ForwardRequest, ModelFile, TensorRuntime, UpstreamRuntime
 from nearhall.wire.telemetry import Event, ModelState
@@ -60,6 +61,8 @@ class Model:
         self.several = False
         self.judged = False
         """Whether there is anything to choose from, or a variant that a workload's floor of quality may forbid."""
+        self.ranked: list[Variant] = []
+        """The best first."""
         self.follow(entry, pinned=pinned)
 
     def follow(self, entry: Entry, *, pinned: bool) -> list[Variant]:
@@ -73,8 +76,11 @@ class Model:
             variant = self.variants[each.name]
             variant.entry = each
             variant.pinned = variant is self.default and (pinned or entry.pinned)
+            unknown = 1.0 if variant is self.default else 0.0
+            variant.quality = unknown if each.quality is None else each.quality
         self.several = len(self.variants) > 1
-        self.judged = self.several or (found[0].quality is not None and found[0].quality < 1.0)
+        self.ranked = sorted(self.variants.values(), key=lambda each: better(each.form()))
+        self.judged = self.several or self.default.quality < 1.0
         return [variant for name, variant in before.items() if name not in self.variants]
 
     @property

@@ -14,6 +14,7 @@ from nearhall.gateway.lanes import Lane
 from nearhall.gateway.repository import VariantEntry
 from nearhall.gateway.slots import Slots
 from nearhall.policy.memory import NoRoom, Resident
+from nearhall.policy.variant import Form
 from nearhall.ports.runtime import ChatRuntime, UpstreamRuntime
 
 
@@ -61,6 +62,8 @@ class Variant:
         self.entry = entry
         self.header = entry.file.variant.encode()
         self.pinned = pinned
+        self.quality = 0.0
+        """As measured; 1 for a default variant that nobody measured, which is then the reference; 0 for any other."""
         self.state = State.UNLOADED
         self.detail = ""
         self.served: Served | None = None
@@ -144,6 +147,19 @@ class Variant:
             return True
         queue = self.queue
         return queue is not None and (queue.busy or queue.waiting > 0)
+
+    def form(self, *, ready: bool = False, own_ms: float = inf, expected_ms: float = inf) -> Form:
+        """As the policy of variants sees it."""
+        return Form(
+            id=self.name,
+            quality=self.quality,
+            joules=self.entry.joules,
+            mib=self.entry.memory_mib,
+            ready=ready,
+            loadable=self.loadable,
+            own_ms=own_ms,
+            expected_ms=expected_ms,
+        )
 
     def resident(self) -> Resident:
         """As the policy of memory sees it."""

@@ -153,7 +153,7 @@ def pick_variant(
     for none, to 1 for the fewest joules that the floor `quality_min` permits; between them that share of the quality may be given
     up. The order of `forms` does not matter.
     """
-    permitted = sorted((f for f in forms if f.quality >= quality_min), key=_better)
+    permitted = sorted((f for f in forms if f.quality >= quality_min), key=better)
     ready = [f for f in permitted if f.ready]
     usual = next((f for f in permitted if f.ready or f.id == default), None)
     if not ready or usual is None:
@@ -204,7 +204,8 @@ def _stepped(chosen: Form, usual: Form, why: Why, held: Held, *, wanted: Form | 
     return Pick(chosen=chosen, stepped_from=usual, why=why, wanted=wanted, held=held)
 
 
-def _better(form: Form) -> tuple[float, float, float, str]:
+def better(form: Form) -> tuple[float, float, float, str]:
+    """Sorts the best first: by quality, then joules, then memory, last by name."""
     return (-form.quality, inf if form.joules is None else form.joules, form.mib, form.id)
 
 
