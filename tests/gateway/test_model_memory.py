@@ -47,7 +47,7 @@ def test_what_the_budget_holds_is_loaded_and_the_rest_says_why_not(tmp_path):
             assert held(site) == 2 * EACH_MIB
             index = (await site.ask("POST", "/v2/repository/index", {})).json
             assert [one["state"] for one in index] == ["READY", "READY", "UNAVAILABLE"]
-            assert "not loaded: needs 8 MiB; the budget for models is 17 MiB" in index[2]["reason"]
+            assert "not loaded at start: needs 8 MiB; the budget for models is 17 MiB" in index[2]["reason"]
             assert (await site.ask("GET", "/v2/health/ready")).status == 200
             page = (await site.ask("GET", "/metrics")).body.decode()
             assert "nearhall_models_budget_bytes 1.7825792e+07" in page
@@ -262,7 +262,7 @@ def test_what_a_model_was_seen_to_take_counts_and_one_that_takes_too_much_goes_a
             memory.grows = 60.0
             refused = await site.ask("POST", "/v2/repository/models/c/load", {})
             assert refused.status == 400
-            assert "it took 60 MiB, where 9 MiB were expected" in refused.json["error"]
+            assert "it took 60 MiB, where 10 MiB were expected" in refused.json["error"]
             assert "c" not in ready(site)
             assert held(site) <= 40
 

@@ -183,6 +183,20 @@ def test_a_cap_or_an_overload_has_the_cheaper_variant_loaded(tmp_path):
     story(tell())
 
 
+def test_an_overload_has_a_variant_loaded_that_nobody_measured_to_find_out(tmp_path):
+    async def tell():
+        async with site_of(tmp_path, {"fp32": "", "int8": ", quality: 0.97"}, FLOOR) as site:
+            model = await all_loaded(site, "fp32")
+            takes(model.variants["fp32"], 200.0)
+            assert await asked(site) == ("fp32", None)
+            await all_loaded(site, "int8")
+            takes(model.variants["fp32"], 200.0)
+            takes(model.variants["int8"], 10.0)
+            assert await asked(site) == ("int8", "fp32")
+
+    story(tell())
+
+
 def test_while_the_default_variant_is_gone_a_good_enough_one_answers_and_it_is_loaded_again(tmp_path):
     async def tell():
         clock = ManualClock()
@@ -268,7 +282,7 @@ def test_a_second_variant_is_loaded_only_where_memory_allows(tmp_path):
     async def tell():
         async with site_of(tmp_path, BOTH, FLOOR, limits={"models_mib": 10}, node_memory=FixedMemory()) as site:
             model = await all_loaded(site, "fp32")
-            assert "not loaded: needs 8 MiB" in model.variants["int8"].detail
+            assert "not loaded at start: needs 8 MiB" in model.variants["int8"].detail
             assert await asked(site) == ("fp32", None)
 
     story(tell())

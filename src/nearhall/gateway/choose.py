@@ -125,7 +125,7 @@ def _retest(lost: Variant, wanted: Wanted) -> None:
 def _form(variant: Variant, wanted: Wanted) -> Form:
     queue = variant.queue
     if queue is None or not variant.ready:
-        took_ms = variant.entry.latency_ms or inf
+        took_ms = variant.entry.latency_ms  # 0 where nobody measured it: loading it is how to find out
         return variant.form(own_ms=took_ms, expected_ms=took_ms)
     return variant.form(ready=True, own_ms=queue.own_ms(wanted.input_bytes), expected_ms=_expected_ms(queue, wanted))
 

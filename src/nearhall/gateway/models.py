@@ -187,7 +187,8 @@ class Models:
         for model, variant in sorted(wanted, key=lambda pair: (not pair[1].pinned, pair[1] is not pair[0].default)):
             room = self.memory.room(variant, variant.entry.memory_mib)
             if isinstance(room, NoRoom):
-                variant.detail = f"not loaded: {room.why}"
+                again = "; loads when it is asked for and there is room" if room.retry_s is not None else ""
+                variant.detail = f"not loaded at start: {room.why}{again}"
                 if variant.pinned:
                     self.say("model_failed", f"pinned model {model.entry.name} does not fit: {room.why}", "error")
             else:
@@ -416,6 +417,8 @@ class Models:
         old, variant.served = variant.served, served
         variant.state, variant.detail, variant.loaded_s = State.READY, "", self._clock.utc()
         variant.loads += 1
+        if isinstance(served, Tensors):
+            variant.entry = replace(variant.entry, latency_ms=served.lane.estimate.service_ms)
         self.memory.settled(variant, self._clock.monotonic() - begun)
         self.say("model_ready", f"model {_named(variant)} is ready ({entry.file.runtime})", "info")
         await _close(old)

@@ -18,10 +18,10 @@ from nearhall.ports.runtime import ModelFile
 
 FILE_NAME = "model.yaml"
 MIB = 1024 * 1024
-HELD_PER_FILE = 1.3
+HELD_PER_FILE = 2.0
 HELD_MIB = 8.0
-"""A guess of what a model takes before anybody measured it: ONNX Runtime held 1.0 to 1.25 times a file of 16 to 64 MiB and 4 MiB
-more for one of 4 MiB."""
+"""A guess of what a model takes before anybody measured it: ONNX Runtime held 1.0 to 1.25 times a file of 16 to 64 MiB, and up to
+2.2 times where the process kept what loading had needed; small files cost some MiB more."""
 KV_MIB = 1024.0
 """A language model's cache of keys and values may grow to what its process was given."""
 LOAD_MIB_PER_S = 100.0
