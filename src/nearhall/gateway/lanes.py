@@ -150,7 +150,7 @@ class Lane:
     @property
     def busy(self) -> bool:
         """Whether a request runs now."""
-        return self._running_since is not None
+        return bool(self._running)
 
     def own_ms(self, input_bytes: int) -> float:
         """A run of its own alone, for an input of this size."""
