@@ -63,6 +63,7 @@ DOCUMENTS: dict[str, str] = {
     "documents/up.py": "pilot.yaml",
     "documents/site.py": "site.yaml",
     "documents/model.py": "model.yaml",
+    "documents/profile.py": "profile.json",
     "documents/plan.py": "plan.yaml",
     "documents/plan_work.py": "plan.yaml: workloads",
     "documents/plan_place.py": "plan.yaml: places",
@@ -363,7 +364,8 @@ def pages() -> dict[str, str]:
         ),
         "documents.md": _fields_page(
             "Documents",
-            "What people write. An unknown key is refused with the nearest known name. A *number in kW* takes any form: "
+            "What people write, and what programs write beside it. An unknown key is refused with the nearest known name. "
+            "A *number in kW* takes any form: "
             "a number, `{p50: .., p90: ..}`, `{dist: ..}`, `{ref: ..}`, each with its `source`, `date` and `kind`.",
             DOCUMENTS,
         ),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nearhall.cli.roots.doctor import Finding, can_run, cpu_quota, examine
+from nearhall.cli.roots.doctor import Finding, can_run, examine
 
 
 def _found(findings: list[Finding], name: str) -> Finding:
@@ -54,24 +54,6 @@ def test_instruments_are_not_claimed_where_they_are_not(tmp_path: Path):
 
 def test_what_is_not_well_says_how_to_mend_it(findings: list[Finding]):
     assert [f.name for f in findings if f.state != "ok" and not f.mend] == []
-
-
-@pytest.mark.parametrize(
-    ("files", "cores"),
-    [
-        ({}, None),
-        ({"cpu.max": "max 100000"}, None),
-        ({"cpu.max": "150000 100000"}, 1.5),
-        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
-        ({"cpu/cpu.cfs_quota_us": "50000", "cpu/cpu.cfs_period_us": "100000"}, 0.5),
-    ],
-)
-def test_the_control_groups_quota_is_read(tmp_path: Path, files: dict[str, str], cores: float | None):
-    for name, text in files.items():
-        file = tmp_path / "sys/fs/cgroup" / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-    assert cpu_quota(tmp_path) == cores
 
 
 def test_one_broken_thing_stops_a_pilot_and_an_absent_one_does_not():

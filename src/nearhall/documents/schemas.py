@@ -13,6 +13,7 @@ from nearhall.documents.hardware import Catalogue
 from nearhall.documents.mapping import MappingDocument
 from nearhall.documents.model import ModelDocument
 from nearhall.documents.plan import Plan
+from nearhall.documents.profile import Profile
 from nearhall.documents.site import SiteDocument
 from nearhall.documents.up import Up
 from nearhall.documents.whole_file import write_whole
@@ -22,6 +23,7 @@ DOCUMENTS: dict[str, type[BaseModel]] = {
     "site": SiteDocument,
     "plan": Plan,
     "model": ModelDocument,
+    "profile": Profile,
     "hardware": Catalogue,
     "mapping": MappingDocument,
     "models": ModelCatalogue,

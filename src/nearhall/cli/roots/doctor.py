@@ -23,6 +23,7 @@ import psutil
 
 from nearhall.cli.pilot.free_ports import HIGHEST, LOWEST, free_ports
 from nearhall.core.errors import TemporaryError
+from nearhall.drivers.host import cores, cpu_quota
 from nearhall.drivers.tcp_info import link_bytes
 
 PYTHON_MIN = (3, 11)
@@ -82,29 +83,17 @@ def _machine(cache: Path, root: Path) -> Iterator[Finding]:
 
 
 def _cores(root: Path) -> Finding:
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    allowed = cores()
     quota = cpu_quota(root)
-    cores = min(float(allowed), quota or float(allowed))
+    granted = min(float(allowed), quota or float(allowed))
     limited = f", limited to {quota:g} by the control group" if quota is not None and quota < allowed else ""
     return Finding(
         area="machine",
         name="cores",
         state="ok",
         says=f"{allowed} usable{limited}",
-        mend="" if cores >= 2 else "one core plays hub, sites and cameras together: expect late answers; try --light",
+        mend="" if granted >= 2 else "one core plays hub, sites and cameras together: expect late answers; try --light",
     )
-
-
-def cpu_quota(root: Path) -> float | None:
-    """Cores that the control group grants (cgroup v2 `cpu.max`, v1 `cpu.cfs_quota_us`); None for no limit."""
-    group = root / "sys/fs/cgroup"
-    two = _words(group / "cpu.max")
-    if len(two) == 2 and two[0].isdigit() and two[1].isdigit():
-        return int(two[0]) / int(two[1])
-    quota, period = _words(group / "cpu/cpu.cfs_quota_us"), _words(group / "cpu/cpu.cfs_period_us")
-    if quota and period and quota[0].isdigit() and period[0].isdigit():
-        return int(quota[0]) / int(period[0])
-    return None
 
 
 def _memory(root: Path) -> Finding:
