@@ -46,6 +46,9 @@ _LEVELS = {
 class OnnxRuntime:
     """A session on the CPU."""
 
+    concurrent = True
+    """ONNX Runtime's sessions may be run from several threads (its documentation of `InferenceSession`)."""
+
     def __init__(self, file: ModelFile) -> None:
         """Loads the file; raises PermanentError naming what is not supported."""
         options = ort.SessionOptions()

@@ -23,8 +23,7 @@ _LOOKS_MAX = 2000
 """A client that takes longer than a second to read its answer is slow on its own account."""
 EXTENSION = "nearhall"
 """The key in ASGI's `extensions` under which the server's protocol class leaves `first_byte_s`, `transport`, `connection`
-(notes that live as long as the connection), `connections` (all that are open), `answering` (a task for each request
-that has come and is not answered) and, where bodies hold all the memory that they may, `no_room`."""
+(notes that live as long as the connection), `server` (`Busy`) and, where bodies hold all the memory that they may, `no_room`."""
 
 
 class Closing(Protocol):
@@ -43,6 +42,25 @@ class Closing(Protocol):
         ...
 
 
+class Busy(Protocol):
+    """What the server knows of all its connections."""
+
+    @property
+    def connections(self) -> Collection[object]:
+        """All that are open."""
+        ...
+
+    @property
+    def answering(self) -> Collection[object]:
+        """One for each request that has come whole and is not answered."""
+        ...
+
+    @property
+    def lag_ms(self) -> float:
+        """What a request has waited unseen and its answer will wait unsent, because the event loop is at others."""
+        ...
+
+
 class ClientGoneError(Exception):
     """The client closed its connection; nobody waits for an answer."""
 
@@ -55,12 +73,11 @@ class Exchange:
     """A request being answered."""
 
     __slots__ = (
-        "_answering",
         "_clock",
         "_connection",
-        "_connections",
         "_receive",
         "_send",
+        "_server",
         "_transport",
         "ask",
         "ended",
@@ -83,8 +100,7 @@ class Exchange:
         """When the request's first byte reached this process, by the monotonic clock."""
         self._transport: Closing | None = own.get("transport")
         self._connection: dict[str, float] = own.get("connection", {})
-        self._connections: Collection[object] = own.get("connections", ())
-        self._answering: Collection[object] = own.get("answering", ())
+        self._server: Busy | None = own.get("server")
         self.no_room: bool = own.get("no_room", False)
         """Whether the rest of its body was not read, because bodies hold all the memory that they may."""
         self.method: str = scope["method"]
@@ -123,12 +139,17 @@ class Exchange:
     @property
     def connections(self) -> int:
         """How many connections are open, this one with them; 0 where the server does not say."""
-        return len(self._connections)
+        return 0 if self._server is None else len(self._server.connections)
 
     @property
     def alone(self) -> bool:
         """Whether no other request is being answered; False where the server does not say."""
-        return len(self._answering) == 1
+        return self._server is not None and len(self._server.answering) == 1
+
+    @property
+    def lag_ms(self) -> float:
+        """What requests and answers wait for the event loop; 0 where the server does not say."""
+        return 0.0 if self._server is None else self._server.lag_ms
 
     def since_refusal_s(self) -> float:
         """How long before this request's first byte the last refusal for want of room was told on this connection."""

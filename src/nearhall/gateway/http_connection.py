@@ -14,13 +14,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from urllib.parse import unquote
 
 import httptools
-
-if TYPE_CHECKING:
-    from nearhall.gateway.http_server import Server
 
 log = logging.getLogger("nearhall.gateway")
 
@@ -51,6 +48,37 @@ class Turned:
     body: bytes
     delay_s: float = 0.0
     """It is told only then: who came back at once before shall not do so again."""
+
+
+class Serving(Protocol):
+    """What a connection asks of the server that it belongs to."""
+
+    body_bytes_max: int
+    connections: set[Connection]
+    answering: set[asyncio.Task[None]]
+    turn_away: Callable[[Scope], Turned | None]
+    tls_of: Callable[[Any], dict[str, Any] | None]
+
+    def begin(self, turn: Turn) -> None:
+        """Lets the application answer."""
+        ...
+
+    @property
+    def lag_ms(self) -> float:
+        """What a request has waited unseen and its answer will wait unsent, because the event loop is at others."""
+        ...
+
+    def stirred(self) -> None:
+        """Something has come."""
+        ...
+
+    def hold(self, size: int) -> bool:
+        """Notes that bodies hold more, or less; whether there is room for it."""
+        ...
+
+    def gone(self, connection: Connection) -> None:
+        """A connection has ended."""
+        ...
 
 
 class Turn:
@@ -186,7 +214,7 @@ class Turn:
 class Connection(asyncio.Protocol):
     """Reads requests, one after the other, and lets them be answered in that order."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Serving) -> None:
         self._server = server
         self._parser: Any = httptools.HttpRequestParser(self)
         self._coming: Turn | None = None
@@ -263,6 +291,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Parses what has come."""
         self.active_s = time.monotonic()
+        self._server.stirred()
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -340,8 +369,7 @@ class Connection(asyncio.Protocol):
             "first_byte_s": scope["first_byte_s"],
             "transport": self.transport,
             "connection": self._notes,
-            "connections": self._server.connections,
-            "answering": self._server.answering,
+            "server": self._server,
         }
         scope.update(
             method=method.decode("latin-1"),

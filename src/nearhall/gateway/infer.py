@@ -7,7 +7,7 @@ from nearhall.core.reasons import Reason
 from nearhall.gateway.body import NO_BODY, read_body
 from nearhall.gateway.exchange import Exchange, Header
 from nearhall.gateway.lanes import Done
-from nearhall.gateway.plane import Call, Lost, Plane, decide, place, queue_of
+from nearhall.gateway.plane import Call, Lost, Plane, decide, queue_of, refused
 from nearhall.gateway.tensors import answer
 from nearhall.policy.route import Refuse
 from nearhall.wire import headers as names
@@ -28,8 +28,9 @@ def hopeless(plane: Plane, exchange: Exchange, name: str, version: str | None, i
     rules = plane.workloads.rules(exchange.ask, name)
     exchange.workload = rules.workload
     call = Call(plane, exchange, rules, name, model, NO_BODY, input_bytes)
-    if isinstance(decide(call, Lost()), Refuse):
-        place(call, Lost())
+    decision = decide(call, Lost())
+    if isinstance(decision, Refuse):
+        raise refused(call, decision)
 
 
 async def infer(plane: Plane, exchange: Exchange, name: str, version: str | None) -> None:

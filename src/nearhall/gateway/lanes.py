@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 import time
 from bisect import bisect_right, insort
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
 from queue import SimpleQueue
@@ -36,6 +38,10 @@ of the energy of a run of 1 ms). Who comes meanwhile waits a fifth of the shorte
 BRIEF_RUNS = 64
 BRIEF_MS_WORST = 5.0
 """Only after so many runs in a row of which none took longer than this: what a model once took by chance proves nothing."""
+
+
+NICE = 5
+"""Of the worker threads: the event loop goes first when both want a core, for what it has to say is done already."""
 
 
 class RuntimeBrokenError(Exception):
@@ -165,7 +171,7 @@ class Lane:
         with self._lock:
             before = bisect_right(self._waiting, (priority, due_s, self._sequence + 1), key=_key)
             ahead = [job.expected_ms for _, job in self._waiting[:before]]
-            left = [(end_s - now_s) * 1e3 for end_s in self._running.values()]
+            left = [(end_s - now_s) * 1e3 for end_s in tuple(self._running.values())]  # workers leave without the lock
         return expected_ms(ahead_ms=ahead, running_left_ms=left, workers=self._workers_max, own_ms=own)
 
     def backlog_ms(self) -> float:
@@ -238,6 +244,8 @@ class Lane:
 
     def _work(self) -> None:
         own = threading.get_ident()
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         while True:
             self._wake.get()
             begun = self._clock.monotonic()

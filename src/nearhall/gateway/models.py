@@ -13,12 +13,12 @@ from typing import cast
 
 from nearhall.core.errors import NearhallError, Refusal, TemporaryError
 from nearhall.core.reasons import Reason
-from nearhall.core.tensor import Tensor, TensorSpec
+from nearhall.core.tensor import TensorSpec
 from nearhall.gateway.forward import close_body
 from nearhall.gateway.lanes import Lane
 from nearhall.gateway.memory import ModelMemory
+from nearhall.gateway.opening import Cores, opened
 from nearhall.gateway.repository import Entry, VariantEntry, read_entry, scan
-from nearhall.gateway.samples import warm_up_samples
 from nearhall.gateway.slots import Slots
 from nearhall.gateway.variants import Chat, Served, State, Tensors, Upstream, Variant
 from nearhall.policy.admit import Estimate
@@ -36,8 +36,7 @@ Runtime = TensorRuntime | ChatRuntime | UpstreamRuntime
 Opener = Callable[[ModelFile], Runtime]
 """Opens the runtime that a file names, blocking, in a thread; raises PermanentError or InputError."""
 
-WARM_UPS = 3
-"""The first run allocates, the second settles; the last one is the estimate."""
+ONE_CORE = Cores()
 LOOK_S = 1.0
 """Between looks for an upstream server that is away: it is only asked while nobody else may ask it."""
 CHAT_WARM_UP_S_MAX = 120.0
@@ -139,8 +138,10 @@ class Models:
         tell: Callable[[Event], None],
         memory: ModelMemory,
         pinned: Collection[str] = (),
+        cores: Cores = ONE_CORE,
     ) -> None:
         self.memory = memory
+        self._cores = cores
         self._folder = folder
         self._opener = opener
         self._queue_length = queue_length
@@ -465,33 +466,20 @@ class Models:
         return Chat(runtime, slots)
 
     async def _open_tensors(self, entry: Entry, variant: VariantEntry, runtime: TensorRuntime) -> Tensors:
-        sample, first_ms = await asyncio.to_thread(self._warm_up, runtime, entry)
+        found = await asyncio.to_thread(opened, runtime, variant.file, entry.examples, self._cores, self._clock)
         model = entry.name
         lane = Lane(
             runtime,
-            sample=sample,
-            first=Estimate(first_ms),
+            sample=found.sample,
+            first=Estimate(found.first_ms),
             limit=self._queue_length,
             clock=self._clock,
             broken=lambda why: _ignore(self._spawn(self._reopen(model, variant.name, why))),
             name=model,
+            batch_rows_max=found.batch_rows_max,
+            workers_max=found.workers,
         )
         return Tensors(lane, runtime.inputs, runtime.outputs)
-
-    def _warm_up(self, runtime: TensorRuntime, entry: Entry) -> tuple[Sequence[Tensor] | None, float]:
-        """An input that the model took, and what a settled run with it takes, ms; a model that takes none of ours is let be."""
-        for sample in warm_up_samples(runtime.inputs, entry.examples):
-            took = 0.0
-            try:
-                for _ in range(WARM_UPS):
-                    begun = self._clock.monotonic()
-                    runtime.run(sample, ())
-                    took = (self._clock.monotonic() - begun) * 1e3
-            except NearhallError as error:
-                log.info("warm-up: %s", error)
-                continue
-            return sample, took
-        return None, 0.0
 
     async def _reopen(self, name: str, variant_name: str, why: str) -> None:
         """Opens a broken runtime anew, again and again with growing waits, until it loads or is unloaded.

@@ -128,11 +128,10 @@ def place(call: Call, lost: Lost) -> Decision:
     What it says to wait for is waited for by `loaded`; then it is asked again.
     """
     decision = decide(call, lost)
-    queue = None if call.variant is None else call.variant.queue
-    if queue is not None and decision.reason in _BY_ESTIMATE:
-        queue.passed_over(call.input_bytes)
     if isinstance(decision, Refuse):
-        raise _refused(call, decision)
+        raise refused(call, decision)
+    if decision.reason in _BY_ESTIMATE:
+        _pass_over(call)
     if isinstance(decision, AwaitModel):
         return decision
     if isinstance(decision, ServeLocal) and call.variant is not None:
@@ -213,7 +212,7 @@ def _local(call: Call, lost: Lost) -> LocalState:
         present=True,
         ready=True,
         queue_full=queue_full(queue.waiting, queue.limit),
-        expected_ms=queue.expected_ms(call.due_s, call.rules.priority, call.input_bytes),
+        expected_ms=queue.expected_ms(call.due_s, call.rules.priority, call.input_bytes) + call.exchange.lag_ms,
     )
 
 
@@ -234,7 +233,17 @@ def _coming(call: Call, model: Model, variant: Variant) -> LocalState:
     )
 
 
-def _refused(call: Call, refuse: Refuse) -> Refusal:
+def _pass_over(call: Call) -> None:
+    """The estimate sent the request elsewhere, or nowhere: it ages until it is put to the test."""
+    queue = None if call.variant is None else call.variant.queue
+    if queue is not None:
+        queue.passed_over(call.input_bytes)
+
+
+def refused(call: Call, refuse: Refuse) -> Refusal:
+    """The refusal in words, counted."""
+    if refuse.reason in _BY_ESTIMATE:
+        _pass_over(call)
     if not call.exchange.ask.probe:
         call.plane.stats.decided(call.rules.workload, refuse.reason)
     text = _SAYS[refuse.reason].format(model=call.name[:64], residency=call.rules.residency)

@@ -26,7 +26,10 @@ class ModelFile:
 
 
 class TensorRuntime(Protocol):
-    """A loaded model that maps tensors to tensors. Loading is the driver's constructor; it raises PermanentError."""
+    """A loaded model that maps tensors to tensors. Loading is the driver's constructor; it raises PermanentError.
+
+    One whose `concurrent` is true may be run from several threads at a time; one that says nothing is run from one.
+    """
 
     @property
     def inputs(self) -> Sequence[TensorSpec]:

@@ -29,6 +29,8 @@ from nearhall.cli.roots.tls_protocol import tls_extension
 from nearhall.core.errors import InputError, PermanentError
 from nearhall.documents.whole_file import write_whole
 from nearhall.drivers.clock import SystemClock
+from nearhall.drivers.cpu_quota import cpus_allowed
+from nearhall.drivers.host import cpu_name
 from nearhall.drivers.node_memory import SystemMemory
 from nearhall.drivers.own_cpu import own_cpu_seconds, start_ticks
 from nearhall.gateway.app import App
@@ -41,6 +43,7 @@ from nearhall.gateway.http_server import Server, TurnAway, listening
 from nearhall.gateway.memory import ModelMemory
 from nearhall.gateway.metrics import Metrics
 from nearhall.gateway.models import Models, Opener, Runtime
+from nearhall.gateway.opening import Cores
 from nearhall.gateway.plane import Plane
 from nearhall.gateway.probes import Probes
 from nearhall.gateway.settings import Hub, Settings, Tls, check_settings
@@ -132,6 +135,7 @@ def compose(
         tell=stats.tell,
         memory=ModelMemory(budget_mib, node=node, clock=clock),
         pinned=settings.pinned,
+        cores=Cores(count=max(1, int(cpus_allowed())), cpu=cpu_name()),
     )
     choosing = Choosing(models, stats)
     hub: HubLink | None = None

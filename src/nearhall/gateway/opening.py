@@ -1,0 +1,123 @@
+"""How a tensor model becomes a lane: warmed up, with threads for the cores that there are, and batches where a curve says so.
+
+The curve is the profile's, if that was measured on this device with this very file. Where it is of another device and said that
+batches pay there, or where the device is no CPU and nobody measured it, the curve is measured again, here and now.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nearhall.core.errors import NearhallError
+from nearhall.core.tensor import Tensor
+from nearhall.gateway.batches import joined, takes_batches
+from nearhall.gateway.profiles import read_curve
+from nearhall.gateway.samples import Example, warm_up_samples
+from nearhall.policy.batching import Curve, Point, Runs, batching, device_key
+from nearhall.ports.clock import Clock
+from nearhall.ports.runtime import ModelFile, TensorRuntime
+
+log = logging.getLogger("nearhall.gateway")
+
+WARM_UPS = 3
+"""The first run allocates, the second settles; the last one is the estimate."""
+SIZES = (1, 2, 4, 8, 16, 32)
+CURVE_RUNS = 20
+CURVE_S_MAX = 2.0
+"""Measuring ends after this, with what is known by then: a model that takes so long is not served in batches anyway."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cores:
+    """What this gateway may compute with."""
+
+    count: int = 1
+    """Whole cores that its control group leaves it: runs of one model that may go on at a time, a thread each."""
+    cpu: str = ""
+    """What kind they are; a curve of another kind does not count."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """What a lane is made with."""
+
+    sample: Sequence[Tensor] | None
+    first_ms: float
+    workers: int
+    batch_rows_max: int
+
+
+def opened(runtime: TensorRuntime, file: ModelFile, examples: Mapping[str, Example], cores: Cores, clock: Clock) -> Opened:
+    """Warms the model up and finds out how it is best run; blocks, so it is called in a thread."""
+    sample, first_ms = warm_up(runtime, examples, clock)
+    workers = max(1, cores.count // max(1, file.threads)) if getattr(runtime, "concurrent", False) else 1
+    rows = 1
+    if sample is not None and takes_batches(runtime.inputs, runtime.outputs):
+        rows = max(_paying(runtime, file, sample, cores, clock), default=1)
+        if rows > 1:
+            log.info("model %s, variant %s: batches of up to %d pay on this device", file.model, file.variant, rows)
+    return Opened(sample=sample, first_ms=first_ms, workers=workers, batch_rows_max=rows)
+
+
+def warm_up(runtime: TensorRuntime, examples: Mapping[str, Example], clock: Clock) -> tuple[Sequence[Tensor] | None, float]:
+    """An input that the model took, and what a settled run with it takes, ms; a model that takes none of ours is let be."""
+    for sample in warm_up_samples(runtime.inputs, examples):
+        took = 0.0
+        try:
+            for _ in range(WARM_UPS):
+                took = _run_ms(runtime, sample, clock)
+        except NearhallError as error:
+            log.info("warm-up: %s", error)
+            continue
+        return sample, took
+    return None, 0.0
+
+
+def _paying(runtime: TensorRuntime, file: ModelFile, sample: Sequence[Tensor], cores: Cores, clock: Clock) -> tuple[int, ...]:
+    path = Path(file.path)
+    known = read_curve(path.parent)
+    device = device_key(str(getattr(runtime, "device", "cpu")), cores.cpu)
+    digest = "" if known is None else _sha256(path)
+    here = Runs(device=device, sha256=digest, threads=file.threads)
+    if known is not None and known.of == here:
+        return batching(known, here=here)
+    pays_elsewhere = known is not None and bool(batching(known, here=known.of))
+    if not pays_elsewhere and device.startswith("cpu:"):
+        return ()
+    return batching(measured_curve(runtime, sample, clock, of=here), here=here)
+
+
+def measured_curve(runtime: TensorRuntime, sample: Sequence[Tensor], clock: Clock, *, of: Runs) -> Curve:
+    """The model's latency over batch sizes, as far as it gets in `CURVE_S_MAX`."""
+    ends_s = clock.monotonic() + CURVE_S_MAX
+    one = [replace(tensor, shape=(1, *tensor.shape[1:])) for tensor in sample if tensor.shape[:1] == (1,)]
+    points: list[Point] = []
+    for size in SIZES if len(one) == len(sample) else ():
+        inputs = joined([one] * size)
+        took: list[float] = []
+        try:
+            while len(took) < CURVE_RUNS and (clock.monotonic() < ends_s or not took):
+                took.append(_run_ms(runtime, inputs, clock))
+        except NearhallError as error:
+            log.info("measuring batches of %d: %s", size, error)
+            break
+        if len(took) < CURVE_RUNS:
+            break
+        points.append(Point(batch=size, p50_ms=statistics.median(took), p90_ms=statistics.quantiles(took, n=10)[-1]))
+    return Curve(of=of, points=tuple(points))
+
+
+def _run_ms(runtime: TensorRuntime, inputs: Sequence[Tensor], clock: Clock) -> float:
+    begun = clock.monotonic()
+    runtime.run(inputs, ())
+    return (clock.monotonic() - begun) * 1e3
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
