@@ -55,11 +55,6 @@ class Busy(Protocol):
         """One for each request that has come whole and is not answered."""
         ...
 
-    @property
-    def lag_ms(self) -> float:
-        """What a request has waited unseen and its answer will wait unsent, because the event loop is at others."""
-        ...
-
 
 class ClientGoneError(Exception):
     """The client closed its connection; nobody waits for an answer."""
@@ -145,11 +140,6 @@ class Exchange:
     def alone(self) -> bool:
         """Whether no other request is being answered; False where the server does not say."""
         return self._server is not None and len(self._server.answering) == 1
-
-    @property
-    def lag_ms(self) -> float:
-        """What requests and answers wait for the event loop; 0 where the server does not say."""
-        return 0.0 if self._server is None else self._server.lag_ms
 
     def since_refusal_s(self) -> float:
         """How long before this request's first byte the last refusal for want of room was told on this connection."""

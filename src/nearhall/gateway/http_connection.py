@@ -58,18 +58,10 @@ class Serving(Protocol):
     answering: set[asyncio.Task[None]]
     turn_away: Callable[[Scope], Turned | None]
     tls_of: Callable[[Any], dict[str, Any] | None]
+    stirred: Callable[[], None]
 
     def begin(self, turn: Turn) -> None:
         """Lets the application answer."""
-        ...
-
-    @property
-    def lag_ms(self) -> float:
-        """What a request has waited unseen and its answer will wait unsent, because the event loop is at others."""
-        ...
-
-    def stirred(self) -> None:
-        """Something has come."""
         ...
 
     def hold(self, size: int) -> bool:

@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from nearhall.gateway.http_connection import App, Connection, Turn, Turned
-from nearhall.policy.admit import Estimate
 
 log = logging.getLogger("nearhall.gateway")
 
@@ -25,7 +24,6 @@ SILENT_S = 30.0
 HELD_BYTES_MAX = 512 * 1024 * 1024
 """Of bodies that are being received, all connections together: eight of the largest."""
 SWEEP_S = 1.0
-LAG_TURNS = 1.0
 
 TurnAway = Callable[[Any], "Turned | None"]
 """Told a request's head (ASGI's scope): the answer if it is refused at once, None to let it come."""
@@ -33,6 +31,10 @@ TurnAway = Callable[[Any], "Turned | None"]
 
 def _nobody(_: Any) -> None:
     return None
+
+
+def _nothing() -> None:
+    """Nobody is told."""
 
 
 class Server:
@@ -45,11 +47,12 @@ class Server:
         body_bytes_max: int,
         turn_away: TurnAway = _nobody,
         tls_of: Callable[[Any], dict[str, Any] | None] = _nobody,
+        stirred: Callable[[], None] = _nothing,
         held_bytes_max: int = HELD_BYTES_MAX,
     ) -> None:
         """A body over `body_bytes_max` is handed to the application as far as it has come, for it to refuse.
 
-        `tls_of` gives ASGI's `tls` extension for a transport.
+        `tls_of` gives ASGI's `tls` extension for a transport; `stirred` is told whenever something has come.
         """
         self._app = app
         self.body_bytes_max = body_bytes_max
@@ -61,9 +64,7 @@ class Server:
         self.answering: set[asyncio.Task[None]] = set()
         """One task for each request that has come whole and is not answered yet."""
         self._empty = asyncio.Event()
-        self._turn = Estimate(0.0)
-        self._turn_s = 0.0
-        self._stirred = self._turning = False
+        self.stirred = stirred
         self._listener: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -99,31 +100,6 @@ class Server:
         task = asyncio.ensure_future(self._app(turn.scope, turn.receive, turn.send))
         self.answering.add(task)
         task.add_done_callback(self._done)
-
-    @property
-    def lag_ms(self) -> float:
-        """What a request has waited unseen and its answer will wait unsent, because the event loop is at others.
-
-        A turn of the loop each: while one goes on, what comes lies in the kernel, and what is done waits for the next.
-        """
-        return LAG_TURNS * self._turn.service_ms
-
-    def stirred(self) -> None:
-        """Something has come; the turns of the loop are timed for as long as it goes on."""
-        self._stirred = True
-        if not self._turning:
-            self._turning = True
-            self._turn_s = time.monotonic()
-            asyncio.get_running_loop().call_soon(self._turned)
-
-    def _turned(self) -> None:
-        now_s = time.monotonic()
-        self._turn = self._turn.seen((now_s - self._turn_s) * 1e3)
-        self._turn_s = now_s
-        self._turning = self._stirred
-        if self._stirred:
-            self._stirred = False
-            asyncio.get_running_loop().call_soon(self._turned)
 
     def hold(self, size: int) -> bool:
         """Notes that bodies hold more, or less; whether there is room for it."""

@@ -19,6 +19,7 @@ from nearhall.core.reasons import Reason
 from nearhall.core.tensor import Tensor
 from nearhall.gateway.batches import Key, joined, key_of, parted, rows_of, takes_batches
 from nearhall.gateway.exchange import ClientGoneError, Expired
+from nearhall.gateway.loop_watch import LoopWatch
 from nearhall.policy.admit import Estimate, ServiceTimes, expected_ms, size_class, still_worth
 from nearhall.policy.batch import Waiting, together
 from nearhall.ports.clock import Clock
@@ -101,11 +102,13 @@ class Lane:
         name: str,
         batch_rows_max: int = 1,
         workers_max: int = 1,
+        loop: LoopWatch | None = None,
     ) -> None:
         """`sample` is an input that the model took at warm-up; `broken` is called on the loop when the runtime fails on it.
 
         `batch_rows_max`: the largest batch that a measured curve says pays on this device; 1: requests run alone.
-        `workers_max`: how many runs may go on at a time; a thread is only made when there is work for it.
+        `workers_max`: how many runs may go on at a time; a thread is only made when there is work for it. While the event
+        `loop` is crowded only one goes on, for what is computed faster would only wait to be said.
         """
         self.limit = limit
         self.times = ServiceTimes(first, {} if sample is None else {size_class(bytes_of(sample)): first})
@@ -119,10 +122,13 @@ class Lane:
         self._sequence = 0
         self._lock = threading.Lock()
         self._wake: SimpleQueue[None] = SimpleQueue()
-        """One entry for each job, and one to close: written in C, it wakes the worker faster than a Condition does."""
+        """Wakes an idle worker: written in C, it does so faster than a Condition."""
         self._running: dict[int, float] = {}
         """When each run in progress is expected to end, by its thread."""
         self._workers_max = workers_max
+        self._event_loop = loop
+        self._idle = 0
+        """Threads that wait to be woken."""
         self._passed_over_s: dict[int, float] = {}
         """Since when requests of a size went elsewhere, or nowhere, because of the estimate."""
         self._brief_runs = 0
@@ -166,13 +172,19 @@ class Lane:
         """Until the answer of a request that arrived now: the run in progress, what goes before it, and its own run."""
         now_s = self._clock.monotonic()
         own = self._aged(size_class(input_bytes), now_s).service_ms
-        if not self._waiting and len(self._running) < self._workers_max:
+        workers = self._workers
+        if not self._waiting and len(self._running) < workers:
             return own
         with self._lock:
             before = bisect_right(self._waiting, (priority, due_s, self._sequence + 1), key=_key)
             ahead = [job.expected_ms for _, job in self._waiting[:before]]
             left = [(end_s - now_s) * 1e3 for end_s in tuple(self._running.values())]  # workers leave without the lock
-        return expected_ms(ahead_ms=ahead, running_left_ms=left, workers=self._workers_max, own_ms=own)
+        return expected_ms(ahead_ms=ahead, running_left_ms=left, workers=workers, own_ms=own)
+
+    @property
+    def _workers(self) -> int:
+        """How many runs may go on now."""
+        return 1 if self._event_loop is not None and self._event_loop.crowded else self._workers_max
 
     def backlog_ms(self) -> float:
         """Until a request of the lowest rank that arrived now would begin."""
@@ -217,9 +229,11 @@ class Lane:
                 return job.future
             self._sequence += 1
             insort(self._waiting, ((job.priority, job.due_s, self._sequence), job), key=_key)
-        if len(self._threads) < self._workers_max and len(self._waiting) + len(self._running) > len(self._threads):
-            self._hire()
-        self._wake.put(None)
+            if self._idle:
+                self._idle -= 1
+                self._wake.put(None)
+            elif len(self._threads) < self._workers:
+                self._hire()
         return job.future
 
     def close(self) -> None:
@@ -247,21 +261,24 @@ class Lane:
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         while True:
-            self._wake.get()
             begun = self._clock.monotonic()
             jobs = self._next(own, begun)
             if jobs is None:
                 return
+            if not jobs:
+                self._wake.get()
+                continue
             outcomes = self._outcomes(jobs, begun)
             self._running.pop(own, None)
             self._settle(jobs, outcomes)
 
     def _next(self, worker: int, now_s: float) -> list[Job] | None:
-        """The most urgent job, and those that join its run; [] if it went with an earlier run, None when the lane is closed."""
+        """The most urgent job, and those that join its run; [] to wait for more, None when the lane is closed."""
         with self._lock:
             if self._closed:
                 return None
-            if not self._waiting:
+            if not self._waiting or len(self._running) >= self._workers:
+                self._idle += 1
                 return []
             if self._rows_max == 1 or len(self._waiting) == 1:
                 jobs = [self._waiting.pop(0)[1]]

@@ -16,6 +16,7 @@ from nearhall.core.reasons import Reason
 from nearhall.core.tensor import TensorSpec
 from nearhall.gateway.forward import close_body
 from nearhall.gateway.lanes import Lane
+from nearhall.gateway.loop_watch import LoopWatch
 from nearhall.gateway.memory import ModelMemory
 from nearhall.gateway.opening import Cores, opened
 from nearhall.gateway.repository import Entry, VariantEntry, read_entry, scan
@@ -139,9 +140,11 @@ class Models:
         memory: ModelMemory,
         pinned: Collection[str] = (),
         cores: Cores = ONE_CORE,
+        loop: LoopWatch,
     ) -> None:
         self.memory = memory
         self._cores = cores
+        self._loop = loop
         self._folder = folder
         self._opener = opener
         self._queue_length = queue_length
@@ -478,6 +481,7 @@ class Models:
             name=model,
             batch_rows_max=found.batch_rows_max,
             workers_max=found.workers,
+            loop=self._loop,
         )
         return Tensors(lane, runtime.inputs, runtime.outputs)
 

@@ -12,6 +12,7 @@ from nearhall.gateway.choose import Choosing, Wanted
 from nearhall.gateway.exchange import ClientGoneError, Exchange, Expired, Header
 from nearhall.gateway.forward import HubLink
 from nearhall.gateway.lanes import Lane
+from nearhall.gateway.loop_watch import LoopWatch
 from nearhall.gateway.models import Model, Models
 from nearhall.gateway.probes import Probes
 from nearhall.gateway.settings import Limits
@@ -47,6 +48,7 @@ class Plane:
     node: bytes
     limits: Limits
     clock: Clock
+    loop: LoopWatch
     workloads: Workloads
     models: Models
     stats: Stats
@@ -212,7 +214,7 @@ def _local(call: Call, lost: Lost) -> LocalState:
         present=True,
         ready=True,
         queue_full=queue_full(queue.waiting, queue.limit),
-        expected_ms=queue.expected_ms(call.due_s, call.rules.priority, call.input_bytes) + call.exchange.lag_ms,
+        expected_ms=queue.expected_ms(call.due_s, call.rules.priority, call.input_bytes) + call.plane.loop.lag_ms,
     )
 
 

@@ -39,7 +39,8 @@ from nearhall.gateway.choose import Choosing
 from nearhall.gateway.control import Control, snapshot
 from nearhall.gateway.forward import HubLink
 from nearhall.gateway.front import Front
-from nearhall.gateway.http_server import Server, TurnAway, listening
+from nearhall.gateway.http_server import Server, listening
+from nearhall.gateway.loop_watch import LoopWatch
 from nearhall.gateway.memory import ModelMemory
 from nearhall.gateway.metrics import Metrics
 from nearhall.gateway.models import Models, Opener, Runtime
@@ -127,6 +128,7 @@ def compose(
     stats.tell(Event(at_s=clock.utc(), kind="gateway_started", text=f"gateway of {settings.node} started"))
     node = SystemMemory() if node_memory is None else node_memory
     budget_mib = settings.limits.models_mib or default_budget_mib(node.free_mib())
+    loop = LoopWatch(clock)
     models = Models(
         Path(settings.repository),
         opener,
@@ -136,6 +138,7 @@ def compose(
         memory=ModelMemory(budget_mib, node=node, clock=clock),
         pinned=settings.pinned,
         cores=Cores(count=max(1, int(cpus_allowed())), cpu=cpu_name()),
+        loop=loop,
     )
     choosing = Choosing(models, stats)
     hub: HubLink | None = None
@@ -147,6 +150,7 @@ def compose(
         node=settings.node.encode(),
         limits=settings.limits,
         clock=clock,
+        loop=loop,
         workloads=Workloads(settings.workloads),
         models=models,
         stats=stats,
@@ -223,7 +227,7 @@ async def serve(settings: Settings, *, announce: Callable[[int, Plane], None]) -
                     await open_sockets.enter_async_context(listening(own, control, drain_s=settings.limits.drain_s))
                 plane.models.start()
                 await _until_settled(plane, stop)
-                service = _server(composed.app, settings, turn_away=composed.app.turn_away)
+                service = _service(composed, settings)
                 tls = _tls(settings.tls)
                 async with listening(service, bound, drain_s=settings.limits.drain_s, tls=tls), _pid_file(settings, plane, port):
                     settle_memory()
@@ -239,11 +243,19 @@ async def serve(settings: Settings, *, announce: Callable[[int, Plane], None]) -
                 await composed.front.close()
 
 
-def _server(app: Any, settings: Settings, *, turn_away: TurnAway | None = None) -> Server:
-    most = int(settings.limits.body_mib * MIB)
-    if turn_away is None:
-        return Server(app, body_bytes_max=most, tls_of=tls_extension)
-    return Server(app, body_bytes_max=most, tls_of=tls_extension, turn_away=turn_away)
+def _server(app: Any, settings: Settings) -> Server:
+    return Server(app, body_bytes_max=int(settings.limits.body_mib * MIB), tls_of=tls_extension)
+
+
+def _service(composed: Composed, settings: Settings) -> Server:
+    """The server on the service port."""
+    return Server(
+        composed.app,
+        body_bytes_max=int(settings.limits.body_mib * MIB),
+        tls_of=tls_extension,
+        turn_away=composed.app.turn_away,
+        stirred=composed.plane.loop.stirred,
+    )
 
 
 async def _until_settled(plane: Plane, stop: asyncio.Event) -> None:
