@@ -133,6 +133,17 @@ lock: ## Resolve the locks from one set (needs uv); LOCKARGS="--upgrade" takes n
 	@$(COMPILE) --group build -c requirements/dev.txt -o requirements/base.txt
 	@$(subst compile pyproject.toml,compile,$(COMPILE)) --group build -c requirements/dev.txt -o requirements/build.txt
 
+# The stubs are kept in the repository, so that nobody needs the compiler to install. They get a pool of descriptors of their own: another
+# library with Triton's messages in the same process (tritonclient) would otherwise fail on names that are registered twice.
+GRPC := src/nearhall/gateway/grpc
+STUB_TOOLS ?= grpcio-tools==1.76.0
+
+.PHONY: stubs
+stubs: ## Generate the gRPC stubs from open_inference.proto
+	@$(PYTHON) -m venv build/stubs && build/stubs/bin/python -m pip install -qq '$(STUB_TOOLS)'
+	@build/stubs/bin/python -m grpc_tools.protoc -I $(GRPC) --python_out=$(GRPC) --pyi_out=$(GRPC) open_inference.proto
+	@sed -i 's/_descriptor_pool\.Default()/_descriptor_pool.DescriptorPool()/' $(GRPC)/open_inference_pb2.py
+
 .PHONY: clean
 clean: ## Remove what was built; .venv, the cache and your pilots stay
 	@rm -rf build dist docs/reference/generated .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* .import_linter_cache

@@ -62,6 +62,7 @@ SETTINGS: dict[str, str] = {
 DOCUMENTS: dict[str, str] = {
     "documents/up.py": "pilot.yaml",
     "documents/site.py": "site.yaml",
+    "documents/serve.py": "serve.yaml",
     "documents/model.py": "model.yaml",
     "documents/profile.py": "profile.json",
     "documents/plan.py": "plan.yaml",
@@ -218,6 +219,8 @@ WORDS_OF_TYPES = {
     "bool": "true or false",
     "Identifier": "name of lower case letters, digits and dashes",
     "FeederName": "name of letters, digits and dashes",
+    "Name": "name of letters, digits, dots, dashes and underscores",
+    "Address": "\\[HOST:]PORT",
     "Jurisdiction": "country's two capital letters, or with its region: US-CA",
     "Shape": "flat, office, shop, evening, 24 numbers, or a .csv file of them",
     "Existing": "24 numbers, or a .csv file of 24 or 8,760 of them",

@@ -22,7 +22,7 @@ from nearhall.core.errors import NearhallError, PermanentError, Refusal
 from nearhall.core.tensor import BYTES, Tensor
 from nearhall.drivers.arrays import DTYPES, to_array, to_tensor
 from nearhall.ports.runtime import ModelFile, TensorRuntime
-from nearhall.wire.oip import pack_rows
+from nearhall.wire.oip_tensors import pack_rows
 
 MODELS = cache_folder(os.environ) / "models"
 ONNX_TYPES = {

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nearhall.core.tensor import BYTES, ITEM_BYTES, Tensor, TensorSpec
 from nearhall.gateway.samples import SCALARS_TRIED, random_like, random_words, warm_up_samples
-from nearhall.wire.oip import check_inputs, pack_rows
+from nearhall.wire.oip_tensors import check_inputs, pack_rows
 
 kinds = st.sampled_from([*ITEM_BYTES, BYTES])
 specs = st.lists(st.tuples(kinds, st.lists(st.integers(-1, 3), max_size=3)), max_size=4).map(

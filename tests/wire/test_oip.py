@@ -6,7 +6,6 @@ import json
 import math
 import struct
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,16 +13,14 @@ from hypothesis import strategies as st
 from nearhall.core.errors import Refusal
 from nearhall.core.reasons import Reason
 from nearhall.core.tensor import BYTES, ITEM_BYTES, Tensor, TensorSpec
-from nearhall.wire.oip import (
+from nearhall.wire.oip import decode_request, decode_response, encode_request, encode_response
+from nearhall.wire.oip_tensors import (
     InferRequest,
     Wanted,
     check_inputs,
     check_outputs,
-    decode_request,
-    encode_response,
-    model_metadata,
     pack_rows,
-    server_metadata,
+    rank_of,
 )
 
 CODES = {"UINT8": "B", "UINT16": "H", "UINT32": "I", "UINT64": "Q", "INT8": "b", "INT16": "h", "INT32": "i", "INT64": "q"}
@@ -172,6 +169,19 @@ MALFORMED = {
     ),
     "a timeout in words": (plain(EMPTY, parameters={"timeout": "1"}), "timeout"),
     "a negative priority": (plain(EMPTY, parameters={"priority": -1}), "priority"),
+    "twice": (
+        (json.dumps({"inputs": [EMPTY, EMPTY]}).encode(), None),
+        "given twice",
+    ),
+    "FP16 as JSON": (plain(EMPTY | {"datatype": "FP16"}), "has no JSON form"),
+    "no data": (plain({"name": "a", "datatype": "FP32", "shape": [0]}), "neither data nor binary_data_size"),
+    "a type that is none": (plain(EMPTY | {"datatype": "FP8"}), "has datatype 'FP8'"),
+    "values missing": (plain(EMPTY | {"shape": [1]}), "has 0 values, but shape [1] needs 1"),
+    "a value too large": (plain(EMPTY | {"datatype": "INT8", "shape": [1], "data": [128]}), "holds a value that INT8 cannot"),
+    "an output in shared memory": (
+        plain(EMPTY, outputs=[{"name": "y", "parameters": {"shared_memory_region": "r"}}]),
+        "shall go to shared memory",
+    ),
     "classification": (plain(EMPTY, outputs=[{"name": "y", "parameters": {"classification": 3}}]), "classification"),
 }
 
@@ -256,7 +266,46 @@ def test_inputs_and_outputs_are_checked_against_the_model():
         check_outputs([Wanted(name="z", binary=True)], SPECS, "m")
 
 
-def test_metadata_is_the_protocols():
-    assert msgspec.json.decode(server_metadata("1.0"))["extensions"] == ["binary_tensor_data", "model_repository"]
-    described = msgspec.json.decode(model_metadata(name="m", versions=["1"], platform="p", inputs=SPECS, outputs=[]))
-    assert described["inputs"][0] == {"name": "x", "datatype": "FP32", "shape": [-1, 4]}
+@given(st.lists(tensors(), min_size=1, max_size=3), st.booleans(), st.text(max_size=5))
+def test_a_request_goes_on_in_the_binary_form_whatever_it_came_as(given_tensors, named, identity):
+    inputs = tuple(Tensor(f"t{i}", t.dtype, t.shape, t.data, t.rows) for i, t in enumerate(given_tensors))
+    outputs = (Wanted(name="y", binary=False),) if named else ()
+    asked = InferRequest(id=identity, inputs=inputs, outputs=outputs, binary_by_default=False, timeout_us=5, priority=1)
+    found = decode_request(*encode_request(asked))
+    assert (found.id, found.binary_by_default, found.timeout_us, found.priority) == (identity, True, None, None)
+    assert found.outputs == tuple(Wanted(name=wanted.name, binary=True) for wanted in outputs)
+    for one, expected in zip(found.inputs, inputs, strict=True):
+        same(one, expected)
+
+
+@given(tensors(in_json=True), st.booleans())
+def test_an_answer_is_read_as_what_was_answered(tensor, binary):
+    body, head = encode_response(model="m", version="3", request=request(binary=binary), outputs=[tensor])
+    name, version, (found,) = decode_response(body, head)
+    assert (name, version) == ("m", "3")
+    same(found, tensor)
+
+
+@given(st.binary(max_size=60), st.integers(-2, 70))
+def test_an_answer_that_cannot_be_read_is_a_fault_of_the_server_behind(body, length):
+    with pytest.raises(Refusal) as caught:
+        decode_response(b"{" + body, length)
+    assert caught.value.reason is Reason.RUNTIME_FAILED
+
+
+def test_what_another_server_adds_to_an_answer_does_no_harm():
+    item = {"name": "y", "datatype": "INT8", "shape": [1], "data": [7], "parameters": {"units": "K"}}
+    body = json.dumps({"outputs": [item], "extra": 1}).encode()
+    assert bytes(decode_response(body, None)[2][0].data) == b"\7"
+    with pytest.raises(Refusal, match="1 bytes follow its last output"):
+        decode_response(body + b"x", len(body))
+
+
+@pytest.mark.parametrize(("priority", "rank"), [(None, None), (0, None), (1, 0), (2, 1), (10, 9), (11, 9), (2**63, 9)])
+def test_v2_priorities_begin_at_one_and_our_ranks_at_nought(priority, rank):
+    assert rank_of(priority) == rank
+
+
+@given(st.integers(1, 100), st.integers(1, 100))
+def test_a_higher_priority_is_never_behind_a_lower_one(one, other):
+    assert (rank_of(min(one, other)) or 0) <= (rank_of(max(one, other)) or 0)

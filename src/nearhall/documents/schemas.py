@@ -14,6 +14,7 @@ from nearhall.documents.mapping import MappingDocument
 from nearhall.documents.model import ModelDocument
 from nearhall.documents.plan import Plan
 from nearhall.documents.profile import Profile
+from nearhall.documents.serve import ServeDocument
 from nearhall.documents.site import SiteDocument
 from nearhall.documents.up import Up
 from nearhall.documents.whole_file import write_whole
@@ -21,6 +22,7 @@ from nearhall.documents.whole_file import write_whole
 DOCUMENTS: dict[str, type[BaseModel]] = {
     "up": Up,
     "site": SiteDocument,
+    "serve": ServeDocument,
     "plan": Plan,
     "model": ModelDocument,
     "profile": Profile,

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nearhall.core.tensor import BYTES, Tensor
-from nearhall.wire.oip import pack_rows
+from nearhall.wire.oip_tensors import pack_rows
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype(np.bool_),

@@ -9,29 +9,29 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from nearhall import __version__
+import msgspec
+
 from nearhall.core.errors import Refusal
 from nearhall.core.reasons import FAILURES, Reason
+from nearhall.gateway import describe
 from nearhall.gateway.chat import chat
 from nearhall.gateway.exchange import ClientGoneError, Exchange, Receive, Scope, Send
 from nearhall.gateway.front import PREFIX, Front
 from nearhall.gateway.http_connection import Turned
 from nearhall.gateway.infer import hopeless, infer
 from nearhall.gateway.metrics import CONTENT_TYPE, Metrics
-from nearhall.gateway.models import Model, State
+from nearhall.gateway.oip_paths import MODELS, model_and_version, not_served, tell_not_served, tell_of_models
 from nearhall.gateway.plane import Plane
 from nearhall.gateway.repository_api import repository_api
 from nearhall.policy.storm import Budget, delay_s
 from nearhall.wire.headers import SERVED_BY
-from nearhall.wire.oip import model_metadata, server_metadata
 from nearhall.wire.openai import models_list, one_model
 from nearhall.wire.refusal import refusal_response
 from nearhall.wire.telemetry import OTHER
 
 log = logging.getLogger("nearhall.gateway")
 
-_PREFIX = "/v2/models/"
-_FOR_WANT_OF_ROOM = frozenset({Reason.QUEUE_FULL, Reason.DEADLINE})
+FOR_WANT_OF_ROOM = frozenset({Reason.QUEUE_FULL, Reason.DEADLINE})
 Handler = Callable[[Exchange], Awaitable[None]]
 
 
@@ -86,34 +86,36 @@ class App:
         path = exchange.path
         if self._front is not None and path.startswith(PREFIX):
             return await self._front.answer(exchange)
+        if (why := not_served(path)) is not None:
+            return await tell_not_served(exchange, why)
         if exchange.method == "POST":
             return await self._work(exchange, path)
         if exchange.method in {"GET", "HEAD"}:
             return await self._tell(exchange, path)
-        raise _not_served(exchange)
+        raise _unknown(exchange)
 
     async def _work(self, exchange: Exchange, path: str) -> None:
         most = self._plane.limits.connections
         if exchange.connections > most:
             exchange.workload = OTHER  # its body, which would name the model, is not read
             raise Refusal(Reason.QUEUE_FULL, f"more than {most} connections are open; use fewer of them", retry_after_ms=1000)
-        if path.startswith(_PREFIX) and path.endswith("/infer"):
-            return await infer(self._plane, exchange, *_model_and_version(path[len(_PREFIX) : -len("/infer")]))
+        if path.startswith(MODELS) and path.endswith("/infer"):
+            return await infer(self._plane, exchange, *model_and_version(path[len(MODELS) : -len("/infer")]))
         if path == "/v1/chat/completions":
             return await chat(self._plane, exchange)
         if path.startswith("/v2/repository/"):
             return await repository_api(self._plane, exchange, may_load=self._may_load)
-        raise _not_served(exchange)
+        raise _unknown(exchange)
 
     async def _tell(self, exchange: Exchange, path: str) -> None:
         handler = self._get.get(path.rstrip("/") or "/")
         if handler is not None:
             return await handler(exchange)
-        if path.startswith(_PREFIX):
-            return await self._model(exchange, path[len(_PREFIX) :])
+        if path.startswith(MODELS):
+            return await tell_of_models(self._plane, exchange)
         if path.startswith("/v1/models/"):
             return await self._openai_model(exchange, path[len("/v1/models/") :])
-        raise _not_served(exchange)
+        raise _unknown(exchange)
 
     async def _refuse(self, exchange: Exchange, refusal: Refusal) -> None:
         """Answers with a refusal, counted; a stream that has begun can only be cut off."""
@@ -123,7 +125,7 @@ class App:
             log.error("%s %s: %s", exchange.method, exchange.path, refusal)
         if exchange.started:
             return exchange.abort()
-        if refusal.reason in _FOR_WANT_OF_ROOM and (wait_s := self._kept_back_s(exchange)):
+        if refusal.reason in FOR_WANT_OF_ROOM and (wait_s := self._kept_back_s(exchange)):
             await asyncio.sleep(wait_s)
         with suppress(ClientGoneError):
             await exchange.refuse(refusal, self._plane.node)
@@ -136,7 +138,7 @@ class App:
         parsed or copied of them, and no task is made.
         """
         path: str = scope["path"]
-        if scope["method"] != "POST" or not path.startswith(_PREFIX) or not path.endswith("/infer"):
+        if scope["method"] != "POST" or not path.startswith(MODELS) or not path.endswith("/infer"):
             return None
         exchange = Exchange(scope, _never, _never, self._plane.clock)
         try:
@@ -144,10 +146,10 @@ class App:
             head_bytes, length = exchange.ask.head_bytes, exchange.ask.content_length
             if head_bytes is None or length is None or exchange.ask.probe:
                 return None
-            name, version = _model_and_version(path[len(_PREFIX) : -len("/infer")])
+            name, version = model_and_version(path[len(MODELS) : -len("/infer")])
             hopeless(self._plane, exchange, name, version, length - head_bytes)
         except Refusal as refusal:
-            if refusal.reason not in _FOR_WANT_OF_ROOM:
+            if refusal.reason not in FOR_WANT_OF_ROOM:
                 return None  # it will be found again, with the body read
             self._plane.stats.refused(exchange.workload, refusal.reason)
             status, headers, body = refusal_response(refusal, path)
@@ -165,40 +167,14 @@ class App:
         await exchange.json(200, b"{}")
 
     async def _ready(self, exchange: Exchange) -> None:
-        if self._plane.draining:
-            raise Refusal(Reason.DRAINING, "this gateway is being stopped", retry_after_ms=1000)
-        if not self._plane.models.settled:
-            raise Refusal(Reason.MODEL_NOT_READY, "models are still loading", retry_after_ms=1000)
+        describe.check_ready(self._plane)
         await exchange.json(200, b"{}")
 
     async def _server(self, exchange: Exchange) -> None:
-        await exchange.json(200, server_metadata(__version__))
+        await exchange.json(200, msgspec.json.encode(describe.server_metadata()))
 
     async def _metrics_page(self, exchange: Exchange) -> None:
         await exchange.reply(200, [(b"content-type", CONTENT_TYPE)], self._metrics.page())
-
-    async def _model(self, exchange: Exchange, rest: str) -> None:
-        """Metadata or readiness of one model."""
-        ready = rest.endswith("/ready")
-        name, version = _model_and_version(rest.removesuffix("/ready"))
-        model = self._plane.models.find(name, version)
-        if model is None:
-            raise Refusal(Reason.MODEL_UNKNOWN, f"there is no model {name[:64]!r} here")
-        if ready:
-            if not model.ready:
-                raise Refusal(Reason.MODEL_NOT_READY, f"model {name!r} is {_standing(model)}", retry_after_ms=1000)
-            return await exchange.json(200, b"{}")
-        entry = model.entry
-        return await exchange.json(
-            200,
-            model_metadata(
-                name=name,
-                versions=[entry.version] if entry.version else [],
-                platform=entry.platform,
-                inputs=model.inputs,
-                outputs=model.outputs,
-            ),
-        )
 
     async def _openai_models(self, exchange: Exchange) -> None:
         chats = [
@@ -217,23 +193,6 @@ async def _never(*_: object) -> Any:
     raise AssertionError  # a request that is judged by its head alone neither reads nor writes
 
 
-def _not_served(exchange: Exchange) -> Refusal:
+def _unknown(exchange: Exchange) -> Refusal:
     what = f"{exchange.method} {exchange.path[:128]}"
     return Refusal(Reason.BAD_REQUEST, f"{what} is not served; see /v2, /v1/models and /metrics")
-
-
-def _standing(model: Model) -> str:
-    if model.state is State.READY:
-        return "ready, but its process or server is down"
-    return f"{model.state.value}: {model.detail}" if model.detail else model.state.value
-
-
-def _model_and_version(rest: str) -> tuple[str, str | None]:
-    """`faces` or `faces/versions/1`."""
-    name, slash, tail = rest.partition("/")
-    if not slash:
-        return name, None
-    head, _, version = tail.partition("/")
-    if head != "versions" or not version or "/" in version:
-        raise Refusal(Reason.BAD_REQUEST, f"/v2/models/{rest[:128]} is no path of the v2 protocol")
-    return name, version

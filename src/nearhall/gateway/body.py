@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from dataclasses import dataclass
+from typing import Protocol
 
 from nearhall.core.errors import Refusal
 from nearhall.core.reasons import Reason
@@ -18,6 +19,20 @@ _STEP = MIB
 """Inflated at a time, so that no more than one step over the limit is ever held."""
 _IN_THREAD = 64 * 1024
 """Compressed bodies above this are inflated in a thread: below, the hand-over costs more than the work."""
+
+
+class Rest(Protocol):
+    """A request in its REST form, for whoever answers it elsewhere."""
+
+    @property
+    def raw(self) -> bytes:
+        """As it came, perhaps compressed."""
+        ...
+
+    @property
+    def plain(self) -> bytes:
+        """As it is meant."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from math import inf
 
 from nearhall.core.errors import Refusal
 from nearhall.core.reasons import Reason
-from nearhall.gateway.body import Body
+from nearhall.gateway.body import Rest
 from nearhall.gateway.choose import Choosing, Wanted
 from nearhall.gateway.exchange import ClientGoneError, Exchange, Expired, Header
 from nearhall.gateway.forward import HubLink
@@ -17,6 +17,7 @@ from nearhall.gateway.models import Model, Models
 from nearhall.gateway.probes import Probes
 from nearhall.gateway.settings import Limits
 from nearhall.gateway.slots import Slots
+from nearhall.gateway.statistics import ModelCounter
 from nearhall.gateway.stats import Stats
 from nearhall.gateway.variants import Variant
 from nearhall.gateway.workloads import Rules, Workloads
@@ -69,7 +70,7 @@ class Call:
     """The model's, as the client wrote it."""
     model: Model | None
     """None: not here."""
-    body: Body
+    body: Rest
     input_bytes: int = 0
     """Of what the model is given: requests are expected to take as long as others of their size."""
     variant: Variant | None = None
@@ -122,6 +123,11 @@ class Lost:
 def queue_of(model: Model) -> Lane | Slots | None:
     """Where requests to a loaded model wait: those to the variant that stands for it."""
     return model.front.queue
+
+
+def counted(call: Call) -> ModelCounter:
+    """The counters of the model that is asked for."""
+    return call.plane.stats.model(call.name, "" if call.model is None else call.model.entry.version)
 
 
 def place(call: Call, lost: Lost) -> Decision:

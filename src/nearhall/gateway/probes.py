@@ -28,7 +28,8 @@ from nearhall.ports.clock import Clock
 from nearhall.ports.runtime import ForwardRequest
 from nearhall.wire import headers as names
 from nearhall.wire.chat_events import FirstText
-from nearhall.wire.oip import InferRequest, json_values
+from nearhall.wire.oip import json_values
+from nearhall.wire.oip_tensors import InferRequest
 from nearhall.wire.openai import ChatRequest
 from nearhall.wire.telemetry import ProbePair
 

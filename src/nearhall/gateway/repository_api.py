@@ -8,13 +8,11 @@ import msgspec
 
 from nearhall.core.errors import Refusal
 from nearhall.core.reasons import Reason
+from nearhall.gateway import describe
 from nearhall.gateway.body import read_body
 from nearhall.gateway.exchange import Exchange
-from nearhall.gateway.models import Model, State
 from nearhall.gateway.plane import Plane
 
-_STATES = {State.LOADING: "LOADING", State.READY: "READY", State.FAILED: "UNAVAILABLE", State.UNLOADED: "UNAVAILABLE"}
-"""Our states in Triton's words."""
 _PREFIX = "/v2/repository/"
 
 
@@ -24,20 +22,24 @@ async def repository_api(plane: Plane, exchange: Exchange, *, may_load: bool) ->
     asked = _asked(body.plain)
     path = exchange.path[len(_PREFIX) :].strip("/")
     if path == "index":
-        models = [model for model in plane.models.all() if model.ready or asked.get("ready") is not True]
-        return await exchange.json(200, msgspec.json.encode([_described(model) for model in models]))
+        return await exchange.json(200, msgspec.json.encode(describe.repository_index(plane, ready=asked.get("ready") is True)))
     head, _, rest = path.partition("/")
     name, _, verb = rest.rpartition("/")
     if head != "models" or verb not in {"load", "unload"} or not name:
         raise Refusal(Reason.BAD_REQUEST, f"{exchange.path[:128]} is no path of the model repository API")
+    await change(plane, verb, name, asked.get("parameters"), may_load=may_load)
+    return await exchange.json(200, b"{}")
+
+
+async def change(plane: Plane, verb: str, name: str, parameters: object, *, may_load: bool) -> None:
+    """Loads or unloads a model, or the variant of it that the parameters name; raises Refusal."""
     if not may_load:
         raise Refusal(Reason.UNSUPPORTED, f"models are {verb}ed through the control socket, not through the service port")
-    variant = _variant(asked.get("parameters"), verb)
+    variant = _variant(parameters, verb)
     if verb == "load":
         await plane.models.load(name, variant)
     else:
         await plane.models.unload(name, variant)
-    return await exchange.json(200, b"{}")
 
 
 def _variant(parameters: object, verb: str) -> str | None:
@@ -59,12 +61,3 @@ def _asked(body: bytes) -> dict[str, Any]:
         return msgspec.json.decode(body, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refusal(Reason.BAD_REQUEST, f"the body is not a JSON object: {error}") from error
-
-
-def _described(model: Model) -> dict[str, object]:
-    state = State.LOADING if model.state is State.READY and not model.ready else model.state
-    said: dict[str, object] = {"name": model.entry.name, "version": model.entry.version, "state": _STATES[state]}
-    said["reason"] = model.detail
-    if model.several:
-        said["variants"] = {name: variant.state.value for name, variant in model.variants.items()}
-    return said

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 
 from nearhall.core.tensor import BYTES, ITEM_BYTES, Tensor, TensorSpec
-from nearhall.wire.oip import pack_rows
+from nearhall.wire.oip_tensors import pack_rows
 
 SCALARS_TRIED = (0, 1, 16_000)
 """What whole-number inputs of one element are set to, one after the other, until the model takes it: a switch, a length, a

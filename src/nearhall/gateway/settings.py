@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from nearhall.core.errors import InputError
 from nearhall.core.residency import Residency
+
+UNIX = "unix:"
+"""Before the path of a Unix socket, where an address may be one."""
 
 
 class Tls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,6 +46,14 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The least quality of a variant that may answer, 0 to 1; None: never one below the default variant's."""
     raw_baseline: str = ""
     """For the report; the gateway does not use it."""
+
+
+class Uds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A Unix socket on which the HTTP service answers too, for callers on this machine."""
+
+    path: str
+    mode: str = "0600"
+    """Who may connect, as chmod writes it; by default the gateway's own user alone, since no certificate is asked for here."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -90,8 +103,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     host: str = "127.0.0.1"
     reuse_port: bool = False
     """The agent and the gateway both bind the service port."""
+    grpc: str | None = None
+    """Where gRPC is answered: `HOST:PORT` (port 0 takes a free one) or `unix:PATH`, a socket for the gateway's own user."""
+    uds: Uds | None = None
     tls: Tls | None = None
-    """With it, clients must show a certificate of this CA."""
+    """With it, clients must show a certificate of this CA, on the service port and on gRPC's; Unix sockets go without."""
     control_socket: str | None = None
     """Unix socket, made with mode 0600."""
     pid_file: str | None = None
@@ -107,10 +123,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Stop cleanly when standard input ends: a gateway never outlives a parent that holds its other end."""
 
 
+def host_and_port(text: str, *, where: str) -> tuple[str, int]:
+    """Host and port from `8080`, `0.0.0.0:8080` or `[::1]:8080`; 127.0.0.1 unless a host is named. Raises InputError."""
+    host, _, port = text.rpartition(":")
+    if not port.isascii() or not port.isdigit() or len(port) > 5 or int(port) > 65535:
+        raise InputError(f"{text!r} is no address", where=where, right="[HOST:]PORT, for example 8080 or 0.0.0.0:8080")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def loopback(host: str) -> bool:
+    """Whether only this machine reaches it."""
+    return host in {"127.0.0.1", "localhost", "::1"}
+
+
 def check_settings(settings: Settings, *, where: str) -> None:
     """Raises InputError for values that no gateway can run with; `where` is the file."""
-    if not 0 <= settings.port <= 65535:
-        raise InputError(f"port is {settings.port}", where=where, right="0 to 65535; 0 takes a free one")
+    _check_addresses(settings, where)
     if not 0 <= settings.probe.share <= 1:
         raise InputError(f"probe.share is {settings.probe.share}", where=where, right="a share from 0 to 1")
     for name in Limits.__struct_fields__:
@@ -130,3 +158,12 @@ def check_settings(settings: Settings, *, where: str) -> None:
             Residency.parse(workload.residency)
         except ValueError as error:
             raise InputError(str(error), where=f"{where}: workload {workload.id}") from error
+
+
+def _check_addresses(settings: Settings, where: str) -> None:
+    if not 0 <= settings.port <= 65535:
+        raise InputError(f"port is {settings.port}", where=where, right="0 to 65535; 0 takes a free one")
+    if settings.grpc is not None and not settings.grpc.startswith(UNIX):
+        host_and_port(settings.grpc, where=f"{where}: grpc")
+    if settings.uds is not None and not re.fullmatch("0?[0-7]{3}", settings.uds.mode):
+        raise InputError(f"uds.mode is {settings.uds.mode!r}", where=where, right='three octal digits, for example "0660"')

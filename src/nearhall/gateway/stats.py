@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from nearhall.core.histogram import Histogram
 from nearhall.core.reasons import FAILURES, Reason
+from nearhall.gateway.statistics import ModelCounter
 from nearhall.ports.clock import Clock
 from nearhall.wire.telemetry import Event, GatewayStats, ModelState, PathStats, ProbePair, Sketch, WorkloadStats
 
@@ -89,6 +90,7 @@ class Stats:
         self.probes_served = 0
         """Probes of sites that this gateway, as the hub, answered; they are in no workload."""
         self.by_workload: dict[str, Counts] = {}
+        self._by_model: dict[tuple[str, str], ModelCounter] = {}
         self._pid = pid
         self._clock = clock
         self._cpu_s = cpu_s
@@ -102,6 +104,13 @@ class Stats:
         if counts is None:
             counts = self.by_workload[workload] = Counts()
         return counts
+
+    def model(self, name: str, version: str) -> ModelCounter:
+        """The counters of a version of a model of the repository."""
+        counter = self._by_model.get((name, version))
+        if counter is None:
+            counter = self._by_model[name, version] = ModelCounter()
+        return counter
 
     def decided(self, workload: str, reason: Reason) -> None:
         """Counts a routing decision."""

@@ -7,6 +7,7 @@ here; an answer from elsewhere is a v2 REST answer and goes to the exchange's ow
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from nearhall.core.errors import Refusal, TemporaryError
 from nearhall.core.reasons import Reason
@@ -14,14 +15,14 @@ from nearhall.gateway.exchange import Expired, Header
 from nearhall.gateway.forward import header, hub_times, link_bytes, returned_headers, whole_body
 from nearhall.gateway.lanes import Done, Job, RuntimeBrokenError, bytes_of
 from nearhall.gateway.models import Tensors, Upstream
-from nearhall.gateway.plane import Call, Lost, loaded, place
+from nearhall.gateway.plane import Call, Lost, counted, loaded, place
 from nearhall.gateway.probes import TensorAsk
 from nearhall.gateway.stats import Answered
 from nearhall.gateway.upstream import pass_through
 from nearhall.policy.route import AwaitModel, ForwardToHub, ServeLocal
 from nearhall.wire import headers as names
 from nearhall.wire.headers import server_timing
-from nearhall.wire.oip import InferRequest, check_inputs, check_outputs
+from nearhall.wire.oip_tensors import InferRequest, check_inputs, check_outputs, rank_of
 
 Give = Callable[[Done, list[Header]], Awaitable[None]]
 """Writes an answer that was computed here, with the headers that say by whom, why, and in what time."""
@@ -31,7 +32,18 @@ async def answer(call: Call, request: InferRequest, give: Give) -> None:
     """Answers one request; raises Refusal, or ClientGoneError when nobody waits for it any more."""
     if request.timeout_us:
         call.rules = call.rules.within(request.timeout_us / 1e3)
+    if call.exchange.ask.priority is None and (rank := rank_of(request.priority)) is not None:
+        call.rules = replace(call.rules, priority=rank)
     call.input_bytes = bytes_of(request.inputs)
+    try:
+        await _answer(call, request, give)
+    except Refusal:
+        if call.model is not None:
+            counted(call).failed(call.spent_ms())
+        raise
+
+
+async def _answer(call: Call, request: InferRequest, give: Give) -> None:
     lost = Lost()
     while True:
         decision = place(call, lost)
@@ -88,9 +100,16 @@ def _headers(call: Call, reason: Reason, done: Done) -> list[Header]:
 
 
 def _account(call: Call, done: Done, request: InferRequest) -> None:
+    latency_ms = call.spent_ms()
+    counted(call).answered(
+        latency_ms=latency_ms,
+        queue_ms=done.queue_ms,
+        compute_ms=done.service_ms,
+        at_s=call.plane.clock.utc(),
+        together=done.batch,
+    )
     if call.exchange.ask.probe:
         return
-    latency_ms = call.spent_ms()
     call.plane.stats.answered(
         call.rules.workload,
         Answered(

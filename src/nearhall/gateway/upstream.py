@@ -10,7 +10,7 @@ from nearhall.gateway.exchange import Header
 from nearhall.gateway.forward import close_body, header
 from nearhall.gateway.lanes import RuntimeBrokenError
 from nearhall.gateway.models import Upstream
-from nearhall.gateway.plane import Call
+from nearhall.gateway.plane import Call, counted
 from nearhall.gateway.stats import Answered
 from nearhall.ports.runtime import ForwardRequest, ForwardResponse
 from nearhall.wire import headers as names
@@ -59,6 +59,12 @@ async def pass_through(call: Call, served: Upstream, reason: Reason) -> None:
     elif response.status >= 400:
         plane.stats.refused(rules.workload, Reason.BAD_REQUEST)
     else:
+        counted(call).answered(
+            latency_ms=exchange.elapsed_ms(),
+            queue_ms=(begun - arrived) * 1e3,
+            compute_ms=(ended - begun) * 1e3,
+            at_s=plane.clock.utc(),
+        )
         plane.stats.answered(
             rules.workload,
             Answered(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,21 +17,33 @@ from rich.table import Table
 
 from nearhall.cli.output import emit
 from nearhall.cli.roots.gateway import serve as serve_gateway
+from nearhall.cli.roots.listening import Addresses
 from nearhall.core.errors import InputError
 from nearhall.core.tensor import BYTES, TensorSpec
+from nearhall.documents.serve import ServeDocument
+from nearhall.documents.serve import Tls as WrittenTls
+from nearhall.documents.yaml_file import read_document
 from nearhall.gateway.models import Model
 from nearhall.gateway.plane import Plane
-from nearhall.gateway.settings import Settings, check_settings
+from nearhall.gateway.settings import UNIX, Hub, Limits, Settings, Tls, Uds, Workload, check_settings, host_and_port
 
 EPILOG = """
-Example:  nearhall serve --repository ~/.cache/nearhall/models --http 8080, then
+Examples:  nearhall serve --repository ~/.cache/nearhall/models --http 8080, then
 curl -s http://127.0.0.1:8080/v2/models/inspection (what it takes),
 curl -s http://127.0.0.1:8080/v2/models/inspection/infer
 -d '{"inputs": [{"name": "image", "datatype": "FP32", "shape": [1, 64], "data": [0, ..., 0]}]}'.
 Chat models answer OpenAI's clients at http://127.0.0.1:8080/v1. `nearhall models add FILE` puts a model into a repository.
+
+With gRPC for Triton's clients, and a socket for callers on this machine:
+nearhall serve --repository models --http 8080 --grpc 8001 --uds /run/user/1000/nearhall.sock, then
+curl -s --unix-socket /run/user/1000/nearhall.sock http://localhost/v2.
+
+With targets, priorities, residency, certificates or a hub: nearhall serve --config serve.yaml, where serve.yaml holds
+schema: nearhall/serve/v1, repository: models, http: 8080, workloads: [{id: cams, model: faces, slo_p99_ms: 10, priority: 2}].
 """
 SAMPLE_ELEMENTS_MAX = 64
 """A curl line is shown only for models whose inputs fit on the screen."""
+CURL_LINES = 2
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -38,72 +51,190 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 @app.command(epilog=EPILOG)
 def serve(
     repository: Annotated[
-        Path, typer.Option(help="Folder with one sub-folder per model (model.yaml, or Triton's config.pbtxt).")
-    ],
+        Path | None, typer.Option(help="Folder with one sub-folder per model (model.yaml, or Triton's config.pbtxt).")
+    ] = None,
     http: Annotated[
-        str, typer.Option(help="[HOST:]PORT to listen on; 127.0.0.1 unless a host is named; port 0 takes a free one.")
-    ],
+        str | None,
+        typer.Option(help="[HOST:]PORT to listen on; 127.0.0.1 unless a host is named; port 0 takes a free one."),
+    ] = None,
+    grpc: Annotated[
+        str | None,
+        typer.Option(help="[HOST:]PORT for gRPC (Open Inference Protocol v2, Triton's clients), or unix:PATH."),
+    ] = None,
+    uds: Annotated[
+        Path | None,
+        typer.Option(help="Path of a Unix socket that answers as the HTTP port does, for callers of your own user."),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="YAML or JSON file (nearhall/serve/v1) with all of this and more; options given here win over it."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object when it serves, instead of a summary.")] = False,
 ) -> None:
-    """Serve models over the Open Inference Protocol v2 and OpenAI's chat API, until Ctrl-C."""
-    host, port = listen_at(http)
-    settings = Settings(node="serve/n1", jurisdiction="ZZ", repository=str(repository.expanduser()), host=host, port=port)
-    check_settings(settings, where="nearhall serve")
+    """Serve models over the Open Inference Protocol v2 (REST and gRPC) and OpenAI's chat API, until Ctrl-C."""
+    settings = settings_of(repository=repository, http=http, grpc=grpc, uds=uds, config=config)
     level = logging.WARNING if as_json else logging.INFO
     logging.basicConfig(stream=sys.stderr, level=level, format="%(message)s")
-    uvloop.run(serve_gateway(settings, announce=_announcer(host, as_json=as_json)))
+    uvloop.run(serve_gateway(settings, announce=_announcer(settings, as_json=as_json)))
+
+
+def settings_of(
+    *, repository: Path | None, http: str | None, grpc: str | None, uds: Path | None, config: Path | None
+) -> Settings:
+    """The gateway's settings out of options and file; an option wins. Raises InputError."""
+    if config is None:
+        written, base = ServeDocument.model_validate({"schema": "nearhall/serve/v1"}), Path()
+    else:
+        written, base = read_document(config, ServeDocument), config.parent
+    folder = repository.expanduser() if repository is not None else _beside(written.repository, base)
+    address = http if http is not None else written.http
+    if folder is None:
+        raise InputError(
+            "is missing", where="--repository", right="name the folder of your models; `nearhall models add` makes one"
+        )
+    if address is None:
+        raise InputError(
+            "is missing", where="--http", right="[HOST:]PORT, for example 8080, here or as http: in the --config file"
+        )
+    host, port = listen_at(address)
+    settings = Settings(
+        node=written.node,
+        jurisdiction=written.jurisdiction or "ZZ",
+        repository=str(folder),
+        host=host,
+        port=port,
+        grpc=_grpc_of(grpc) if grpc is not None else _grpc_of(written.grpc, base),
+        uds=_uds_of(uds, written, base),
+        tls=_tls_of(written.tls, base),
+        hub=None
+        if written.hub is None
+        else Hub(url=written.hub.url, jurisdiction=written.hub.jurisdiction, tls=_tls_of(written.hub.tls, base)),
+        workloads=[
+            Workload(
+                id=workload.id,
+                model=workload.model,
+                slo_ms=workload.slo_p99_ms,
+                slo_ttft_ms=workload.slo_ttft_ms,
+                priority=workload.priority,
+                residency=workload.residency,
+                quality_min=workload.quality_min,
+                chat=workload.slo_ttft_ms is not None,
+            )
+            for workload in written.workloads
+        ],
+        pinned=written.pinned,
+        limits=Limits(**written.limits.model_dump(exclude_none=True)),
+    )
+    check_settings(settings, where="nearhall serve" if config is None else str(config))
+    return settings
 
 
 def listen_at(text: str) -> tuple[str, int]:
     """Host and port from `8080`, `0.0.0.0:8080` or `[::1]:8080`; raises InputError."""
-    host, _, port = text.rpartition(":")
-    if not port.isdigit() or len(port) > 5 or int(port) > 65535:
-        raise InputError(f"{text!r} is no address", where="--http", right="[HOST:]PORT, for example 8080 or 0.0.0.0:8080")
-    return host.strip("[]") or "127.0.0.1", int(port)
+    return host_and_port(text, where="--http")
 
 
-def _announcer(host: str, *, as_json: bool) -> Callable[[int, Plane], None]:
-    shown = f"[{host}]" if ":" in host else host
+def _beside(path: str | None, base: Path) -> Path | None:
+    """A path of the file's, which is relative to it."""
+    return None if path is None else base / Path(path).expanduser()
 
-    def announce(port: int, plane: Plane) -> None:
-        url = f"http://{shown}:{port}"
+
+def _grpc_of(address: str | None, base: Path = Path()) -> str | None:
+    if address is None:
+        return None
+    if address.startswith(UNIX):
+        return f"{UNIX}{_beside(address.removeprefix(UNIX), base)}"
+    host_and_port(address, where="--grpc")
+    return address
+
+
+def _uds_of(option: Path | None, written: ServeDocument, base: Path) -> Uds | None:
+    if option is not None:
+        return Uds(path=str(option.expanduser()))
+    return None if written.uds is None else Uds(path=str(_beside(written.uds.path, base)), mode=written.uds.mode)
+
+
+def _tls_of(written: WrittenTls | None, base: Path) -> Tls | None:
+    if written is None:
+        return None
+    return Tls(ca=str(_beside(written.ca, base)), cert=str(_beside(written.cert, base)), key=str(_beside(written.key, base)))
+
+
+def _announcer(settings: Settings, *, as_json: bool) -> Callable[[Addresses, Plane], None]:
+    def announce(addresses: Addresses, plane: Plane) -> None:
+        url, grpc = _url(settings, addresses), _grpc_shown(settings, addresses)
         models = plane.models.all()
         data: dict[str, Any] = {
             "url": url,
+            "grpc": grpc,
+            "uds": None if settings.uds is None else settings.uds.path,
             "models": [
                 {"name": m.entry.name, "state": m.state.value, "detail": m.detail, "runtime": m.entry.runtime} for m in models
             ],
         }
-        emit(_summary(url, models), data, as_json=as_json)
+        emit(_summary(settings, url, grpc, models), data, as_json=as_json)
         sys.stdout.flush()
 
     return announce
 
 
-def _summary(url: str, models: Sequence[Model]) -> RenderableType:
+def _url(settings: Settings, addresses: Addresses) -> str:
+    shown = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"{'http' if settings.tls is None else 'https'}://{shown}:{addresses.port}"
+
+
+def _grpc_shown(settings: Settings, addresses: Addresses) -> str | None:
+    """As a client is told it; None without gRPC."""
+    if settings.grpc is None or settings.grpc.startswith(UNIX):
+        return settings.grpc
+    host, _ = host_and_port(settings.grpc, where="grpc")
+    return f"[{host}]:{addresses.grpc_port}" if ":" in host else f"{host}:{addresses.grpc_port}"
+
+
+def _summary(settings: Settings, url: str, grpc: str | None, models: Sequence[Model]) -> RenderableType:
+    parts: list[RenderableType] = [
+        f"serving [bold]{url}[/bold] (v2 at /v2, OpenAI at /v1, Prometheus at /metrics); Ctrl-C ends",
+    ]
+    if grpc is not None:
+        parts.append(f"gRPC at [bold]{escape(grpc)}[/bold] (Open Inference Protocol v2)")
+    if settings.uds is not None:
+        parts.append(
+            f"the same as over HTTP at the Unix socket [bold]{escape(settings.uds.path)}[/bold] (mode {settings.uds.mode})"
+        )
+    if settings.tls is not None:
+        parts.append("on the ports, clients must show a certificate of the CA")
     table = Table(box=None, padding=(0, 2), show_header=False)
     for model in models:
         table.add_row(f"[bold]{model.entry.name}[/bold]", model.state.value, model.entry.runtime, escape(model.detail))
-    parts: list[RenderableType] = [
-        f"serving [bold]{url}[/bold] (v2 at /v2, OpenAI at /v1, Prometheus at /metrics); Ctrl-C ends",
-        table,
-    ]
-    lines = [line for model in models if (line := curl_line(url, model)) is not None]
-    if lines:
-        parts += ["try:", *(escape(line) for line in lines[:2])]
+    parts.append(table)
+    if lines := list(_ways_to_ask(settings, url, grpc, models)):
+        parts += ["try:", *(escape(line) for line in lines)]
     return Group(*parts)
 
 
-def curl_line(url: str, model: Model) -> str | None:
+def _ways_to_ask(settings: Settings, url: str, grpc: str | None, models: Sequence[Model]) -> Iterator[str]:
+    """A command for each address that answers as it stands."""
+    shown = [line for model in models if (line := curl_line(url, model, settings.tls)) is not None]
+    yield from shown[:CURL_LINES]
+    if settings.uds is not None:
+        yield f"  curl -s --unix-socket {shlex.quote(settings.uds.path)} http://localhost/v2"
+    asked = next((model.entry.name for model in models if not model.entry.chat), None)
+    if grpc is not None and asked is not None and settings.tls is None:
+        code = f'import tritonclient.grpc as t; print(t.InferenceServerClient("{grpc}").get_model_metadata("{asked}"))'
+        yield f"  python -c {shlex.quote(code)}"
+
+
+def curl_line(url: str, model: Model, tls: Tls | None = None) -> str | None:
     """A command that the model answers; None where its input is too large to show."""
     name = model.entry.name
+    curl = "curl -s" if tls is None else f"curl -s --cacert {shlex.quote(tls.ca)} --cert CLIENT.crt --key CLIENT.key"
     if model.entry.chat:
         ask = f'{{"model": "{name}", "messages": [{{"role": "user", "content": "Say hello"}}], "max_completion_tokens": 24}}'
-        return f"  curl -s {url}/v1/chat/completions -d '{ask}'"
+        return f"  {curl} {url}/v1/chat/completions -d '{ask}'"
     inputs = [_example(spec) for spec in model.inputs]
     if not inputs or None in inputs:
         return None
-    return f"  curl -s {url}/v2/models/{name}/infer -d '{{\"inputs\": [{', '.join(str(i) for i in inputs)}]}}'"
+    return f"  {curl} {url}/v2/models/{name}/infer -d '{{\"inputs\": [{', '.join(str(i) for i in inputs)}]}}'"
 
 
 def _example(spec: TensorSpec) -> str | None:

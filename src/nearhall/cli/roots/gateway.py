@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import socket
-import ssl
 import sys
 import uuid
 from collections.abc import AsyncGenerator, Callable
@@ -24,9 +23,10 @@ from typing import Any
 
 import uvloop
 
+from nearhall.cli.roots.listening import Addresses, bind, check_free, number_of, remove_socket, socket_at, tls_context
 from nearhall.cli.roots.program import listen_unix, read_settings, run_program, say_ready, stop_event
 from nearhall.cli.roots.tls_protocol import tls_extension
-from nearhall.core.errors import InputError, PermanentError
+from nearhall.core.errors import PermanentError
 from nearhall.documents.whole_file import write_whole
 from nearhall.drivers.clock import SystemClock
 from nearhall.drivers.cpu_quota import cpus_allowed
@@ -47,7 +47,7 @@ from nearhall.gateway.models import Models, Opener, Runtime
 from nearhall.gateway.opening import Cores
 from nearhall.gateway.plane import Plane
 from nearhall.gateway.probes import Probes
-from nearhall.gateway.settings import Hub, Settings, Tls, check_settings
+from nearhall.gateway.settings import UNIX, Hub, Settings, check_settings, host_and_port, loopback
 from nearhall.gateway.stats import Stats
 from nearhall.gateway.workloads import Workloads
 from nearhall.policy.memory import default_budget_mib
@@ -166,31 +166,9 @@ def compose(
         budget_mib=budget_mib,
         cap=lambda: choosing.step_down(clock.monotonic()),
     )
-    may_load = settings.control_socket is None and _loopback(settings.host)
+    may_load = settings.control_socket is None and loopback(settings.host)
     front = None if settings.control_plane is None else open_front(settings.control_plane)
     return Composed(plane=plane, app=App(plane, metrics, may_load=may_load, front=front), metrics=metrics, front=front)
-
-
-def _loopback(host: str) -> bool:
-    return host in {"127.0.0.1", "localhost", "::1"}
-
-
-def bind(settings: Settings) -> socket.socket:
-    """The service port, bound and not yet listening; raises InputError when it is taken."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if settings.reuse_port:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        bound.bind((settings.host, settings.port))
-    except (OSError, OverflowError) as error:
-        bound.close()
-        where = f"{settings.host}:{settings.port}"
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        right = "choose another port, or end what listens there"
-        raise InputError(f"cannot listen ({reason})", where=where, right=right) from error
-    return bound
 
 
 SWITCH_S = 0.0002
@@ -210,9 +188,10 @@ def settle_memory() -> None:
     gc.set_threshold(GARBAGE_AFTER, 10, 10)
 
 
-async def serve(settings: Settings, *, announce: Callable[[int, Plane], None]) -> None:
+async def serve(settings: Settings, *, announce: Callable[[Addresses, Plane], None]) -> None:
     """Runs the gateway until SIGTERM, SIGINT, a drain on the control socket, or (if asked) the end of standard input."""
     sys.setswitchinterval(SWITCH_S)
+    check_free(settings)
     bound = bind(settings)
     port: int = bound.getsockname()[1]
     stop = stop_event(with_stdin=settings.exit_with_stdin)
@@ -227,11 +206,9 @@ async def serve(settings: Settings, *, announce: Callable[[int, Plane], None]) -
                     await open_sockets.enter_async_context(listening(own, control, drain_s=settings.limits.drain_s))
                 plane.models.start()
                 await _until_settled(plane, stop)
-                service = _service(composed, settings)
-                tls = _tls(settings.tls)
-                async with listening(service, bound, drain_s=settings.limits.drain_s, tls=tls), _pid_file(settings, plane, port):
+                async with _listening(settings, composed, bound) as addresses, _pid_file(settings, plane, port):
                     settle_memory()
-                    announce(port, plane)
+                    announce(addresses, plane)
                     await stop.wait()
                     plane.draining = True
         finally:
@@ -243,12 +220,32 @@ async def serve(settings: Settings, *, announce: Callable[[int, Plane], None]) -
                 await composed.front.close()
 
 
+@asynccontextmanager
+async def _listening(settings: Settings, composed: Composed, bound: socket.socket) -> AsyncGenerator[Addresses]:
+    """Answers at every address of the settings; at the end what is in progress may end, at all of them."""
+    drain_s = settings.limits.drain_s
+    async with AsyncExitStack() as opened:
+        await opened.enter_async_context(listening(_service(composed, settings), bound, drain_s=drain_s, tls=tls_context(settings.tls)))
+        if settings.uds is not None:
+            local = socket_at(settings.uds)
+            opened.callback(remove_socket, settings.uds.path, number_of(settings.uds.path))
+            await opened.enter_async_context(listening(_service(composed, settings), local, drain_s=drain_s))
+        grpc_port = None
+        if settings.grpc is not None:
+            from nearhall.cli.roots.grpc_listening import grpc_listening
+
+            local_only = settings.grpc.startswith(UNIX) or loopback(host_and_port(settings.grpc, where="grpc")[0])
+            may_load = settings.control_socket is None and local_only
+            grpc_port = await opened.enter_async_context(grpc_listening(settings, composed.plane, may_load=may_load))
+        yield Addresses(port=bound.getsockname()[1], grpc_port=grpc_port)
+
+
 def _server(app: Any, settings: Settings) -> Server:
     return Server(app, body_bytes_max=int(settings.limits.body_mib * MIB), tls_of=tls_extension)
 
 
 def _service(composed: Composed, settings: Settings) -> Server:
-    """The server on the service port."""
+    """A server of the data plane's own application."""
     return Server(
         composed.app,
         body_bytes_max=int(settings.limits.body_mib * MIB),
@@ -264,21 +261,6 @@ async def _until_settled(plane: Plane, stop: asyncio.Event) -> None:
     await asyncio.wait(waits, timeout=SMALL_MODELS_S_MAX, return_when=asyncio.FIRST_COMPLETED)
     for wait in waits:
         wait.cancel()
-
-
-def _tls(tls: Tls | None) -> ssl.SSLContext | None:
-    """Who connects must show a certificate of our CA; raises InputError for files that are none."""
-    if tls is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(tls.cert, tls.key)
-        context.load_verify_locations(tls.ca)
-    except (OSError, ssl.SSLError) as error:
-        right = "name a CA, a certificate and its key"
-        raise InputError(f"the files cannot be used ({error})", where="tls", right=right) from error
-    context.verify_mode = ssl.CERT_REQUIRED
-    return context
 
 
 @asynccontextmanager
@@ -303,10 +285,11 @@ async def _pid_file(settings: Settings, plane: Plane, port: int) -> AsyncGenerat
         await asyncio.to_thread(path.unlink, missing_ok=True)
 
 
-def announce_ready(port: int, plane: Plane) -> None:
+def announce_ready(addresses: Addresses, plane: Plane) -> None:
     """Tells the parent that the gateway serves, and how its models stand."""
     models = {model.entry.name: model.state.value for model in plane.models.all()}
-    say_ready(port=port, gateway_id=plane.stats.gateway_id, models=models)
+    grpc = {} if addresses.grpc_port is None else {"grpc_port": addresses.grpc_port}
+    say_ready(port=addresses.port, **grpc, gateway_id=plane.stats.gateway_id, models=models)
 
 
 async def main(path: str) -> None:

@@ -1,0 +1,82 @@
+"""Where the gateway answers gRPC. Imported only where it is asked for: the library takes 50 ms and some MiB."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its core writes source lines to standard error; what a person needs, we say
+
+import grpc
+import grpc.aio
+
+from nearhall.cli.roots.listening import number_of, remove_socket
+from nearhall.core.errors import InputError
+from nearhall.gateway.body import MIB
+from nearhall.gateway.grpc.service import Service
+from nearhall.gateway.plane import Plane
+from nearhall.gateway.settings import UNIX, Settings, Tls, host_and_port
+
+ENVELOPE_BYTES = 64 * 1024
+"""Beside the tensors: names, shapes and parameters."""
+METADATA_BYTES_MAX = 16 * 1024
+
+
+@asynccontextmanager
+async def grpc_listening(settings: Settings, plane: Plane, *, may_load: bool) -> AsyncGenerator[int | None]:
+    """Answers at the address of the settings; gives the port, None for a Unix socket. Raises InputError."""
+    address = settings.grpc or ""
+    server = grpc.aio.server(options=_options(settings), maximum_concurrent_rpcs=settings.limits.connections)
+    server.add_generic_rpc_handlers((Service(plane, may_load=may_load),))
+    if address.startswith(UNIX):
+        path = address.removeprefix(UNIX)
+        mask = os.umask(0o177)
+        try:
+            _bind(server, address, None)
+        finally:
+            os.umask(mask)
+        made: tuple[str, int] | None = (path, number_of(path))
+        port = None
+    else:
+        host, wanted = host_and_port(address, where="grpc")
+        shown = f"[{host}]:{wanted}" if ":" in host else f"{host}:{wanted}"
+        made, port = None, _bind(server, shown, settings.tls)
+    try:
+        await server.start()
+        yield port
+    finally:
+        await server.stop(settings.limits.drain_s)
+        if made is not None:
+            remove_socket(*made)
+
+
+def _options(settings: Settings) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", int(settings.limits.body_mib * MIB) + ENVELOPE_BYTES),
+        ("grpc.max_send_message_length", -1),  # what a model gives is its own business, here as over HTTP
+        ("grpc.absolute_max_metadata_size", METADATA_BYTES_MAX),
+        ("grpc.max_concurrent_streams", settings.limits.connections),
+        ("grpc.so_reuseport", int(settings.reuse_port)),  # on by default: two programs would share a port and nobody would say so
+    ]
+
+
+def _bind(server: grpc.aio.Server, address: str, tls: Tls | None) -> int:
+    try:
+        if tls is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, _credentials(tls))
+    except RuntimeError as error:
+        right = "choose another port, or end what listens there"
+        raise InputError("cannot listen (in use, or no address of this machine)", where=address, right=right) from error
+
+
+def _credentials(tls: Tls) -> grpc.ServerCredentials:
+    """With which both ends show a certificate."""
+    try:
+        ca, certificate, key = (Path(name).read_bytes() for name in (tls.ca, tls.cert, tls.key))
+    except OSError as error:
+        right = "name a CA, a certificate and its key"
+        raise InputError(f"the files cannot be used ({error})", where="tls", right=right) from error
+    return grpc.ssl_server_credentials([(key, certificate)], root_certificates=ca, require_client_auth=True)

@@ -1,0 +1,116 @@
+"""Where the gateway listens: its service port, and Unix sockets at paths that a person names."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from stat import S_ISSOCK
+
+from nearhall.core.errors import InputError
+from nearhall.gateway.settings import UNIX, Settings, Tls, Uds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addresses:
+    """Where the gateway answers, with the ports that the kernel chose."""
+
+    port: int
+    grpc_port: int | None = None
+    """None without gRPC, or with gRPC on a Unix socket."""
+
+
+def bind(settings: Settings) -> socket.socket:
+    """The service port, bound and not yet listening; raises InputError when it is taken."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if settings.reuse_port:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.bind((settings.host, settings.port))
+    except (OSError, OverflowError) as error:
+        bound.close()
+        where = f"{settings.host}:{settings.port}"
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        right = "choose another port, or end what listens there"
+        raise InputError(f"cannot listen ({reason})", where=where, right=right) from error
+    return bound
+
+
+def tls_context(tls: Tls | None) -> ssl.SSLContext | None:
+    """Who connects must show a certificate of our CA; raises InputError for files that are none."""
+    if tls is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(tls.cert, tls.key)
+        context.load_verify_locations(tls.ca)
+    except (OSError, ssl.SSLError) as error:
+        right = "name a CA, a certificate and its key"
+        raise InputError(f"the files cannot be used ({error})", where="tls", right=right) from error
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def check_free(settings: Settings) -> None:
+    """Makes sure, before anything is loaded, that sockets may be made where a person wants them; raises InputError.
+
+    Nothing is removed but a socket that nobody listens at any more.
+    """
+    if settings.uds is not None:
+        _free(Path(settings.uds.path), where="uds")
+    if settings.grpc is not None and settings.grpc.startswith(UNIX):
+        _free(Path(settings.grpc.removeprefix(UNIX)), where="grpc")
+
+
+def _free(path: Path, *, where: str) -> None:
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _cannot(path, where, error) from error
+    if not S_ISSOCK(found.st_mode):
+        raise InputError(f"{path} is there already and is no socket", where=where, right="name a path that is free")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            path.unlink(missing_ok=True)
+            return
+    raise InputError(f"another program listens at {path}", where=where, right="end it, or name another path")
+
+
+def socket_at(uds: Uds) -> socket.socket:
+    """A Unix socket, bound and not yet listening, that nobody beyond its mode can ever open; raises InputError."""
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o777 & ~int(uds.mode, 8))
+    try:
+        bound.bind(uds.path)
+    except OSError as error:
+        bound.close()
+        raise _cannot(Path(uds.path), "uds", error) from error
+    finally:
+        os.umask(mask)
+    return bound
+
+
+def number_of(path: str) -> int:
+    """The number by which the file system knows a socket."""
+    return Path(path).lstat().st_ino
+
+
+def remove_socket(path: str, made: int) -> None:
+    """Removes a socket's file, unless another has taken its place meanwhile; `made` is its number in the file system."""
+    with suppress(OSError):
+        if number_of(path) == made:
+            Path(path).unlink()
+
+
+def _cannot(path: Path, where: str, error: OSError) -> InputError:
+    right = "name a short path in a folder of yours"
+    return InputError(f"{path} cannot be made ({error.strerror or error})", where=where, right=right)
