@@ -79,7 +79,7 @@ def serve(
 
 
 def settings_of(
-    *, repository: Path | None, http: str | None, grpc: str | None, uds: Path | None, config: Path | None
+    *, repository: Path | None, http: str | None, grpc: str | None = None, uds: Path | None = None, config: Path | None = None
 ) -> Settings:
     """The gateway's settings out of options and file; an option wins. Raises InputError."""
     if config is None:
@@ -90,12 +90,10 @@ def settings_of(
     address = http if http is not None else written.http
     if folder is None:
         raise InputError(
-            "is missing", where="--repository", right="name the folder of your models; `nearhall models add` makes one"
+            "is missing", where="--repository", right="name a folder; `nearhall models add FILE` puts models into one"
         )
     if address is None:
-        raise InputError(
-            "is missing", where="--http", right="[HOST:]PORT, for example 8080, here or as http: in the --config file"
-        )
+        raise InputError("is missing", where="--http", right="for example --http 8080, or http: 8080 in the --config file")
     host, port = listen_at(address)
     settings = Settings(
         node=written.node,
@@ -198,9 +196,7 @@ def _summary(settings: Settings, url: str, grpc: str | None, models: Sequence[Mo
     if grpc is not None:
         parts.append(f"gRPC at [bold]{escape(grpc)}[/bold] (Open Inference Protocol v2)")
     if settings.uds is not None:
-        parts.append(
-            f"the same as over HTTP at the Unix socket [bold]{escape(settings.uds.path)}[/bold] (mode {settings.uds.mode})"
-        )
+        parts.append(f"HTTP at the Unix socket [bold]{escape(settings.uds.path)}[/bold] too (mode {settings.uds.mode})")
     if settings.tls is not None:
         parts.append("on the ports, clients must show a certificate of the CA")
     table = Table(box=None, padding=(0, 2), show_header=False)
