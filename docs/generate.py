@@ -21,6 +21,7 @@ import typer
 
 from nearhall.cli.main import COMMANDS
 from nearhall.core import reasons
+from nearhall.gateway.grpc.status import CODES as GRPC_CODES
 from nearhall.gateway.metrics import METRICS
 from nearhall.wire import headers
 
@@ -296,8 +297,9 @@ def headers_page() -> str:
 
 def reasons_page() -> str:
     """Every reason with its words, from the one enum."""
-    out = ["# Reasons", "", "In `x-nearhall-reason`, in `/metrics`, and as the keys of `rejected` in `pilot.json`.", ""]
-    out += ["| reason | |", "|---|---|"]
+    where = "In `x-nearhall-reason` (header, or gRPC metadata), in `/metrics`, and as the keys of `rejected` in `pilot.json`."
+    out = ["# Reasons", "", f"{where} A call that was admitted and ran out of time ends with `DEADLINE_EXCEEDED` over gRPC.", ""]
+    out += ["| reason | | gRPC |", "|---|---|---|"]
     source = ast.parse(Path(reasons.__file__).read_text())
     body = next(node for node in source.body if isinstance(node, ast.ClassDef) and node.name == "Reason").body
     for this, following in pairwise(body):
@@ -305,7 +307,9 @@ def reasons_page() -> str:
             if not (isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)):
                 message = f"the reason {this.value.value} has no words"
                 raise UndocumentedError(message)
-            out += [f"| `{this.value.value}` | {_plain(str(following.value.value))} |"]
+            code = GRPC_CODES.get(reasons.Reason(this.value.value))
+            status = "" if code is None else f"`{code.name}`"
+            out += [f"| `{this.value.value}` | {_plain(str(following.value.value))} | {status} |"]
     return "\n".join([*out, ""])
 
 

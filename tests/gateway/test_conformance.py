@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
+import zlib
 from contextlib import asynccontextmanager
 
+import httpcore
 import numpy as np
 import openai
 import pytest
@@ -73,11 +76,30 @@ def test_every_type_goes_through_and_back(triton, model, binary_in, binary_out):
 
 def test_all_outputs_by_default_and_compression(triton):
     module, client = triton
-    values = np.arange(4000, dtype=np.float32).reshape(-1, 4)
+    values = np.arange(40_000, dtype=np.float32).reshape(-1, 4)
     tensor = module.InferInput("x", values.shape, "FP32").set_data_from_numpy(values)
     for packed in ("gzip", "deflate"):
-        result = client.infer("double", [tensor], request_compression_algorithm=packed, response_compression_algorithm="gzip")
+        result = client.infer("double", [tensor], request_compression_algorithm=packed, response_compression_algorithm=packed)
         assert (result.as_numpy("y") == 2 * values).all()
+
+
+@pytest.mark.parametrize(
+    ("asked", "coding"), [("gzip", b"gzip"), ("deflate", b"deflate"), ("gzip, deflate", None), ("br", None), (None, None)]
+)
+def test_an_answer_is_compressed_only_for_who_asks_for_that_alone(served, asked, coding):
+    body = b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [500, 4], "data": [%s]}]}' % b",".join([b"1"] * 2000)
+    headers = [] if asked is None else [("accept-encoding", asked)]
+    with httpcore.ConnectionPool() as pool:
+        answer = pool.request("POST", f"http://{served.address}/v2/models/double/infer", content=body, headers=headers)
+        plain = answer.content
+        if coding is not None:
+            assert len(plain) < 1000
+            plain = zlib.decompress(plain, 32 + zlib.MAX_WBITS)
+        assert dict(answer.headers).get(b"content-encoding") == coding
+        assert json.loads(plain)["outputs"][0]["data"] == [2] * 2000
+        small = b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 1, 1, 1]}]}'
+        answer = pool.request("POST", f"http://{served.address}/v2/models/double/infer", content=small, headers=headers)
+        assert b"content-encoding" not in dict(answer.headers)
 
 
 def test_many_at_once(triton, served):

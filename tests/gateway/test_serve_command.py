@@ -133,7 +133,7 @@ def test_a_file_may_be_json_and_leave_out_what_is_not_wanted(tmp_path):
 
 
 MISTAKES = {
-    "repositry": ("repositry: m", "repository"),
+    "an unknown key": ("pined: [m]", "pinned"),
     "a port that is none": ("http: 99999", "port 99999 does not exist"),
     "words for a port": ("grpc: yes", "grpc"),
     "a mode in decimal": ("uds: {path: s, mode: '999'}", "mode"),

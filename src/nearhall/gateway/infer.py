@@ -7,6 +7,7 @@ from nearhall.core.reasons import Reason
 from nearhall.gateway.body import NO_BODY, read_body
 from nearhall.gateway.exchange import Exchange, Header
 from nearhall.gateway.lanes import Done
+from nearhall.gateway.pack import packed, wanted
 from nearhall.gateway.plane import Call, Lost, Plane, decide, queue_of, refused
 from nearhall.gateway.tensors import answer
 from nearhall.policy.route import Refuse
@@ -51,6 +52,9 @@ async def infer(plane: Plane, exchange: Exchange, name: str, version: str | None
             headers.append(_JSON)
         else:
             headers += [_BINARY, (names.HEAD_LENGTH, b"%d" % head_bytes)]
+        if (coding := wanted(exchange.headers, len(encoded))) is not None:
+            encoded = await packed(encoded, coding)
+            headers.append((b"content-encoding", coding))
         await exchange.reply(200, headers, encoded)
 
     await answer(call, request, give)
