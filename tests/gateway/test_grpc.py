@@ -12,13 +12,17 @@ import grpc
 import httpcore
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from gateway.gateway_process import gateway
 from gateway.small_models import add_model, add_worker
 from gateway.test_conformance import NAMES, VALUES
 from gateway.test_gateway_process import run_root
+from nearhall.cli.roots.listening import check_free, number_of, remove_socket, socket_at
+from nearhall.core.errors import InputError
 from nearhall.drivers.authority import issue, make_authority
 from nearhall.gateway.grpc import open_inference_pb2 as pb
+from nearhall.gateway.settings import Settings, Uds, check_settings
 from waiting import until
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -356,37 +360,60 @@ def test_falling_back_over_grpc(tmp_path):
             assert {name: counted["hub"] for name, counted in counts.items()} == {f"model:{model}": 1 for model in VALUES}
 
 
-def test_what_is_wrong_with_an_address_is_one_line(tmp_path):
+PLAIN = Settings(node="s/n", jurisdiction="DE", repository="models", port=0)
+
+
+def test_a_taken_port_is_one_line(tmp_path):
     add_model(tmp_path / "models", "double", doubled=True)
-    plain = {"node": "s/n", "jurisdiction": "DE", "repository": str(tmp_path / "models"), "port": 0}
     config = tmp_path / "c.json"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        plain = {"node": "s/n", "jurisdiction": "DE", "repository": str(tmp_path / "models"), "port": 0}
+        config.write_text(json.dumps({**plain, "grpc": f"127.0.0.1:{taken.getsockname()[1]}"}))
+        ended = run_root(config)
+    assert (ended.returncode, "Traceback" in ended.stderr, ended.stdout) == (2, False, "")
+    assert "cannot listen (in use, or no address of this machine); choose another port" in ended.stderr.splitlines()[-1]
+
+
+def test_addresses_that_are_none_are_refused():
+    check_settings(replace(PLAIN, grpc="[::1]:0", uds=Uds(path="s", mode="660")), where="c")
+    check_settings(replace(PLAIN, grpc="unix:anything"), where="c")
+    for says, wrong in {
+        "c: grpc: 'x' is no address": replace(PLAIN, grpc="x"),
+        "port is 70000": replace(PLAIN, port=70000),
+        "uds.mode is '0999'": replace(PLAIN, uds=Uds(path="s", mode="0999")),
+    }.items():
+        with pytest.raises(InputError) as caught:
+            check_settings(wrong, where="c")
+        assert says in str(caught.value)
+
+
+def test_nothing_is_removed_for_a_socket_but_a_dead_one(tmp_path):
     (tmp_path / "file").write_text("mine")
     dead = tmp_path / "dead"
     with socket.socket(socket.AF_UNIX) as gone:
         gone.bind(str(dead))
-    with socket.create_server(("127.0.0.1", 0)) as taken, socket.socket(socket.AF_UNIX) as alive:
+    with socket.socket(socket.AF_UNIX) as alive:
         alive.bind(str(tmp_path / "alive"))
         alive.listen()
-        cases = {
-            "cannot listen (in use": {"grpc": f"127.0.0.1:{taken.getsockname()[1]}"},
-            "c.json: grpc: 'x' is no address": {"grpc": "x"},
-            "another program listens at": {"uds": {"path": str(tmp_path / "alive")}},
-            "is there already and is no socket": {"uds": {"path": str(tmp_path / "file")}},
-            "grpc: ": {"grpc": f"unix:{tmp_path / 'file'}"},
-            "cannot be made": {"uds": {"path": str(tmp_path / "none" / "s")}},
-            "uds.mode is '0999'": {"uds": {"path": str(tmp_path / "s"), "mode": "0999"}},
-            "the files cannot be used": {
-                "grpc": "127.0.0.1:0",
-                "tls": {"ca": "/none", "cert": "/none", "key": "/none"},
-            },
-        }
-        for says, more in cases.items():
-            config.write_text(json.dumps({**plain, **more}))
-            ended = run_root(config)
-            assert (ended.returncode, "Traceback" in ended.stderr) == (2, False), (says, ended)
-            assert says in ended.stderr
-            assert "READY" not in ended.stdout
+        for says, name in {
+            "another program listens at": "alive",
+            "is there already and is no socket": "file",
+            "cannot be made (Not a directory)": "file/s",
+        }.items():
+            for wrong in (replace(PLAIN, uds=Uds(path=str(tmp_path / name))), replace(PLAIN, grpc=f"unix:{tmp_path / name}")):
+                with pytest.raises(InputError) as caught:
+                    check_free(wrong)
+                assert says in str(caught.value)
     assert (tmp_path / "file").read_text() == "mine"
-    with gateway(tmp_path, tmp_path / "models", uds={"path": str(dead), "mode": "0660"}):
-        assert stat.S_IMODE(dead.stat().st_mode) == 0o660
+    uds = Uds(path=str(dead), mode="0660")
+    check_free(replace(PLAIN, uds=uds))
     assert not dead.exists()
+    with socket_at(uds):
+        assert stat.S_IMODE(dead.stat().st_mode) == 0o660
+        with pytest.raises(InputError, match="cannot be made"):
+            socket_at(uds)
+        remove_socket(str(dead), number_of(str(dead)) + 1)
+        assert dead.exists(), "another's"
+        remove_socket(str(dead), number_of(str(dead)))
+    assert not dead.exists()
+    remove_socket(str(dead), 1)

@@ -27,29 +27,33 @@ METADATA_BYTES_MAX = 16 * 1024
 @asynccontextmanager
 async def grpc_listening(settings: Settings, plane: Plane, *, may_load: bool) -> AsyncGenerator[int | None]:
     """Answers at the address of the settings; gives the port, None for a Unix socket. Raises InputError."""
-    address = settings.grpc or ""
     server = grpc.aio.server(options=_options(settings), maximum_concurrent_rpcs=settings.limits.connections)
     server.add_generic_rpc_handlers((Service(plane, may_load=may_load),))
-    if address.startswith(UNIX):
-        path = address.removeprefix(UNIX)
-        mask = os.umask(0o177)
-        try:
-            _bind(server, address, None)
-        finally:
-            os.umask(mask)
-        made: tuple[str, int] | None = (path, number_of(path))
-        port = None
-    else:
-        host, wanted = host_and_port(address, where="grpc")
-        shown = f"[{host}]:{wanted}" if ":" in host else f"{host}:{wanted}"
-        made, port = None, _bind(server, shown, settings.tls)
+    made: tuple[str, int] | None = None
     try:
+        address = settings.grpc or ""
+        if address.startswith(UNIX):
+            made, port = _bind_unix(server, address), None
+        else:
+            host, wanted = host_and_port(address, where="grpc")
+            port = _bind(server, f"[{host}]:{wanted}" if ":" in host else f"{host}:{wanted}", settings.tls)
         await server.start()
         yield port
     finally:
         await server.stop(settings.limits.drain_s)
         if made is not None:
             remove_socket(*made)
+
+
+def _bind_unix(server: grpc.aio.Server, address: str) -> tuple[str, int]:
+    """Binds a socket for the gateway's own user alone; its path, and its number in the file system."""
+    path = address.removeprefix(UNIX)
+    mask = os.umask(0o177)
+    try:
+        _bind(server, address, None)
+    finally:
+        os.umask(mask)
+    return path, number_of(path)
 
 
 def _options(settings: Settings) -> list[tuple[str, int]]:
