@@ -360,6 +360,29 @@ def test_falling_back_over_grpc(tmp_path):
             assert {name: counted["hub"] for name, counted in counts.items()} == {f"model:{model}": 1 for model in VALUES}
 
 
+def test_a_clean_stop_lets_calls_end(tmp_path, failure):
+    module = pytest.importorskip("tritonclient.grpc")
+    add_worker(tmp_path / "models", "worker")
+    with gateway(tmp_path, tmp_path / "models", grpc="127.0.0.1:0") as running:
+        with module.InferenceServerClient(f"127.0.0.1:{running.ready['grpc_port']}") as client:
+            given = [tensor(module, np.ones((256, 4), np.float32))]
+            client.infer("worker", given)
+            ends, left = [], threading.Semaphore(0)
+
+            def note(result, error):
+                ends.append(error)
+                left.release()
+
+            for _ in range(40):
+                client.async_infer("worker", given, note)
+            assert left.acquire(timeout=20)
+            assert running.stop() == 0
+            assert all(left.acquire(timeout=20) for _ in range(39))
+        answered = [error for error in ends if error is None]
+        assert len(answered) > 1
+        assert [str(error) for error in ends if error is not None and "UNAVAILABLE" not in str(error)] == []
+
+
 PLAIN = Settings(node="s/n", jurisdiction="DE", repository="models", port=0)
 
 

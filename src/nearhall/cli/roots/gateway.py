@@ -15,11 +15,12 @@ import os
 import socket
 import sys
 import uuid
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 
@@ -55,6 +56,9 @@ from nearhall.ports.clock import Clock
 from nearhall.ports.node_memory import NodeMemory
 from nearhall.ports.runtime import Fallback, ModelFile
 from nearhall.wire.telemetry import Event
+
+if TYPE_CHECKING:
+    from nearhall.cli.roots.grpc_listening import GrpcServer
 
 log = logging.getLogger("nearhall.gateway")
 
@@ -222,22 +226,37 @@ async def serve(settings: Settings, *, announce: Callable[[Addresses, Plane], No
 
 @asynccontextmanager
 async def _listening(settings: Settings, composed: Composed, bound: socket.socket) -> AsyncGenerator[Addresses]:
-    """Answers at every address of the settings; at the end what is in progress may end, at all of them."""
+    """Answers at every address of the settings; at the end what is in progress may end, at all of them at a time."""
     drain_s = settings.limits.drain_s
-    async with AsyncExitStack() as opened:
-        await opened.enter_async_context(listening(_service(composed, settings), bound, drain_s=drain_s, tls=tls_context(settings.tls)))
-        if settings.uds is not None:
-            local = socket_at(settings.uds)
-            opened.callback(remove_socket, settings.uds.path, number_of(settings.uds.path))
-            await opened.enter_async_context(listening(_service(composed, settings), local, drain_s=drain_s))
+    ends: list[Callable[[], Awaitable[None]]] = []
+    try:
+        service = _service(composed, settings)
+        ends.append(partial(service.close, drain_s))
+        await service.start(bound, tls=tls_context(settings.tls))
         grpc_port = None
         if settings.grpc is not None:
-            from nearhall.cli.roots.grpc_listening import grpc_listening
+            grpc = _grpc_server(settings, composed.plane)
+            ends.append(grpc.close)
+            grpc_port = await grpc.start()
+        with ExitStack() as files:
+            if settings.uds is not None:
+                local = files.enter_context(socket_at(settings.uds))
+                files.callback(remove_socket, settings.uds.path, number_of(settings.uds.path))
+                own = _service(composed, settings)
+                ends.append(partial(own.close, drain_s))
+                await own.start(local)
+            yield Addresses(port=bound.getsockname()[1], grpc_port=grpc_port)
+    finally:
+        await asyncio.gather(*(end() for end in ends))
 
-            local_only = settings.grpc.startswith(UNIX) or loopback(host_and_port(settings.grpc, where="grpc")[0])
-            may_load = settings.control_socket is None and local_only
-            grpc_port = await opened.enter_async_context(grpc_listening(settings, composed.plane, may_load=may_load))
-        yield Addresses(port=bound.getsockname()[1], grpc_port=grpc_port)
+
+def _grpc_server(settings: Settings, plane: Plane) -> GrpcServer:
+    """Its library is imported only where it is asked for."""
+    from nearhall.cli.roots.grpc_listening import GrpcServer
+
+    address = settings.grpc or ""
+    local = address.startswith(UNIX) or loopback(host_and_port(address, where="grpc")[0])
+    return GrpcServer(settings, plane, may_load=settings.control_socket is None and local)
 
 
 def _server(app: Any, settings: Settings) -> Server:

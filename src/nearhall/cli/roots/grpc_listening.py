@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its core writes source lines to standard error; what a person needs, we say
@@ -22,27 +21,38 @@ from nearhall.gateway.settings import UNIX, Settings, Tls, host_and_port
 ENVELOPE_BYTES = 64 * 1024
 """Beside the tensors: names, shapes and parameters."""
 METADATA_BYTES_MAX = 16 * 1024
+ARRIVED_S = 0.1
+"""At the end, calls that have arrived are given this long to be taken on, and so be told that the gateway is being stopped:
+gRPC's core cancels what nobody has taken on, and a client cannot tell that from its own doing."""
 
 
-@asynccontextmanager
-async def grpc_listening(settings: Settings, plane: Plane, *, may_load: bool) -> AsyncGenerator[int | None]:
-    """Answers at the address of the settings; gives the port, None for a Unix socket. Raises InputError."""
-    server = grpc.aio.server(options=_options(settings), maximum_concurrent_rpcs=settings.limits.connections)
-    server.add_generic_rpc_handlers((Service(plane, may_load=may_load),))
-    made: tuple[str, int] | None = None
-    try:
-        address = settings.grpc or ""
+class GrpcServer:
+    """Answers gRPC at the address of the settings."""
+
+    def __init__(self, settings: Settings, plane: Plane, *, may_load: bool) -> None:
+        """`may_load`: whether models may be loaded and unloaded through this port."""
+        self._settings = settings
+        self._server = grpc.aio.server(options=_options(settings), maximum_concurrent_rpcs=settings.limits.connections)
+        self._server.add_generic_rpc_handlers((Service(plane, may_load=may_load),))
+        self._made: tuple[str, int] | None = None
+
+    async def start(self) -> int | None:
+        """Listens; gives the port, None for a Unix socket. Raises InputError."""
+        address, port = self._settings.grpc or "", None
         if address.startswith(UNIX):
-            made, port = _bind_unix(server, address), None
+            self._made = _bind_unix(self._server, address)
         else:
             host, wanted = host_and_port(address, where="grpc")
-            port = _bind(server, f"[{host}]:{wanted}" if ":" in host else f"{host}:{wanted}", settings.tls)
-        await server.start()
-        yield port
-    finally:
-        await server.stop(settings.limits.drain_s)
-        if made is not None:
-            remove_socket(*made)
+            port = _bind(self._server, f"[{host}]:{wanted}" if ":" in host else f"{host}:{wanted}", self._settings.tls)
+        await self._server.start()
+        return port
+
+    async def close(self) -> None:
+        """No new calls; those in progress may end, within the time that the settings give them."""
+        await asyncio.sleep(ARRIVED_S)
+        await self._server.stop(self._settings.limits.drain_s)
+        if self._made is not None:
+            remove_socket(*self._made)
 
 
 def _bind_unix(server: grpc.aio.Server, address: str) -> tuple[str, int]:
