@@ -378,8 +378,7 @@ def test_a_clean_stop_lets_calls_end(tmp_path, failure):
             assert left.acquire(timeout=20)
             assert running.stop() == 0
             assert all(left.acquire(timeout=20) for _ in range(39))
-        answered = [error for error in ends if error is None]
-        assert len(answered) > 1
+        assert None in ends
         assert [str(error) for error in ends if error is not None and "UNAVAILABLE" not in str(error)] == []
 
 

@@ -86,7 +86,11 @@ class Hub:
             values = [3 * v for v in given.data.cast("f").tolist()]
             given = type(given)("y", "FP32", given.shape, memoryview(struct.pack(f"<{len(values)}f", *values)))
             body, head = encode_response(model="double", version="4", request=found, outputs=[given])
-            more = [(b"inference-header-content-length", b"%d" % head), (b"x-nearhall-served-by", b"hub")]
+            more = [
+                (b"inference-header-content-length", b"%d" % head),
+                (b"x-nearhall-served-by", b"hub"),
+                (b"x-nearhall-variant", b"gr\xfcn"),
+            ]
         elif self.does == "refuses":
             status, body = 429, b'{"error": "the queue is full"}'
             more = [(b"x-nearhall-reason", b"queue_full"), (b"retry-after-ms", b"70")]
@@ -173,20 +177,25 @@ def test_the_earliest_deadline_counts(tmp_path):
     run(story, tmp_path, models=["double"])
 
 
+async def held(site, calls):
+    """The lane of a model whose every worker is at a call, and those calls."""
+    site.runtimes["double"].go.clear()
+    lane = site.composed.plane.models.find("double").served.lane
+    running = [asyncio.create_task(answered(calls, message(), Context())) for _ in range(lane._workers_max)]
+    await until_async(lambda: lane.running == lane._workers_max and not lane.waiting, what="every worker is at work")
+    return lane, running
+
+
 def test_work_that_ran_out_of_time_in_the_queue_exceeded_its_deadline(tmp_path):
     async def story(site, calls):
-        runtime, clock = site.runtimes["double"], site.composed.plane.clock
-        lane = site.composed.plane.models.find("double").served.lane
-        runtime.go.clear()
-        first = asyncio.create_task(answered(calls, message(), Context()))
-        await until_async(lambda: lane.busy, what="the first runs")
-        context = Context(left_s=0.2)
+        lane, running = await held(site, calls)
+        clock, context = site.composed.plane.clock, Context(left_s=0.2)
         passes_s = clock.monotonic() + 0.2
-        second = asyncio.create_task(refused(calls, message(), context))
-        await until_async(lambda: lane.waiting == 1 and clock.monotonic() > passes_s, what="the second waits past its deadline")
-        runtime.go.set()
-        await first
-        assert (await second)[:2] == (grpc.StatusCode.DEADLINE_EXCEEDED, "deadline")
+        late = asyncio.create_task(refused(calls, message(), context))
+        await until_async(lambda: lane.waiting == 1 and clock.monotonic() > passes_s, what="one waits past its deadline")
+        site.runtimes["double"].go.set()
+        await asyncio.gather(*running)
+        assert (await late)[:2] == (grpc.StatusCode.DEADLINE_EXCEEDED, "deadline")
         assert context.trailing["x-should-retry"] == "false"
 
     run(story, tmp_path, models=["double"])
@@ -197,46 +206,37 @@ def test_a_cancelled_call_frees_its_place(tmp_path):
         runtime = site.runtimes["double"]
         await answered(calls, message(), Context())
         ran = runtime.runs
-        runtime.go.clear()
-        lane = site.composed.plane.models.find("double").served.lane
-        first = asyncio.create_task(answered(calls, message(), Context()))
-        second = asyncio.create_task(calls.infer(message(), Context()))
-        await until_async(lambda: lane.waiting == 1, what="one runs, one waits")
-        second.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await second
+        lane, running = await held(site, calls)
+        given_up = asyncio.create_task(calls.infer(message(), Context()))
+        late = asyncio.create_task(calls.infer(message(), passed := Context(left_s=60.0)))
+        await until_async(lambda: lane.waiting == 2, what="two wait")
+        passed._left_s = 0.0  # gRPC ends a call at its deadline as it does one that was cancelled
+        for task in (given_up, late):
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
         runtime.go.set()
-        await first
+        await asyncio.gather(*running)
         await answered(calls, message(), Context())
-        assert runtime.runs == ran + 2, "what was cancelled has not run"
+        assert runtime.runs == ran + len(running) + 1, "what was cancelled has not run"
         assert site.counted("model:double").cancelled == 1
+        assert site.counted("model:double").rejected == {"deadline": 1}
         assert site.composed.plane.stats.in_flight == 0
 
     run(story, tmp_path, models=["double"])
 
 
-@pytest.mark.parametrize(("priority", "header", "first"), [(1, None, True), (0, None, False), (1, "9", False), (9, None, False)])
-def test_v2_priority_decides_who_goes_first_and_our_header_wins(tmp_path, priority, header, first):
+@pytest.mark.parametrize(("priority", "header", "rank"), [(1, None, 0), (0, None, 5), (1, "9", 9), (9, None, 8), (77, None, 9)])
+def test_v2_priority_is_the_rank_in_the_queue_and_our_header_wins(tmp_path, priority, header, rank):
     async def story(site, calls):
-        runtime = site.runtimes["double"]
-        lane = site.composed.plane.models.find("double").served.lane
-        done = []
-
-        async def ask(name, data, context):
-            await answered(calls, data, context)
-            done.append(name)
-
-        runtime.go.clear()
-        tasks = [asyncio.create_task(ask("running", message(), Context()))]
-        await until_async(lambda: lane.busy, what="it runs")
-        tasks.append(asyncio.create_task(ask("plain", message(), Context())))
-        await until_async(lambda: lane.waiting == 1, what="one waits")
+        lane, tasks = await held(site, calls)
+        tasks.append(asyncio.create_task(answered(calls, message(), Context())))
         metadata = [] if header is None else [("x-nearhall-priority", header)]
-        tasks.append(asyncio.create_task(ask("asked", message(priority=priority), Context(metadata))))
-        await until_async(lambda: lane.waiting == 2, what="both wait")
-        runtime.go.set()
+        tasks.append(asyncio.create_task(answered(calls, message(priority=priority), Context(metadata))))
+        await until_async(lambda: lane.waiting == 2, what="two wait")
+        assert [job.priority for _, job in lane._waiting] == sorted([5, rank])
+        site.runtimes["double"].go.set()
         await asyncio.gather(*tasks)
-        assert (done.index("asked") < done.index("plain")) == first
 
     run(story, tmp_path, models=["double"], workloads=[{"id": "w", "model": "double", "priority": 5}])
 
@@ -250,6 +250,7 @@ def test_the_hub_answers_what_is_not_here(tmp_path):
         assert values == [3.0, 6.0, 9.0, 12.0]
         assert (found.model_version, found.id) == ("4", "9")
         assert (context.trailing["x-nearhall-served-by"], context.trailing["x-nearhall-reason"]) == ("hub", "hub_model_absent")
+        assert context.trailing["x-nearhall-variant"] == "gr?n"
         request, probe = hub.asked[-1]
         assert request.path == "/v2/models/far%2F..%2Faway/versions/4/infer"
         assert not probe

@@ -48,8 +48,7 @@ class Calls:
             return await self._refuse(context, exchange, self._counted(exchange, error))
         except (asyncio.CancelledError, ClientGoneError):
             exchange.leave()
-            if exchange.workload and not exchange.ask.probe:
-                self._plane.stats.of(exchange.workload).cancelled += 1
+            self._left(exchange, context)
             raise
         except Exception:  # the last net: a fault of ours is told and counted, and the call ends in order
             log.exception("gRPC ModelInfer")
@@ -83,6 +82,16 @@ class Calls:
             rules = rules.within(left_s * 1e3)
         call = Call(plane, exchange, rules, name, model, exchange)
         await answer(call, request, partial(exchange.give, call))
+
+    def _left(self, exchange: CallExchange, context: Context) -> None:
+        """Counts a call that gRPC has ended: at its deadline, or because the client did not want it any more."""
+        if not exchange.workload or exchange.ask.probe:
+            return
+        left_s = cast("float | None", context.time_remaining())
+        if left_s is not None and left_s <= 0:
+            self._plane.stats.refused(exchange.workload, Reason.DEADLINE)
+        else:
+            self._plane.stats.of(exchange.workload).cancelled += 1
 
     def _counted(self, exchange: CallExchange, refusal: Refusal) -> Refusal:
         if exchange.workload and not exchange.ask.probe:

@@ -154,7 +154,7 @@ class CallExchange(Exchange):
 
     def trailing(self) -> tuple[tuple[str, str], ...]:
         """By whom, why and in what time, as metadata."""
-        return tuple((k.decode(), v.decode("latin-1")) for k, v in self._came if k in _BACK)
+        return tuple((k.decode(), _plain_text(v)) for k, v in self._came if k in _BACK)
 
     def _refused(self, body: bytes) -> Refusal:
         try:
@@ -166,3 +166,8 @@ class CallExchange(Exchange):
         after = header(self._came, b"retry-after-ms")
         kind = Expired if self._status == 504 else Refusal
         return kind(reason, said, retry_after_ms=int(after) if after is not None and after.isdigit() else None)
+
+
+def _plain_text(value: bytes) -> str:
+    """A header's value as metadata may hold it: ASCII."""
+    return value.decode("latin-1").encode("ascii", "replace").decode()
