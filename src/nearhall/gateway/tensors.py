@@ -82,7 +82,11 @@ async def _here(call: Call, request: InferRequest, reason: Reason, give: Give) -
         input_bytes=call.input_bytes,
     )
     lane = served.lane
-    done = lane.run_at_once(job) if lane.quick(job, alone=call.exchange.alone) else await lane.submit(job)
+    done = (
+        lane.run_at_once(job)
+        if lane.quick(job, alone=call.exchange.alone and call.plane.stats.in_flight == 1)
+        else await lane.submit(job)
+    )
     await give(done, _headers(call, reason, done))
     await call.exchange.until_sent()
     _account(call, done, request)
