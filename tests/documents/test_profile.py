@@ -49,8 +49,10 @@ def test_a_profile_is_read_back_as_it_was_written(tmp_path: Path):
 
 
 def test_a_folder_that_takes_no_file_is_one_line(tmp_path: Path):
+    (tmp_path / "taken").write_text("a file")
     with pytest.raises(InputError, match="cannot be written"):
-        write_profile(tmp_path / "none", Profile.model_validate(PLAIN))
+        write_profile(tmp_path / "taken", Profile.model_validate(PLAIN))
+    assert write_profile(tmp_path / "new", Profile.model_validate(PLAIN)).is_file()
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,7 @@ def write_profile(folder: Path, profile: Profile) -> Path:
     path = folder / FILE_NAME
     text = json.dumps(profile.model_dump(mode="json", by_alias=True), indent=1, ensure_ascii=False) + "\n"
     try:
+        folder.mkdir(parents=True, exist_ok=True)  # an upstream variant has none
         write_whole(path, text.encode())
     except OSError as error:
         right = "make room there, or give yourself the right to write"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 HELD_OUT = 0.4
 SEED = 0
@@ -36,20 +37,32 @@ def train_digits() -> TrainedDigits:
     """Trains and exports: input `image` FP32 [-1, 64] (8x8 grey levels from 0 to 1), output `logits` FP32 [-1, 10]."""
     import warnings
 
-    from sklearn.datasets import load_digits
     from sklearn.exceptions import ConvergenceWarning
-    from sklearn.model_selection import train_test_split
     from sklearn.neural_network import MLPClassifier
 
-    images, labels = load_digits(return_X_y=True)
-    scaled = (images / 16).astype(np.float32)
-    train_x, test_x, train_y, test_y = train_test_split(scaled, labels, test_size=HELD_OUT, random_state=SEED, stratify=labels)
+    train_x, test_x, train_y, test_y = _parted()
     model = MLPClassifier(LAYERS, max_iter=ITERATIONS, random_state=SEED)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # 60 iterations reach 98 % held out; more gain nothing
         model.fit(train_x, train_y)
     accuracy = float(np.mean(model.predict(test_x) == test_y))
     return TrainedDigits(onnx=_export(model.coefs_, model.intercepts_), accuracy=accuracy, held_out=len(test_y))
+
+
+def held_out_digits() -> npt.NDArray[np.float32]:
+    """The images that it is not trained on: (n, 64), grey levels from 0 to 1."""
+    return _parted()[1]
+
+
+def _parted() -> tuple[Any, Any, Any, Any]:
+    """(images to train on, images held out, their labels likewise)."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    images, labels = load_digits(return_X_y=True)
+    scaled = (images / 16).astype(np.float32)
+    parts: Any = train_test_split(scaled, labels, test_size=HELD_OUT, random_state=SEED, stratify=labels)
+    return parts[0], parts[1], parts[2], parts[3]
 
 
 def _export(weights: Any, biases: Any) -> bytes:

@@ -11,6 +11,7 @@ from nearhall.core.evidence import Kind
 from nearhall.core.tensor import TensorSpec
 from nearhall.documents.model import Measured, ModelDocument, TensorShape
 from nearhall.documents.yaml_file import read_document
+from nearhall.gateway.profiles import NOTHING, Known, known_of
 from nearhall.gateway.samples import Example
 from nearhall.gateway.triton_config import FILE_NAME as TRITON_FILE
 from nearhall.gateway.triton_config import read_triton
@@ -131,7 +132,10 @@ def _ours(place: Path, document: ModelDocument) -> Entry:
         )
     version = document.versions[document.default_version]
     names = sorted(version.variants, key=lambda name: (name != document.default_variant, name))
-    variants = tuple(_variant(place, document, name) for name in names)
+    given = {name: version.variants[name] for name in names}
+    folder = place / document.default_version
+    known = known_of({name: (folder / name / Path(each.file).name, each.sha256) for name, each in given.items()})
+    variants = tuple(_variant(place, document, name, known.get(name, NOTHING)) for name in names)
     default = variants[0]
     if default.fault:
         raise InputError(default.fault, where=str(place / FILE_NAME), right="fetch or add the model again")
@@ -155,7 +159,7 @@ def _ours(place: Path, document: ModelDocument) -> Entry:
     )
 
 
-def _variant(place: Path, document: ModelDocument, name: str) -> VariantEntry:
+def _variant(place: Path, document: ModelDocument, name: str, known: Known) -> VariantEntry:
     variant = document.versions[document.default_version].variants[name]
     path = place / document.default_version / name / variant.file
     local = variant.runtime != "upstream"
@@ -173,7 +177,8 @@ def _variant(place: Path, document: ModelDocument, name: str) -> VariantEntry:
         platform=f"nearhall_{variant.runtime}",
         fault=f"{path} is missing" if local and not path.is_file() else "",
         preload=variant.preload,
-        quality=variant.quality,
+        quality=variant.quality if known.quality is None else known.quality,
+        joules=known.joules,
         file_mib=path.stat().st_size / MIB if local and path.is_file() else 0.0,
     )
     return measured_before(entry, variant.measured)

@@ -1,4 +1,4 @@
-"""`nearhall models`: add, list and fetch models; show their licences."""
+"""`nearhall models`: add, list and fetch models; measure and shrink them; show their licences."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from rich.console import Group, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
+from nearhall.cli.commands.measure_models import profile, quantise
 from nearhall.cli.output import emit, notes
+from nearhall.cli.profiling.measure import plain
+from nearhall.cli.profiling.place import Place, find_model
+from nearhall.cli.profiling.tables import models_table, shown
 from nearhall.cli.roots.add_model import Added
 from nearhall.cli.roots.add_model import add_model as put_in
 from nearhall.cli.roots.models import (
@@ -28,6 +32,7 @@ from nearhall.cli.roots.models import (
 from nearhall.core.errors import InputError
 from nearhall.documents.model import ModelDocument
 from nearhall.documents.yaml_file import read_document
+from nearhall.drivers.host import cpu_name
 
 RUNTIMES = (
     "onnxruntime",
@@ -43,6 +48,10 @@ RUNTIMES = (
 )
 
 app = typer.Typer(add_completion=False, help=__doc__, no_args_is_help=True)
+app.command(
+    epilog="Examples:  nearhall models profile inspection --all  ·  nearhall models profile door --data frames.npz --batches 1,4"
+)(profile)
+app.command(epilog="Examples:  nearhall models quantise inspection  ·  nearhall models quantise door --data frames.npz")(quantise)
 
 Repository = Annotated[Path | None, typer.Option(help="The model repository. Default: the cache's, ~/.cache/nearhall/models.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
@@ -81,11 +90,22 @@ def add(
 
 @app.command("list")
 def list_models(repository: Repository = None, as_json_: Json = False) -> None:
-    """List the models of a repository: task, runtime, what was measured on this host, source."""
+    """List the models of a repository and their variants: what each takes, and how that is known."""
     folder = repository or _default_repository()
-    documents = _documents(folder)
-    data = {"repository": str(folder), "models": [as_json(document) for document in documents]}
-    emit(_table(folder, documents), data, as_json=as_json_)
+    places = [Place(repository=folder, document=document) for document in _documents(folder)]
+    data = {"repository": str(folder), "models": [_with_profiles(place) for place in places]}
+    emit(Group(Text(str(folder)), models_table(places, cpu=cpu_name())), data, as_json=as_json_)
+
+
+@app.command()
+def show(
+    model: Annotated[str, typer.Argument(help="The model's name in the repository.", metavar="MODEL")],
+    repository: Repository = None,
+    as_json_: Json = False,
+) -> None:
+    """Show one model: what it takes and gives, its variants, and every figure that was measured of them with its source."""
+    place = find_model(repository or _default_repository(), model)
+    emit(shown(place, cpu=cpu_name()), _with_profiles(place), as_json=as_json_)
 
 
 @app.command()
@@ -163,14 +183,10 @@ def _documents(folder: Path) -> list[ModelDocument]:
     return [read_document(path, ModelDocument) for path in sorted(folder.glob("*/model.yaml"))]
 
 
-def _table(folder: Path, documents: list[ModelDocument]) -> RenderableType:
-    table = Table("model", "task", "runtime", "p50 ms", "memory MiB", "source", box=None, pad_edge=False)
-    for document in documents:
-        variant = document.versions[document.default_version].variants[document.default_variant]
-        took = "-" if variant.measured is None else f"{variant.measured.latency_p50_ms:g}"
-        memory = "-" if variant.measured is None else f"{variant.measured.memory_mib:g}"
-        table.add_row(document.name, document.task, variant.runtime, took, memory, document.source)
-    return Group(Text(str(folder)), table)
+def _with_profiles(place: Place) -> dict[str, Any]:
+    """model.yaml, and the profiles of its variants by name."""
+    profiles = {name: found for name in place.variants if (found := place.profile(name)) is not None}
+    return {**as_json(place.document), "profiles": {name: plain(found) for name, found in profiles.items()}}
 
 
 def _added(added: Added) -> RenderableType:
