@@ -103,10 +103,11 @@ def test_pinned_models_are_loaded_first_and_stay(tmp_path):
 
 def test_a_pinned_model_that_does_not_fit_is_told_of(tmp_path):
     async def tell():
-        async with shelf(tmp_path, "a", room_for=0, pinned=["a"]) as site:
+        async with shelf(tmp_path, "a", room_for=0, pinned=["a", "typo"]) as site:
             assert ready(site) == []
-            events = [event for event in snapshot(site.composed.plane).events if event.kind == "model_failed"]
-            assert "pinned model a does not fit: needs 8 MiB" in events[0].text
+            events = [event.text for event in snapshot(site.composed.plane).events if event.kind == "model_failed"]
+            assert events[0] == "pinned names model 'typo', which is not in the repository"
+            assert "pinned model a does not fit: needs 8 MiB" in events[1]
             assert (await site.infer("a", ONE)).headers["x-should-retry"] == "false"
 
     story(tell())
@@ -128,6 +129,21 @@ def test_a_model_at_work_never_leaves(tmp_path):
             clock.pass_by(1)
             assert (await site.infer("b", ONE)).status == 200
             assert ready(site) == ["b"]
+
+    story(tell())
+
+
+def test_the_gateway_stays_ready_while_a_model_is_loaded_for_a_request(tmp_path):
+    async def tell():
+        clock = ManualClock()
+        async with shelf(tmp_path, "ab", room_for=1, clock=clock) as site:
+            clock.pass_by(LATER_S)
+            models = site.composed.plane.models
+            assert models.want(models.find("b"), models.find("b").default) > 0
+            assert (await site.ask("GET", "/v2/health/ready")).status == 200
+            loading = await site.ask("GET", "/v2/models/b/ready")
+            assert (loading.status, loading.reason) == (503, "model_not_ready")
+            await until_async(lambda: ready(site) == ["b"], what="b is loaded")
 
     story(tell())
 

@@ -64,7 +64,7 @@ def test_a_preloaded_variant_stands_by(tmp_path):
         async with site_of(tmp_path, BOTH, FLOOR) as site:
             await all_loaded(site, "fp32", "int8")
             assert await asked(site) == ("fp32", None)
-            assert [state.variant for state in site.composed.plane.models.states()] == ["fp32", "int8"]
+            assert [state.variant for state in site.composed.plane.models.states()] == ["int8", "fp32"], "what stands for it last"
 
     story(tell())
 

@@ -45,6 +45,7 @@ REOPEN_S = (0.5, 1.0, 2.0, 5.0, 15.0, 30.0)
 """Waits before a broken runtime is opened again; the last one repeats. A broken file must not keep a core busy."""
 
 
+_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 LOOK_AGAIN_S = 0.25
 """Between looks for room for the same variant: a look reads the machine's free memory, which no request should pay for."""
 Loading = tuple["Model", Variant]
@@ -174,6 +175,8 @@ class Models:
         A runtime's models come one after the other, since they share its library. What there is no room for is loaded when it is
         asked for.
         """
+        for name in sorted(self._pinned - set(self._models)):
+            self.say("model_failed", f"pinned names model {name[:64]!r}, which is not in the repository", "warning")
         small: dict[str, list[Loading]] = {}
         for loading in self._at_start():
             model, variant = loading
@@ -208,8 +211,8 @@ class Models:
 
     @property
     def settled(self) -> bool:
-        """Whether every model but the language models is ready or has failed: what `/v2/health/ready` says."""
-        return all(model.entry.chat or model.ready or model.state is not State.LOADING for model in self._models.values())
+        """Whether all that is loaded at start, but the language models, is ready or has failed: what `/v2/health/ready` says."""
+        return all(task.done() for task in self._small)
 
     async def load(self, name: str, variant: str | None = None) -> None:
         """Reads the model's folder again and loads it, or the variant that is named. Raises Refusal.
@@ -298,7 +301,10 @@ class Models:
                 await _close(served)
 
     def states(self) -> list[ModelState]:
-        """For telemetry: every model by its default variant, and the other variants that have been loaded."""
+        """For telemetry: every model by its default variant, and the other variants that have been loaded.
+
+        The variant that stands for the model comes last: a reader that keeps one state for each name keeps that one.
+        """
         return [
             ModelState(
                 name=model.entry.name,
@@ -316,8 +322,8 @@ class Models:
                 evictions=variant.evictions,
             )
             for model in self.all()
-            for variant in model.variants.values()
-            if variant is model.default or variant.loads or variant.state is not State.UNLOADED
+            for variant in sorted(model.variants.values(), key=lambda each, front=model.front: each is front)
+            if variant in {model.default, model.front} or variant.loads or variant.state is not State.UNLOADED
         ]
 
     def _spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
@@ -510,7 +516,7 @@ class Models:
 
     def say(self, kind: str, text: str, level: str = "info") -> None:
         """Logs a line and keeps it as an event."""
-        log.log(logging.ERROR if level == "error" else logging.INFO, "%s", text)
+        log.log(_LEVELS[level], "%s", text)
         self._tell(Event(at_s=self._clock.utc(), kind=kind, text=text, level=level))
 
 

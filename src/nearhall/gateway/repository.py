@@ -23,8 +23,8 @@ HELD_PER_FILE = 2.0
 HELD_MIB = 8.0
 """A guess of what a model takes before anybody measured it: ONNX Runtime held 1.0 to 1.25 times a file of 16 to 64 MiB, and up to
 2.2 times where the process kept what loading had needed; small files cost some MiB more."""
-KV_MIB = 1024.0
-"""A language model's cache of keys and values may grow to what its process was given."""
+KV_GIB = 1.0
+"""A language model's cache of keys and values may grow to what its process is given, `options.kv_cache_gib` or this."""
 LOAD_MIB_PER_S = 100.0
 LOAD_S = 0.2
 """A guess of what loading takes: ONNX Runtime loaded 64 MiB in 0.3 s from a warm page cache, and a cold disk is slower."""
@@ -211,7 +211,7 @@ def measured_before(entry: VariantEntry, measured: Measured | None) -> VariantEn
     """With what was measured before it ran here; else with guesses from its file, of kind `assumed`."""
     if entry.file.runtime == "upstream":
         return entry
-    cache_mib = KV_MIB if entry.file.runtime == "genai" else 0.0
+    cache_mib = _kv_mib(entry.file) if entry.file.runtime == "genai" else 0.0
     entry = replace(
         entry,
         memory_mib=entry.file_mib * HELD_PER_FILE + HELD_MIB + cache_mib,
@@ -226,3 +226,10 @@ def measured_before(entry: VariantEntry, measured: Measured | None) -> VariantEn
         memory_kind=Kind.MEASURED if measured.memory_mib >= entry.file_mib else Kind.ASSUMED,
         latency_ms=measured.latency_p50_ms,
     )
+
+
+def _kv_mib(file: ModelFile) -> float:
+    try:
+        return float(file.options.get("kv_cache_gib", KV_GIB)) * 1024
+    except ValueError:  # the runtime will say what is wrong with it
+        return KV_GIB * 1024
