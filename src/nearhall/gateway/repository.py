@@ -2,63 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nearhall.core.errors import InputError
-from nearhall.core.evidence import Kind
 from nearhall.core.tensor import TensorSpec
-from nearhall.documents.model import Measured, ModelDocument, TensorShape
+from nearhall.documents.model import ModelDocument, TensorShape
+from nearhall.documents.profile import FILE_NAME as PROFILE_NAME
+from nearhall.documents.profile import Profile, read_profile
 from nearhall.documents.yaml_file import read_document
-from nearhall.gateway.profiles import NOTHING, Known, known_of
+from nearhall.gateway.known import MIB, VariantEntry, comparable, known
+from nearhall.gateway.profiles import is_of
 from nearhall.gateway.samples import Example
 from nearhall.gateway.triton_config import FILE_NAME as TRITON_FILE
 from nearhall.gateway.triton_config import read_triton
 from nearhall.ports.runtime import ModelFile
 
+log = logging.getLogger("nearhall.gateway")
+
 FILE_NAME = "model.yaml"
-MIB = 1024 * 1024
-HELD_PER_FILE = 2.0
-HELD_MIB = 8.0
-"""A guess of what a model takes before anybody measured it: ONNX Runtime held 1.0 to 1.25 times a file of 16 to 64 MiB, and up to
-2.2 times where the process kept what loading had needed; small files cost some MiB more."""
-KV_GIB = 1.0
-"""A language model's cache of keys and values may grow to what its process is given, `options.kv_cache_gib` or this."""
-LOAD_MIB_PER_S = 100.0
-LOAD_S = 0.2
-"""A guess of what loading takes: ONNX Runtime loaded 64 MiB in 0.3 s from a warm page cache, and a cold disk is slower."""
 MODELS_MAX = 256
 """Each loaded model costs a thread and its weights; a folder with more is not a site's."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VariantEntry:
-    """One variant as it lies in the repository, and what is known of it before it has run here."""
-
-    file: ModelFile
-    platform: str = ""
-    fault: str = ""
-    """Why it cannot be loaded; empty if it can."""
-    preload: bool = False
-    file_mib: float = 0.0
-    memory_mib: float = 0.0
-    """What it takes once loaded: as measured, else guessed from the file."""
-    memory_kind: Kind = Kind.ASSUMED
-    quality: float | None = None
-    """Its score over that of the reference variant; None where nobody knows it."""
-    joules: float | None = None
-    """Of one request; None where nobody measured it."""
-    latency_ms: float = 0.0
-    """Of one request, as measured before; 0 where nobody did."""
-    load_s: float = 0.0
-    """What loading took, or a guess from the file."""
-    load_kind: Kind = Kind.ASSUMED
-
-    @property
-    def name(self) -> str:
-        """The variant's name."""
-        return self.file.variant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,10 +98,7 @@ def _ours(place: Path, document: ModelDocument) -> Entry:
         )
     version = document.versions[document.default_version]
     names = sorted(version.variants, key=lambda name: (name != document.default_variant, name))
-    given = {name: version.variants[name] for name in names}
-    folder = place / document.default_version
-    known = known_of({name: (folder / name / Path(each.file).name, each.sha256) for name, each in given.items()})
-    variants = tuple(_variant(place, document, name, known.get(name, NOTHING)) for name in names)
+    variants = comparable([_variant(place, document, name) for name in names])
     default = variants[0]
     if default.fault:
         raise InputError(default.fault, where=str(place / FILE_NAME), right="fetch or add the model again")
@@ -159,7 +122,7 @@ def _ours(place: Path, document: ModelDocument) -> Entry:
     )
 
 
-def _variant(place: Path, document: ModelDocument, name: str, known: Known) -> VariantEntry:
+def _variant(place: Path, document: ModelDocument, name: str) -> VariantEntry:
     variant = document.versions[document.default_version].variants[name]
     path = place / document.default_version / name / variant.file
     local = variant.runtime != "upstream"
@@ -177,11 +140,23 @@ def _variant(place: Path, document: ModelDocument, name: str, known: Known) -> V
         platform=f"nearhall_{variant.runtime}",
         fault=f"{path} is missing" if local and not path.is_file() else "",
         preload=variant.preload,
-        quality=variant.quality if known.quality is None else known.quality,
-        joules=known.joules,
+        quality=variant.quality,
         file_mib=path.stat().st_size / MIB if local and path.is_file() else 0.0,
     )
-    return measured_before(entry, variant.measured)
+    return known(entry, variant.measured, _profile(path, variant.sha256) if local else None)
+
+
+def _profile(file: Path, sha256: str | None) -> Profile | None:
+    """The profile beside the file, if it is one and of this very file; what is wrong with it is told, and it does not count."""
+    try:
+        profile = read_profile(file.parent)
+    except InputError as error:
+        log.warning("a profile is not used: %s", error)
+        return None
+    if profile is not None and not is_of(profile, file, sha256):
+        log.warning("%s is of another file, and is not used", file.parent / PROFILE_NAME)
+        return None
+    return profile
 
 
 def _specs(shapes: list[TensorShape]) -> tuple[TensorSpec, ...]:
@@ -194,7 +169,7 @@ def _tritons(place: Path) -> Entry:
         model=place.name, version=config.version, variant="triton", runtime=config.runtime, path=str(config.file), threads=1
     )
     size = config.file.stat().st_size / MIB if config.file.is_file() else 0.0
-    variant = measured_before(VariantEntry(file=file, platform=config.platform, file_mib=size), None)
+    variant = known(VariantEntry(file=file, platform=config.platform, file_mib=size), None, _profile(config.file.parent, None))
     return Entry(
         name=place.name,
         version=config.version,
@@ -205,31 +180,3 @@ def _tritons(place: Path) -> Entry:
         platform=config.platform,
         variants=(variant,),
     )
-
-
-def measured_before(entry: VariantEntry, measured: Measured | None) -> VariantEntry:
-    """With what was measured before it ran here; else with guesses from its file, of kind `assumed`."""
-    if entry.file.runtime == "upstream":
-        return entry
-    cache_mib = _kv_mib(entry.file) if entry.file.runtime == "genai" else 0.0
-    entry = replace(
-        entry,
-        memory_mib=entry.file_mib * HELD_PER_FILE + HELD_MIB + cache_mib,
-        load_s=LOAD_S + entry.file_mib / LOAD_MIB_PER_S,
-    )
-    if measured is None:
-        return entry
-    # Less than the file itself was measured where the process had room left of another model.
-    return replace(
-        entry,
-        memory_mib=max(measured.memory_mib, entry.file_mib) + cache_mib,
-        memory_kind=Kind.MEASURED if measured.memory_mib >= entry.file_mib else Kind.ASSUMED,
-        latency_ms=measured.latency_p50_ms,
-    )
-
-
-def _kv_mib(file: ModelFile) -> float:
-    try:
-        return float(file.options.get("kv_cache_gib", KV_GIB)) * 1024
-    except ValueError:  # the runtime will say what is wrong with it
-        return KV_GIB * 1024
