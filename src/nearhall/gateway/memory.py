@@ -106,7 +106,9 @@ class ModelMemory:
             return
         grown = self.node.resident_mib() - watch.resident_mib
         if watch.alone and watch.begun == self._begun and not first and grown >= variant.entry.file_mib > 0:
-            variant.held_mib, variant.held_kind = grown, Kind.MEASURED
+            # What was measured in a process of its own is never too little for what another model had left.
+            before_mib = variant.entry.memory_mib if variant.entry.memory_kind is Kind.MEASURED else 0.0
+            variant.held_mib, variant.held_kind = max(grown, before_mib), Kind.MEASURED
 
     def settled(self, variant: Variant, load_s: float) -> None:
         """It has been loaded, which took so long: it stays for a while."""
