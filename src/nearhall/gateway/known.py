@@ -71,9 +71,8 @@ def known(entry: VariantEntry, measured: Measured | None, profile: Profile | Non
 
 
 def _holding(entry: VariantEntry, memory_mib: float, kind: Kind, cache_mib: float) -> VariantEntry:
-    """With a figure of its memory; less than the file itself was measured where the process had room left of another model."""
-    whole = memory_mib >= entry.file_mib
-    return replace(entry, memory_mib=max(memory_mib, entry.file_mib) + cache_mib, memory_kind=kind if whole else Kind.ASSUMED)
+    """With a figure of its memory; the guess stays where less than the file was measured: the process had room left then."""
+    return entry if memory_mib < entry.file_mib else replace(entry, memory_mib=memory_mib + cache_mib, memory_kind=kind)
 
 
 def _profiled(entry: VariantEntry, profile: Profile, cache_mib: float) -> VariantEntry:

@@ -176,6 +176,12 @@ def _announcer(settings: Settings, *, as_json: bool) -> Callable[[Addresses, Pla
     return announce
 
 
+def _standing(model: Model) -> str:
+    """Its variants, where there are several, and why it is not loaded."""
+    variants = ", ".join(f"{each.name} {each.state.value}" for each in model.variants.values()) if model.several else ""
+    return "; ".join(part for part in (variants, model.detail) if part)
+
+
 def _url(settings: Settings, addresses: Addresses) -> str:
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
     return f"{'http' if settings.tls is None else 'https'}://{shown}:{addresses.port}"
@@ -201,7 +207,7 @@ def _summary(settings: Settings, url: str, grpc: str | None, models: Sequence[Mo
         parts.append("on the ports, clients must show a certificate of the CA")
     table = Table(box=None, padding=(0, 2), show_header=False)
     for model in models:
-        table.add_row(f"[bold]{model.entry.name}[/bold]", model.state.value, model.entry.runtime, escape(model.detail))
+        table.add_row(f"[bold]{model.entry.name}[/bold]", model.state.value, model.entry.runtime, escape(_standing(model)))
     parts.append(table)
     if lines := list(_ways_to_ask(settings, url, grpc, models)):
         parts += ["try:", *(escape(line) for line in lines)]
