@@ -27,7 +27,7 @@ def machine(root: Path, groups: str, files: dict[str, str], *, meminfo: str = ME
 V2 = {
     "site/memory.max": str(2 * GIB),
     "site/memory.current": str(GIB),
-    "site/memory.stat": f"anon 5\ninactive_file {GIB // 2}\n",
+    "site/memory.stat": f"anon 5\ninactive_file {GIB // 4}\nactive_file {GIB // 4}\n",
     "site/gateway/memory.max": "max",
     "site/gateway/memory.current": "4096",
 }

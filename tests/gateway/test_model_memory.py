@@ -254,6 +254,31 @@ def test_never_more_than_the_machine_has_left(tmp_path):
     story(tell())
 
 
+def test_a_machine_that_runs_short_gets_memory_back(tmp_path):
+    async def tell():
+        memory, clock = FixedMemory(), ManualClock()
+        write_model(tmp_path, "s", stateful=True)
+        async with shelf(tmp_path, "abc", room_for=9, clock=clock, node_memory=memory, pinned=["a"]) as site:
+            models = site.composed.plane.models
+            await models.relieve()
+            assert ready(site) == ["a", "b", "c", "s"]
+            assert (await site.infer("b", ONE)).status == 200
+            clock.pass_by(1)
+            assert (await site.infer("c", ONE)).status == 200
+            memory.free = 30.0
+            await models.relieve()
+            assert ready(site) == ["a", "c", "s"], "the least recently used is enough"
+            memory.free = 0.0
+            await models.relieve()
+            assert ready(site) == ["a", "s"], "neither a pinned one nor one that remembers its clients"
+            events = [event.text for event in snapshot(site.composed.plane).events if event.kind == "model_left"]
+            assert events[0] == "b/cpu left memory (8 MiB): the machine is short of 2 MiB"
+            memory.free = 4096.0
+            assert (await site.infer("c", ONE)).status == 200
+
+    story(tell())
+
+
 def test_what_a_model_was_seen_to_take_counts_and_one_that_takes_too_much_goes_again(tmp_path):
     class Growing(FixedMemory):
         grows = 0.0

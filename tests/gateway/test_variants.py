@@ -278,6 +278,17 @@ def test_loading_anew_follows_the_repository(tmp_path):
     story(tell())
 
 
+def test_a_model_that_remembers_its_clients_has_one_variant(tmp_path):
+    async def tell():
+        write_variants(tmp_path, "m", BOTH, stateful="true")
+        async with rig(tmp_path, workloads=[FLOOR]) as site:
+            model = site.composed.plane.models.find("m")
+            assert list(model.variants) == ["fp32"]
+            assert model.default.pinned
+
+    story(tell())
+
+
 def test_a_second_variant_is_loaded_only_where_memory_allows(tmp_path):
     async def tell():
         async with site_of(tmp_path, BOTH, FLOOR, limits={"models_mib": 10}, node_memory=FixedMemory()) as site:

@@ -8,7 +8,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nearhall.policy.variant import HOLD_S_MAX, HOLD_S_MIN, Form, Held, Pick, pick_variant
+from nearhall.policy.variant import HOLD_S_MAX, HOLD_S_MIN, Form, Held, Pick, better, pick_variant
 
 FP32 = Form(id="fp32", quality=1.0, joules=2.0, mib=100, expected_ms=8, own_ms=8)
 INT8 = Form(id="int8", quality=0.97, joules=1.0, mib=40, expected_ms=3, own_ms=3)
@@ -184,6 +184,16 @@ def test_what_answers_is_loaded_and_good_enough(said: Said, allowed: float, floo
         assert not found.wanted.ready
         assert found.wanted.loadable
         assert found.wanted.quality >= floor
+
+
+@given(forms, st.floats(1, 100), st.sampled_from([0.0, 0.9, 1.0]), st.floats(0, 10))
+def test_while_the_usual_one_is_in_time_the_others_do_not_matter(said: Said, allowed: float, floor: float, until: float):
+    """The gateway counts on it, and does not ask about the others then."""
+    candidates = of(said)
+    usual = next((f for f in sorted(candidates, key=better) if f.quality >= floor and (f.ready or f.id == "0")), None)
+    if usual is not None and usual.ready and usual.expected_ms <= allowed:
+        held = Held(until_s=until)
+        assert pick(*candidates, allowed=allowed, floor=floor, default="0", held=held, now=5.0) == Pick(chosen=usual, held=held)
 
 
 @given(forms, st.floats(1, 100), st.floats(0, 1), st.floats(0, 1))

@@ -8,6 +8,8 @@ from pathlib import Path
 
 MIB = 1024 * 1024
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+Names = tuple[str, str, str]
+"""Of a group's limit and usage, and what its caches' names begin with."""
 UNLIMITED_MIB = 1 << 40
 """cgroup v1 says "no limit" by a number near 2^63."""
 
@@ -37,16 +39,16 @@ class SystemMemory:
                     return int(rest.split()[0]) / 1024
         return UNLIMITED_MIB
 
-    def _places(self) -> list[tuple[Path, tuple[str, str, str]]]:
+    def _places(self) -> list[tuple[Path, Names]]:
         """The groups of this process, from its own up to the root, with the names of limit, usage and cache."""
-        found: list[tuple[Path, tuple[str, str, str]]] = []
+        found: list[tuple[Path, Names]] = []
         with suppress(OSError):
             for line in (self._proc / "self" / "cgroup").read_text().splitlines():
                 number, kinds, path = line.split(":", 2)
                 if number == "0":
-                    top, names = self._groups, ("memory.max", "memory.current", "inactive_file")
+                    top, names = self._groups, ("memory.max", "memory.current", "")
                 elif "memory" in kinds.split(","):
-                    names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+                    names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
                     top = self._groups / "memory"
                 else:
                     continue
@@ -57,9 +59,10 @@ class SystemMemory:
         return found
 
 
-def _left_mib(place: Path, names: tuple[str, str, str]) -> float:
-    """What a group has left of its limit, MiB."""
-    limit, usage, cache = names
+def _left_mib(place: Path, names: Names) -> float:
+    """What a group has left of its limit, MiB; the kernel takes back the cache of files before it kills anybody."""
+    limit, usage, prefix = names
+    caches = {f"{prefix}inactive_file", f"{prefix}active_file"}
     try:
         most = int((place / limit).read_text())
         used = int((place / usage).read_text())
@@ -68,7 +71,7 @@ def _left_mib(place: Path, names: tuple[str, str, str]) -> float:
     with suppress(OSError, ValueError):
         for line in (place / "memory.stat").read_text().splitlines():
             name, _, value = line.partition(" ")
-            if name == cache:
+            if name in caches:
                 used -= int(value)
     return max(0.0, (most - used) / MIB)
 

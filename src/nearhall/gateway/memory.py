@@ -67,6 +67,30 @@ class ModelMemory:
             return replace(found, why=why, retry_s=MACHINE_RETRY_S if found.retry_s is None else found.retry_s)
         return found
 
+    def relief(self) -> tuple[list[Variant], float]:
+        """Who has to leave for want of memory on the machine itself, and how many MiB are missing; nobody while there is enough.
+
+        What the models take together while they run (scratch for large batches, a growing cache) and what else starts on the
+        machine is in no account of ours.
+        """
+        short_mib = KEPT_FREE_MIB / 2 - self.node.free_mib()
+        if short_mib <= 0:
+            return [], 0.0
+        held = list(self._held.values())
+        found = make_room(
+            short_mib,
+            [each.resident() for each in held],
+            budget_mib=self.held_mib,
+            age=self.age,
+            now_s=self._clock.monotonic(),
+            ordered=True,
+        )
+        if isinstance(found, Room):
+            self.age = found.age
+            return [each for each in held if each.key in found.leave], short_mib
+        idle = [each for each in held if not each.pinned and not each.busy and each.held_mib]
+        return idle, short_mib
+
     def take(self, variant: Variant, *, age: float = 0.0) -> None:
         """Charges a variant with what it is expected to take."""
         self.age = max(self.age, age)

@@ -46,6 +46,8 @@ REOPEN_S = (0.5, 1.0, 2.0, 5.0, 15.0, 30.0)
 
 
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+MEMORY_LOOK_S = 2.0
+"""Between looks at the machine's free memory: three small files are read, a tenth of a millisecond."""
 LOOK_AGAIN_S = 0.25
 """Between looks for room for the same variant: a look reads the machine's free memory, which no request should pay for."""
 Loading = tuple["Model", Variant]
@@ -71,12 +73,14 @@ class Model:
         self.entry = entry
         before = self.variants
         found = entry.variants or (VariantEntry(file=_no_file(entry), fault=entry.fault),)
+        if entry.stateful:
+            found = found[:1]  # what it remembers of a client is in one variant, and lost with it
         self.variants = {each.name: before.get(each.name) or Variant(each) for each in found}
         self.default = next(iter(self.variants.values()))
         for each in found:
             variant = self.variants[each.name]
             variant.entry = each
-            variant.pinned = variant is self.default and (pinned or entry.pinned)
+            variant.pinned = variant is self.default and (pinned or entry.pinned or entry.stateful)
             unknown = 1.0 if variant is self.default else 0.0
             variant.quality = unknown if each.quality is None else each.quality
         self.several = len(self.variants) > 1
@@ -185,6 +189,7 @@ class Models:
             else:
                 small.setdefault(variant.entry.file.runtime, []).append(loading)
         self._small = [self._spawn(self._load_in_turn(each)) for each in small.values()]
+        _ignore(self._spawn(self._watch_memory()))
 
     def _at_start(self) -> Sequence[Loading]:
         """What is loaded at start, in order, its memory taken."""
@@ -341,6 +346,21 @@ class Models:
     async def _load_in_turn(self, wanted: Sequence[Loading]) -> None:
         for model, variant in wanted:
             await self._load(model, variant)
+
+    async def _watch_memory(self) -> None:
+        while True:
+            await asyncio.sleep(MEMORY_LOOK_S)
+            await self.relieve()
+
+    async def relieve(self) -> None:
+        """Lets models leave while the machine is short of memory, whatever the budget: better they than the whole process."""
+        leave, short_mib = self.memory.relief()
+        for each in leave:
+            each.evictions += 1
+            held_mib = each.held_mib
+            await self._unload(each, "the machine is short of memory; loads again when it is asked for", on_demand=True)
+            text = f"{each.key} left memory ({held_mib:.0f} MiB): the machine is short of {short_mib:.0f} MiB"
+            self.say("model_left", text, "warning")
 
     async def _load_for_request(self, model: Model, variant: Variant, leave: Sequence[Variant]) -> None:
         await self._let_leave(leave, variant)
