@@ -300,6 +300,8 @@ def test_what_a_model_was_seen_to_take_counts_and_one_that_takes_too_much_goes_a
             await models.load("b")
             b = models.find("b").default
             assert (b.held_mib, b.held_kind.value) == (20.0, "measured")
+            await models._unload(b, "gone", on_demand=True)
+            assert (b.held_mib, b.memory_mib, b.memory_kind.value) == (0.0, 20.0, "measured"), "it is known from now on"
             memory.grows = 60.0
             refused = await site.ask("POST", "/v2/repository/models/c/load", {})
             assert refused.status == 400

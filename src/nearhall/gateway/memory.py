@@ -133,6 +133,7 @@ class ModelMemory:
             # What was measured in a process of its own is never too little for what another model had left.
             before_mib = variant.entry.memory_mib if variant.entry.memory_kind is Kind.MEASURED else 0.0
             variant.held_mib, variant.held_kind = max(grown, before_mib), Kind.MEASURED
+            variant.entry = replace(variant.entry, memory_mib=variant.held_mib, memory_kind=Kind.MEASURED)
 
     def settled(self, variant: Variant, load_s: float) -> None:
         """It has been loaded, which took so long: it stays for a while."""

@@ -452,16 +452,15 @@ class Models:
         self.memory.settled(variant, self._clock.monotonic() - begun)
         self.say("model_ready", f"model {_named(variant)} is ready ({entry.file.runtime})", "info")
         await _close(old)
-        return await self._overrun(variant)
+        return await self._overrun(variant, entry.memory_mib)
 
-    async def _overrun(self, variant: Variant) -> str:
+    async def _overrun(self, variant: Variant, expected_mib: float) -> str:
         """Where it took more than it was expected to, others leave, or it does itself; returns why, or ""."""
         room = self.memory.room(variant, variant.held_mib, ordered=True)
         if not isinstance(room, NoRoom):
             await self._let_leave(room[0], variant)
             return ""
-        took = f"it took {variant.held_mib:.0f} MiB, where {variant.entry.memory_mib:.0f} MiB were expected: {room.why}"
-        variant.entry = replace(variant.entry, memory_mib=variant.held_mib, memory_kind=variant.held_kind)
+        took = f"it took {variant.held_mib:.0f} MiB, where {expected_mib:.0f} MiB were expected: {room.why}"
         await self._unload(variant, took, on_demand=True)
         return took
 
