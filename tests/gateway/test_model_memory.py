@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 from gateway.plane_rig import rig, write_model, write_variants
 from gateway.test_control import ask
 from nearhall.core.errors import PermanentError
-from nearhall.drivers.clock import ManualClock
+from nearhall.drivers.clock import ManualClock, SystemClock
 from nearhall.drivers.fallback_memory import MemoryFallback
 from nearhall.drivers.node_memory import FixedMemory
 from nearhall.gateway.control import Control, snapshot
@@ -192,6 +193,80 @@ def test_who_waits_for_a_load_that_fails_hears_why(tmp_path):
             assert held(site) == 0
             again = await site.infer("b", ONE)
             assert "no such engine" in again.json["error"]
+
+    story(tell())
+
+
+class Gate:
+    """An opener that waits until it is let go."""
+
+    def __init__(self, opener):
+        self._opener = opener
+        self.go = threading.Event()
+
+    def __call__(self, file):
+        self.go.wait(10)
+        return self._opener(file)
+
+
+async def gated(site):
+    """From now on models wait at a gate before they are loaded."""
+    models = site.composed.plane.models
+    models._opener = gate = Gate(models._opener)
+    return models, gate
+
+
+def test_who_waits_longer_than_was_thought_is_told(tmp_path):
+    async def tell():
+        async with shelf(tmp_path, "a", room_for=1, clock=SystemClock(), limits={"load_wait_s": 0.25}) as site:
+            models, gate = await gated(site)
+            await models._unload(models.find("a").default, "gone", on_demand=True)
+            models.find("a").default.load_s = 0.01
+            late = await site.infer("a", ONE)
+            assert (late.status, late.reason) == (503, "model_not_ready")
+            assert "is still being loaded" in late.json["error"]
+            models.find("a").default.loading_until_s = 0.0
+            expired = await site.infer("a", ONE, {"x-nearhall-deadline-ms": "50"})
+            assert (expired.status, expired.reason) == (504, "deadline")
+            waiting = asyncio.create_task(site.infer("a", ONE))
+            await until_async(lambda: models.find("a").default.waiters, what="it waits")
+            gate.go.set()
+            assert (await waiting).status == 200
+
+    story(tell())
+
+
+def test_no_more_wait_for_a_load_than_the_queue_holds(tmp_path):
+    async def tell():
+        limits = {"queue_length": 1}
+        async with shelf(tmp_path, "a", room_for=1, limits=limits) as site:
+            models, gate = await gated(site)
+            await models._unload(models.find("a").default, "gone", on_demand=True)
+            first = asyncio.create_task(site.infer("a", ONE))
+            await until_async(lambda: models.find("a").default.waiters, what="it waits")
+            refused = await site.infer("a", ONE)
+            assert (refused.status, refused.reason) == (429, "queue_full")
+            gate.go.set()
+            assert (await first).status == 200
+
+    story(tell())
+
+
+def test_a_load_that_somebody_unloads_meanwhile_is_off(tmp_path):
+    async def tell():
+        async with shelf(tmp_path, "a", room_for=1) as site:
+            models, gate = await gated(site)
+            model = models.find("a")
+            await models._unload(model.default, "gone", on_demand=True)
+            async with models._lock("a"):
+                waiting = asyncio.create_task(site.infer("a", ONE))
+                await until_async(lambda: model.default.waiters, what="it waits")
+                await models._unload(model.default, "unloaded on request", on_demand=False)
+            gate.go.set()
+            refused = await waiting
+            assert (refused.status, refused.reason) == (503, "model_not_ready")
+            assert "unloaded on request" in refused.json["error"]
+            assert (ready(site), held(site)) == ([], 0)
 
     story(tell())
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from nearhall.core.reasons import SENT_TO_HUB, SERVED_HERE, Reason
 from nearhall.core.residency import Residency
-from nearhall.policy.route import Ask, ForwardToHub, HubState, LocalState, Refuse, ServeLocal, may_leave, route
+from nearhall.policy.route import Ask, AwaitModel, ForwardToHub, HubState, LocalState, Refuse, ServeLocal, may_leave, route
 
 ANY, SITE, DE = (Residency.parse(text) for text in ("any", "site", "jurisdiction:DE"))
 READY = LocalState(present=True, ready=True, expected_ms=2.0)
@@ -16,6 +16,8 @@ SLOW = LocalState(present=True, ready=True, expected_ms=200.0)
 FULL = LocalState(present=True, ready=True, queue_full=True, expected_ms=900.0)
 DOWN = LocalState(present=True, ready=False)
 ABSENT = LocalState(present=False)
+COMING = LocalState(present=True, answers_in_ms=400, wait_ms_max=30_000)
+NOT_READY = Reason.MODEL_NOT_READY
 HUB = HubState(jurisdiction="DE", reachable=True, expected_ms=45.0)
 FRENCH = HubState(jurisdiction="FR", reachable=True, expected_ms=45.0)
 CUT = HubState(jurisdiction="DE", reachable=False, expected_ms=45.0)
@@ -47,6 +49,25 @@ CASES = {
     "the runtime is down": (Ask(residency=DE), DOWN, HUB, ForwardToHub(Reason.HUB_RUNTIME_DOWN)),
     "down, and the data must stay": (Ask(residency=SITE), DOWN, HUB, Refuse(Reason.MODEL_NOT_READY, 1000)),
     "down, and there is no hub": (Ask(residency=ANY), DOWN, None, Refuse(Reason.MODEL_NOT_READY, 1000)),
+    "loading, and the hub answers meanwhile": (Ask(residency=ANY), COMING, HUB, ForwardToHub(Reason.HUB_RUNTIME_DOWN)),
+    "loading, and the data must stay": (Ask(residency=SITE, deadline_ms=900), COMING, HUB, AwaitModel(NOT_READY, 400)),
+    "loading, and the link is cut": (Ask(residency=ANY, deadline_ms=900), COMING, CUT, AwaitModel(NOT_READY, 400)),
+    "loading, and the hub is too slow": (
+        Ask(residency=ANY, deadline_ms=900),
+        COMING,
+        HubState(jurisdiction="DE", reachable=True, expected_ms=2000),
+        AwaitModel(NOT_READY, 400),
+    ),
+    "loading takes longer than the deadline": (Ask(residency=SITE, deadline_ms=402), COMING, HUB, Refuse(NOT_READY, 1000)),
+    "loading, without a deadline": (Ask(residency=ANY), COMING, None, AwaitModel(NOT_READY, 400)),
+    "loading takes longer than anybody waits": (
+        Ask(residency=ANY),
+        LocalState(present=True, answers_in_ms=40_000, wait_ms_max=30_000),
+        None,
+        Refuse(NOT_READY, 40_000),
+    ),
+    "no room for it yet": (Ask(residency=ANY), LocalState(present=True, retry_after_ms=7000), None, Refuse(NOT_READY, 7000)),
+    "no room for it ever": (Ask(residency=SITE), LocalState(present=True, retry_after_ms=None), HUB, Refuse(NOT_READY, None)),
 }
 
 
@@ -59,7 +80,15 @@ def test_case(name: str):
 milliseconds = st.floats(0, 10_000, allow_nan=False)
 residencies = st.sampled_from([ANY, SITE, DE, Residency.parse("jurisdiction:FR"), Residency.parse("jurisdiction:US")])
 asks = st.builds(Ask, residency=residencies, deadline_ms=st.none() | milliseconds, target_ms=st.none() | milliseconds)
-locals_ = st.builds(LocalState, present=st.booleans(), ready=st.booleans(), queue_full=st.booleans(), expected_ms=milliseconds)
+locals_ = st.builds(
+    LocalState,
+    present=st.booleans(),
+    ready=st.booleans(),
+    queue_full=st.booleans(),
+    expected_ms=milliseconds,
+    answers_in_ms=st.none() | milliseconds,
+    wait_ms_max=milliseconds,
+)
 hubs = st.none() | st.builds(
     HubState, jurisdiction=st.sampled_from(["DE", "FR", "US-CA"]), reachable=st.booleans(), expected_ms=milliseconds
 )
@@ -78,6 +107,9 @@ def test_a_forbidden_place_is_never_chosen(ask: Ask, local: LocalState, hub: Hub
         assert local.ready
         assert not local.queue_full
         assert decision.reason in SERVED_HERE
+    if isinstance(decision, AwaitModel):
+        assert not local.ready
+        assert decision.answers_in_ms <= (local.wait_ms_max if ask.deadline_ms is None else ask.deadline_ms)
     if isinstance(decision, Refuse):
         assert decision.reason not in SENT_TO_HUB | SERVED_HERE
 
@@ -95,5 +127,6 @@ def test_more_backlog_never_turns_a_refusal_into_local_service(ask: Ask, local: 
 def test_a_hard_deadline_that_no_place_can_meet_is_refused(ask: Ask, local: LocalState, hub: HubState | None):
     if ask.deadline_ms is None or local.expected_ms <= ask.deadline_ms:
         return
-    if hub is None or hub.expected_ms > ask.deadline_ms:
+    comes = local.present and not local.ready and local.answers_in_ms is not None and local.answers_in_ms <= ask.deadline_ms
+    if not comes and (hub is None or hub.expected_ms > ask.deadline_ms):
         assert isinstance(route(ask, local, hub), Refuse)

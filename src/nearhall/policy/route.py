@@ -98,7 +98,7 @@ def route(ask: Ask, local: LocalState, hub: HubState | None) -> Decision:
     if local.present and local.ready:
         return _with_model_here(ask, local, hub)
     reason = Reason.HUB_RUNTIME_DOWN if local.present else Reason.HUB_MODEL_ABSENT
-    if local.answers_in_ms is not None and not _hub_can(ask, hub):
+    if local.present and local.answers_in_ms is not None and not _hub_can(ask, hub):
         return _await(ask, local, local.answers_in_ms)
     if hub is None:
         return Refuse(Reason.MODEL_NOT_READY, local.retry_after_ms) if local.present else Refuse(Reason.MODEL_UNKNOWN, None)
