@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 VENV := .venv
+VENV_GPU ?= .venv-gpu
 BIN := $(VENV)/bin
 ARGS ?=
 LOCK_FOR_UP := $(if $(filter --light,$(ARGS)),pilot,full)
@@ -47,6 +48,7 @@ CONTAINS_dev := dev full pilot plan
 CONTAINS_full := full pilot
 CONTAINS_pilot := pilot
 CONTAINS_plan := plan
+CONTAINS_gpu := gpu
 
 $(VENV)/.installed-%: requirements/%.txt pyproject.toml $(VENV)/.made
 	@echo "Installing $$(grep -c == $<) packages from $< into $(VENV) (once; a minute or a few, by the speed of the index) ..." >&2
@@ -54,6 +56,12 @@ $(VENV)/.installed-%: requirements/%.txt pyproject.toml $(VENV)/.made
 	@$(BIN)/python -m pip install -qq --no-deps --require-hashes --no-build-isolation -r $<
 	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --editable .
 	@touch $(foreach lock,$(CONTAINS_$*),$(VENV)/.installed-$(lock))
+
+.PHONY: gpu
+gpu: ## Install for an NVIDIA device, into $(VENV_GPU): its ONNX Runtime cannot share an environment with the other
+	@$(MAKE) --no-print-directory VENV=$(VENV_GPU) $(VENV_GPU)/.installed-gpu
+	@$(VENV_GPU)/bin/nearhall doctor | grep -A 3 GPU || true
+	@echo 'Serve with $(VENV_GPU)/bin/nearhall serve ...; docs/how-to/use-a-gpu.md says how a model gets onto the device.'
 
 # ---- running --------------------------------------------------------------------------------------------------
 
@@ -132,6 +140,8 @@ lock: ## Resolve the locks from one set (needs uv); LOCKARGS="--upgrade" takes n
 	@$(COMPILE) --group build -c requirements/dev.txt --extra plan -o requirements/plan.txt
 	@$(COMPILE) --group build -c requirements/dev.txt -o requirements/base.txt
 	@$(subst compile pyproject.toml,compile,$(COMPILE)) --group build -c requirements/dev.txt -o requirements/build.txt
+	@$(COMPILE) requirements/gpu.in --overrides requirements/gpu-without.in --group build -c requirements/dev.txt --extra pilot \
+	  -o requirements/gpu.txt
 
 # The stubs are kept in the repository, so that nobody needs the compiler to install. They get a pool of descriptors of their own: another
 # library with Triton's messages in the same process (tritonclient) would otherwise fail on names that are registered twice.

@@ -9,7 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from nearhall.cli.roots.doctor import Finding, can_run, examine
+from nearhall.cli.roots.doctor import Finding, can_run, described, examine
+from nearhall.core.errors import PermanentError
+from nearhall.drivers.nvml import open_nvml
+from nearhall.ports.devices import Device
+
+
+def _no_nvml() -> str:
+    """Why this machine has no NVML; empty where it has."""
+    try:
+        open_nvml().close()
+    except PermanentError as error:
+        return str(error)
+    return ""
+
+
+NO_NVML = _no_nvml()
 
 
 def _found(findings: list[Finding], name: str) -> Finding:
@@ -44,12 +59,31 @@ def test_models_that_are_not_fetched_do_not_stop_a_pilot(findings: list[Finding]
 
 
 def test_instruments_are_seen_where_they_are(findings: list[Finding]):
-    assert (_found(findings, "GPU").state, _found(findings, "RAPL").state) == ("ok", "ok")
+    assert _found(findings, "RAPL").state == "ok"
+    assert [f.state for f in findings if f.name.startswith("GPU")] in ([["unknown"]] if NO_NVML else [["ok"], ["absent"]])
 
 
 def test_instruments_are_not_claimed_where_they_are_not(tmp_path: Path):
     bare = examine(tmp_path / "cache", tmp_path)
-    assert (_found(bare, "GPU").state, _found(bare, "RAPL").state) == ("absent", "absent")
+    assert _found(bare, "RAPL").state == "absent"
+    if NO_NVML:
+        assert _found(bare, "GPU").state == "absent"
+        assert NO_NVML in _found(bare, "GPU").says
+
+
+@pytest.mark.parametrize(
+    ("told", "says"),
+    [
+        (
+            {"memory_total_mib": 81920.0, "memory_used_mib": 512.0, "power_w": 71.4, "power_limit_w": 700.0, "energy_j": 1.0},
+            "NVIDIA T1, driver 580.1, 0.5 of 80.0 GiB used, 71 of 700 W, counts its energy",
+        ),
+        ({"power_w": 5.0}, "NVIDIA T1, driver 580.1, memory not told, 5 W, does not count its energy"),
+        ({}, "NVIDIA T1, driver 580.1, memory not told, power not told, does not count its energy"),
+    ],
+)
+def test_a_device_is_described_by_what_it_tells(told: dict[str, float], says: str):
+    assert described(Device(name="NVIDIA T1", driver="580.1", **told)) == says
 
 
 def test_what_is_not_well_says_how_to_mend_it(findings: list[Finding]):

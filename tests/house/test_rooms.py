@@ -76,13 +76,16 @@ def test_an_address_would_be_found():
 
 def test_the_locks_are_parts_of_one_set():
     pins: dict[str, dict[str, str]] = {}
-    for lock in ("build", "base", "plan", "pilot", "full", "dev"):
+    for lock in ("build", "base", "plan", "pilot", "full", "dev", "gpu"):
         text = (ROOT / "requirements" / f"{lock}.txt").read_text()
         pins[lock] = dict(re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", text, re.MULTILINE))
         assert text.count("--hash=sha256:") >= len(pins[lock]) > 0
     for chain in (("build", "base", "plan", "dev"), ("build", "base", "pilot", "full", "dev")):
         for small, large in pairwise(chain):
             assert pins[small].items() <= pins[large].items()
+    own = {name for name in pins["gpu"] if name == "onnxruntime-gpu" or (name.startswith("nvidia-") and name != "nvidia-ml-py")}
+    assert "onnxruntime" not in pins["gpu"]  # one module, two packages: whichever is unpacked last wins
+    assert {name: pin for name, pin in pins["gpu"].items() if name not in own}.items() <= pins["dev"].items()
 
 
 FRAGMENT = re.compile(r"^[a-z0-9-]+\.(?:added|changed|fixed)\.md$")

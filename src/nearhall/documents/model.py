@@ -13,14 +13,23 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
 OPTIONS: dict[str, dict[str, str]] = {
-    "onnxruntime": {"optimization": "all|basic|none"},
+    "onnxruntime": {
+        "optimization": "all|basic|none",
+        "device": "cpu|auto|cuda(:[0-9]{1,2})?",
+        "gpu_memory_mib": "[1-9][0-9]{0,6}",
+        "conv_search": "heuristic|exhaustive|default",
+        "tf32": "on|off",
+    },
     "openvino": {"performance_hint": "LATENCY|THROUGHPUT"},
     "genai": {"context": "[1-9][0-9]{1,6}"},
     "upstream": {"model": ".+", "api_key_file": ".+"},
 }
 """What `options` of a variant may hold, by runtime, and the pattern of its value.
 
-`optimization`: of the graph (default all). `context`: tokens of prompt and answer together (default 2048). `model`: the model's
+`optimization`: of the graph (default all). `device`: `cpu` (default); `cuda` or `cuda:1`, an NVIDIA device, refused where there
+is none; `auto`, the device where there is one and else the CPU. On a device: `gpu_memory_mib` bounds what the model may take of
+its memory (default 4096), `conv_search` says how cuDNN chooses an algorithm (default heuristic), and `tf32: on` lets tensor cores
+round FP32 (default off: the CPU's answers). `context`: tokens of prompt and answer together (default 2048). `model`: the model's
 name at the other server (default: ours). `api_key_file`: its first line is sent as the bearer token; the key itself never stands
 in model.yaml.
 """

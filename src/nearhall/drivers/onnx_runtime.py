@@ -19,6 +19,8 @@ from nearhall.core.errors import PermanentError, Refusal
 from nearhall.core.reasons import Reason
 from nearhall.core.tensor import BYTES, Tensor, TensorSpec
 from nearhall.drivers.arrays import DTYPES, to_array, to_tensor
+from nearhall.drivers.cuda import load_cuda_libraries, why_no_device
+from nearhall.drivers.onnx_device import Placing, place, settle
 from nearhall.ports.runtime import ModelFile
 
 _TYPES: dict[str, str] = {
@@ -44,24 +46,19 @@ _LEVELS = {
 
 
 class OnnxRuntime:
-    """A session on the CPU."""
+    """A session on the CPU or, where model.yaml says so and the machine has one, on an NVIDIA device."""
 
     concurrent = True
     """ONNX Runtime's sessions may be run from several threads (its documentation of `InferenceSession`)."""
 
     def __init__(self, file: ModelFile) -> None:
-        """Loads the file; raises PermanentError naming what is not supported."""
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = file.threads
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-        options.graph_optimization_level = _LEVELS[file.options.get("optimization", "all")]
-        options.log_severity_level = 4  # what it would write in many lines comes as an exception as well
-        try:
-            self._session: Any = ort.InferenceSession(file.path, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime raises its own family and plain RuntimeError alike
-            raise PermanentError(f"ONNX Runtime cannot load {file.path}: {_first_line(error)}") from error
+        """Loads the file; raises PermanentError naming what is not supported, or why a demanded device cannot be used."""
+        session, placing = _placed(file)
+        self._session: Any = session
+        self.device = placing.device
+        """`cpu` or `cuda:<index>`: where it really runs."""
+        self.note = placing.note
+        """Why it does not run on the device that it might have used; empty where there is nothing to say."""
         self._inputs = tuple(_spec(node, file) for node in self._session.get_inputs())
         self._outputs = tuple(_spec(node, file) for node in self._session.get_outputs())
 
@@ -91,6 +88,38 @@ class OnnxRuntime:
     def close(self) -> None:
         """Frees the session."""
         self._session = None
+
+
+def _placed(file: ModelFile) -> tuple[Any, Placing]:
+    """The session and where it really runs."""
+    missing: list[str] = []
+
+    def prepare() -> None:
+        ort.set_default_logger_severity(4)  # what is missing is said in our own words
+        missing.extend(load_cuda_libraries(getattr(ort, "cuda_version", "")))
+
+    return settle(
+        place(file.options, ort.get_available_providers()),
+        prepare=prepare,
+        open_session=lambda placing: _session(file, placing),
+        why=lambda: why_no_device(missing),
+    )
+
+
+def _session(file: ModelFile, placing: Placing) -> Any:
+    """Opens it; raises PermanentError with the first line of what ONNX Runtime said."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = file.threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    options.graph_optimization_level = _LEVELS[file.options.get("optimization", "all")]
+    options.log_severity_level = 4  # what it would write in many lines comes as an exception as well
+    try:
+        # Without its own fallback, which prints to standard output and runs on the CPU with other options than ours.
+        return ort.InferenceSession(file.path, options, providers=list(placing.providers), enable_fallback=0)
+    except Exception as error:  # onnxruntime raises its own family and plain RuntimeError alike
+        raise PermanentError(f"ONNX Runtime cannot load {file.path}: {_first_line(error)}") from error
 
 
 def _spec(node: Any, file: ModelFile) -> TensorSpec:

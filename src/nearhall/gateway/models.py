@@ -325,6 +325,7 @@ class Models:
                 quality=variant.entry.quality,
                 loads=variant.loads,
                 evictions=variant.evictions,
+                device=variant.served.device if isinstance(variant.served, Tensors) else "",
             )
             for model in self.all()
             for variant in sorted(model.variants.values(), key=lambda each, front=model.front: each is front)
@@ -450,7 +451,7 @@ class Models:
         if isinstance(served, Tensors):
             variant.entry = replace(variant.entry, latency_ms=served.lane.estimate.service_ms)
         self.memory.settled(variant, self._clock.monotonic() - begun)
-        self.say("model_ready", f"model {_named(variant)} is ready ({entry.file.runtime})", "info")
+        self.say("model_ready", f"model {_named(variant)} is ready ({entry.file.runtime}{_on(served)})", "info")
         await _close(old)
         return await self._overrun(variant, entry.memory_mib)
 
@@ -508,7 +509,9 @@ class Models:
             workers_max=found.workers,
             loop=self._loop,
         )
-        return Tensors(lane, runtime.inputs, runtime.outputs)
+        if note := str(getattr(runtime, "note", "")):
+            self.say("device", f"model {model} {note}", "warning")
+        return Tensors(lane, runtime.inputs, runtime.outputs, str(getattr(runtime, "device", "cpu")))
 
     async def _reopen(self, name: str, variant_name: str, why: str) -> None:
         """Opens a broken runtime anew, again and again with growing waits, until it loads or is unloaded.
@@ -548,6 +551,11 @@ async def _look_for(upstream: UpstreamRuntime) -> None:
             continue
         with suppress(TemporaryError, TimeoutError):
             await close_body((await upstream.forward(ask)).body)
+
+
+def _on(served: Served | None) -> str:
+    """What to say of the device, where it is not the CPU."""
+    return f", on {served.device}" if isinstance(served, Tensors) and served.device != "cpu" else ""
 
 
 def _ignore(_: object) -> None:

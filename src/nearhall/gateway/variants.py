@@ -34,6 +34,8 @@ class Tensors:
     lane: Lane
     inputs: Sequence[TensorSpec]
     outputs: Sequence[TensorSpec]
+    device: str = "cpu"
+    """Where it runs; a runtime that does not say runs on the CPU."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,7 +98,9 @@ class WorkloadStats(msgspec.Struct, frozen=True, omit_defaults=True):
     probe_bytes: int = 0
     """Put on the link by probes, both ways."""
     service_cpu_ms: float = 0.0
-    """CPU time of the runtime's threads for this workload, where it can be told."""
+    """CPU time of the runtime's threads for this workload, where it can be told; 0 for one that runs in a process of its own."""
+    busy_ms: float = 0.0
+    """Time for which runs of this workload held its runtime; requests that ran together share their run's."""
 
 
 class ModelState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -123,6 +125,8 @@ class ModelState(msgspec.Struct, frozen=True, omit_defaults=True):
     loads: int = 0
     evictions: int = 0
     """How often it left memory for another model's sake."""
+    device: str = ""
+    """Where a tensor model runs while it is loaded: `cpu`, or `cuda:0`."""
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -161,6 +165,10 @@ class GatewayStats(msgspec.Struct, frozen=True, omit_defaults=True):
     in_flight: int = 0
     cpu_s: float = 0.0
     """CPU seconds of the gateway and its children since they started."""
+    children_cpu_s: float = 0.0
+    """The part of it that living children used: runtimes with a process of their own, such as language models."""
+    counters_j: dict[str, float] = {}
+    """Joules by the machine's own counters, where it has any: `rapl` (processor packages and memory), `nvml` (accelerators)."""
 
 
 class MeterWindow(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -223,3 +231,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     """Site clock minus hub clock, by the exchange with the shortest round trip."""
     cpu_share: float | None = None
     """CPU seconds used by the site's processes per second of the window."""
+    children_cpu_s: float = 0.0
+    """CPU seconds in the window of runtimes with a process of their own."""
+    counters_j: dict[str, float] = {}
+    """Joules that the machine's own counters (`rapl`, `nvml`) saw in the window."""

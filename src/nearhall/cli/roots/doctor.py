@@ -22,9 +22,11 @@ from typing import Literal
 import psutil
 
 from nearhall.cli.pilot.free_ports import HIGHEST, LOWEST, free_ports
-from nearhall.core.errors import TemporaryError
+from nearhall.core.errors import NearhallError, TemporaryError
 from nearhall.drivers.host import cores, cpu_quota
+from nearhall.drivers.nvml import open_nvml
 from nearhall.drivers.tcp_info import link_bytes
+from nearhall.ports.devices import Device
 
 PYTHON_MIN = (3, 11)
 MEMORY_GIB_MIN, MEMORY_GIB_LIGHT_MIN = 3.0, 1.5
@@ -213,8 +215,12 @@ def _try_tls() -> None:
 
 # ---- libraries and models -------------------------------------------------------------------------------------
 
+ONNX_RUNTIME = "onnxruntime"
+GPU_BUILD = "onnxruntime-gpu"
+"""The other package that brings the same module; where it is installed it stands for the first."""
+
 LIBRARIES: Sequence[tuple[str, str, str]] = (
-    ("onnxruntime", "onnxruntime", ""),
+    (ONNX_RUNTIME, "onnxruntime", ""),
     ("openvino", "openvino", ""),
     ("openvino-genai", "openvino_genai", "the chat model is left out: use nearhall up --light, or make setup"),
     ("av", "av", ""),
@@ -233,7 +239,7 @@ def _library(library: tuple[str, str, str]) -> Finding:
     """Imports it in a process of its own: a wheel built for another processor ends that one, not this."""
     package, module, without = library
     try:
-        found = version(package)
+        found = _installed(package)
     except PackageNotFoundError:
         return Finding(
             area="runtime",
@@ -253,6 +259,16 @@ def _library(library: tuple[str, str, str]) -> Finding:
         mend = "install it anew: .venv/bin/python -m pip install --force-reinstall --no-deps " + package
         return Finding(area="runtime", name=package, state="broken", says=f"{found} cannot be imported: {said}", mend=mend)
     return Finding(area="runtime", name=package, state="ok", says=found)
+
+
+def _installed(package: str) -> str:
+    """Its version; raises PackageNotFoundError."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        if package != ONNX_RUNTIME:
+            raise
+        return f"{version(GPU_BUILD)} ({GPU_BUILD})"
 
 
 def _models(cache: Path) -> Iterator[Finding]:
@@ -282,18 +298,46 @@ def _ports() -> Iterator[Finding]:
 
 
 def _instruments(root: Path) -> Iterator[Finding]:
-    yield _gpu(root)
+    yield from _gpus(root)
     yield _rapl(root)
 
 
-def _gpu(root: Path) -> Finding:
-    driver = _words(root / "proc/driver/nvidia/version")
-    if not driver:
-        says = "no NVIDIA driver is loaded; models run on the CPU"
-        mend = "a GPU server elsewhere can be used: nearhall models add http://HOST:PORT"
-        return Finding(area="instruments", name="GPU", state="absent", says=says, mend=mend)
-    mend = "the default runtimes use the CPU; put a GPU server behind it: nearhall models add http://HOST:PORT"
-    return Finding(area="instruments", name="GPU", state="ok", says="an NVIDIA driver is loaded", mend=mend)
+def _gpus(root: Path) -> list[Finding]:
+    """Each device with what it is, or one finding that says why there is none."""
+    use = "set options: {device: auto} of a model's variant and install requirements/gpu.txt (make gpu): docs/how-to/use-a-gpu.md"
+    try:
+        nvml = open_nvml()
+        try:
+            devices = nvml.look()
+        finally:
+            nvml.close()
+    except NearhallError as error:
+        if not _words(root / "proc/driver/nvidia/version"):
+            says = f"none: {error}; models run on the CPU"
+            mend = "a GPU server elsewhere can be used: nearhall models add http://HOST:PORT"
+            return [Finding(area="instruments", name="GPU", state="absent", says=says, mend=mend)]
+        says = f"an NVIDIA driver is loaded, but {error}"
+        mend = "in a container, start it with its devices and the driver's libraries (--gpus all)"
+        return [Finding(area="instruments", name="GPU", state="unknown", says=says, mend=mend)]
+    if not devices:
+        says = "none: the NVIDIA driver finds no device; models run on the CPU"
+        return [Finding(area="instruments", name="GPU", state="absent", says=says, mend="nvidia-smi -L lists what it finds")]
+    return [
+        Finding(area="instruments", name=f"GPU {index}", state="ok", says=described(device), mend=use)
+        for index, device in enumerate(devices)
+    ]
+
+
+def described(device: Device) -> str:
+    """A device in one line: name, driver, memory and power; what it does not tell is said to be so."""
+    memory, power = "memory not told", "power not told"
+    if device.memory_total_mib is not None and device.memory_used_mib is not None:
+        memory = f"{device.memory_used_mib / 1024:.1f} of {device.memory_total_mib / 1024:.1f} GiB used"
+    if device.power_w is not None:
+        limit = "" if device.power_limit_w is None else f" of {device.power_limit_w:.0f}"
+        power = f"{device.power_w:.0f}{limit} W"
+    counts = "counts its energy" if device.energy_j is not None else "does not count its energy"
+    return f"{device.name}, driver {device.driver}, {memory}, {power}, {counts}"
 
 
 def _rapl(root: Path) -> Finding:
