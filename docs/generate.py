@@ -326,6 +326,14 @@ def metrics_page() -> str:
             "|---|---|",
             *rows,
             "",
+            "`nearhall_energy_joules` has the labels `model`, `share` (`marginal`: above the servers' idle power; `full`: with",
+            "idle power, cooling and losses), `kind` (of evidence: `measured`, `vendor`, `simulated`, `assumed`) and `source`",
+            "(`meter`: the site's meters, told by its agent; `rapl`, `nvml` or `rapl+nvml`: the machine's own counters). What",
+            "cannot be told is absent.",
+            "",
+            "Joules for one answer over a while: the increase of it over that of `nearhall_requests_total`, or at a glance",
+            "`nearhall_energy_joules_per_request`. [How they are reckoned](../pilot-json.md#joules-of-a-request).",
+            "",
         ]
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nearhall.report.pilot.page import render_report
-from nearhall.report.pilot.tables import refusals
+from nearhall.report.pilot.tables import joules, refusals
 from nearhall.report.reader import PilotReader
 
 TOLD = "feed says 10.0% more than ups_in, cooling and other together"
@@ -180,3 +180,18 @@ def test_a_model_that_was_asked_for_in_vain_is_no_workload(pilot: dict[str, Any]
 
 def test_the_tariff_is_named_where_costs_stand(pilot: dict[str, Any]) -> None:
     assert "Costs at " in render_report(pilot)
+
+
+def test_marginal_stands_beside_full_with_the_kind_of_each(pilot: dict[str, Any]) -> None:
+    known = copy.deepcopy(pilot)
+    known["sites"][0]["workloads"][0]["energy_j_per_request"] = {"marginal": 0.31, "full": 11.3}
+    pointer = "/sites/0/workloads/0/energy_j_per_request"
+    known["evidence"][pointer] = {"kind": "simulated", "source": "the feed's registers"}
+    known["evidence"][f"{pointer}/marginal"] = {"kind": "assumed", "source": "by CPU time"}
+    marginal, full, _ = joules(PilotReader(known))[0].figures
+    assert (marginal.text, marginal.letter, full.text, full.letter) == ("0.31 J", "A", "11.3 J", "S")
+    known["sites"][0]["workloads"][0]["energy_j_per_request"] = {"marginal": None, "full": None}
+    marginal, full, _ = joules(PilotReader(known))[0].figures
+    assert "no counter in them" in marginal.missing
+    assert "no meter at the feed" in full.missing
+    assert "What an answer took" in render_report(known)

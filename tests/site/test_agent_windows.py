@@ -24,6 +24,7 @@ from nearhall.site.results import Results
 from nearhall.site.settings import Settings
 from nearhall.site.supervisor import GatewayProcess, Supervisor
 from nearhall.site.sync import COMPLAINT_S, Sync
+from nearhall.wire.energy import EnergyTold
 from nearhall.wire.session import Ack, Batch, Desired, Reported, Welcome
 from nearhall.wire.site_session import SiteIdentity, SiteSession
 from nearhall.wire.telemetry import Event, GatewayStats, ModelState, Record, WorkloadStats
@@ -69,6 +70,7 @@ class Counters:
         self.loaded = {"faces": "ready"}
         self.refuses: Exception | None = None
         self.gateway_id = "g"
+        self.told: list[EnergyTold] = []
 
     async def stats(self) -> GatewayStats:
         if not self.answers:
@@ -77,6 +79,9 @@ class Counters:
         models = [ModelState(name=n, version="1", variant="v", runtime="r", state=s) for n, s in self.loaded.items()]
         workloads = {"video": WorkloadStats(local=10 * self.looks)}
         return GatewayStats(gateway_id=self.gateway_id, pid=1, started_s=0.0, at_s=0.0, workloads=workloads, models=models)
+
+    async def tell_energy(self, told: EnergyTold) -> None:
+        self.told.append(told)
 
     async def set_model(self, model: str, wanted: str) -> None:
         if self.refuses is not None:

@@ -6,6 +6,7 @@ import httpcore
 import msgspec
 
 from nearhall.core.errors import PermanentError, TemporaryError
+from nearhall.wire.energy import EnergyTold
 from nearhall.wire.telemetry import GatewayStats
 
 ANSWER_S = 2.0
@@ -32,14 +33,18 @@ class GatewaySocket:
         verb = "load" if wanted == "loaded" else "unload"
         await self._ask("POST", f"/v2/repository/models/{model}/{verb}", LOAD_S)
 
+    async def tell_energy(self, told: EnergyTold) -> None:
+        """One window of the site's meters."""
+        await self._ask("POST", "/control/energy", ANSWER_S, msgspec.json.encode(told))
+
     async def close(self) -> None:
         """Closes the connection."""
         await self._pool.aclose()
 
-    async def _ask(self, method: str, path: str, seconds: float) -> bytes:
+    async def _ask(self, method: str, path: str, seconds: float, body: bytes = b"") -> bytes:
         timeout = {"connect": ANSWER_S, "read": seconds, "write": ANSWER_S, "pool": seconds}
         try:
-            answer = await self._pool.request(method, f"http://gateway{path}", extensions={"timeout": timeout})
+            answer = await self._pool.request(method, f"http://gateway{path}", content=body, extensions={"timeout": timeout})
         except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, OSError) as error:
             raise TemporaryError(f"the gateway's control socket does not answer: {type(error).__name__}") from error
         if answer.status >= 500:

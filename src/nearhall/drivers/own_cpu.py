@@ -11,7 +11,12 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 def own_cpu_seconds() -> float:
     """User and system seconds of this process, of children that have ended, and of those that live (proc(5), `stat`)."""
-    ticks = _ticks(Path("/proc/self/stat"), ended_children=True)
+    return _ticks(Path("/proc/self/stat"), ended_children=True) / _TICKS_PER_S + living_children_cpu_seconds()
+
+
+def living_children_cpu_seconds() -> float:
+    """User and system seconds of this process's living children and of their own that have ended: language models."""
+    ticks = 0
     for children in Path("/proc/self/task").glob("*/children"):
         with suppress(OSError):
             for pid in children.read_text().split():

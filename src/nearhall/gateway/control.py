@@ -11,6 +11,7 @@ from nearhall.core.errors import Refusal
 from nearhall.core.reasons import Reason
 from nearhall.gateway.body import read_body
 from nearhall.gateway.cap import NO_CAP, read_cap
+from nearhall.gateway.energy import read_told
 from nearhall.gateway.exchange import ClientGoneError, Exchange, Receive, Scope, Send
 from nearhall.gateway.plane import Plane
 from nearhall.gateway.repository_api import repository_api
@@ -48,11 +49,14 @@ class Control:
             await exchange.json(200, b"{}")
             self._stop()
             return None
+        if asked == ("POST", "/control/energy"):
+            self._plane.energy.told(read_told((await read_body(exchange, self._plane.limits)).plain))
+            return await exchange.json(200, b"{}")
         if exchange.path == "/control/cap" and exchange.method in {"GET", "POST"}:
             return await self._cap(exchange)
         if exchange.path.startswith("/v2/repository/") and exchange.method == "POST":
             return await repository_api(self._plane, exchange, may_load=True)
-        served = "GET /control/stats, GET and POST /control/cap, POST /control/drain, /v2/repository/..."
+        served = "GET /control/stats, GET and POST /control/cap, POST /control/drain, POST /control/energy, /v2/repository/..."
         raise Refusal(Reason.BAD_REQUEST, f"{exchange.method} {exchange.path[:128]} is not served; {served}")
 
     async def _cap(self, exchange: Exchange) -> None:
@@ -80,4 +84,5 @@ def snapshot(plane: Plane) -> GatewayStats:
         hub_reachable=None if hub is None else hub.reachable,
         hub_kept_warm_bytes=0 if hub is None else hub.kept_warm_bytes,
         models_budget_mib=plane.models.memory.budget_mib,
+        counters_j=dict(plane.energy.counters_j),
     )

@@ -10,6 +10,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from nearhall.core.histogram import Histogram
+from nearhall.gateway.energy import EnergyBook, Labels
 from nearhall.gateway.stats import Counts, Stats
 from nearhall.wire.telemetry import ModelState
 
@@ -44,6 +45,9 @@ METRICS: dict[str, str] = {
     "nearhall_model_evictions": "How often a model left memory for another one's sake, by model, version and variant.",
     "nearhall_power_cap_ratio": "The power cap in force: how far variants may step down, 0 (none) to 1.",
     "nearhall_cpu_seconds": "CPU time of the gateway and its children since they started.",
+    "nearhall_energy_joules": "Joules of answers given here, by model, share, kind of evidence and source: see below.",
+    "nearhall_energy_joules_per_request": "The same for one answer: the mean since the gateway started.",
+    "nearhall_counter_joules": "Joules by the machine's own counters, by source (rapl, nvml), where it has any.",
     "nearhall_hub_reachable": "Whether the last exchange reached the hub; absent without a hub.",
 }
 """Every metric by name (counters get `_total` on the wire), with its help. The one table: documentation and a test read it."""
@@ -67,10 +71,12 @@ class _Reader(Collector):
         cpu_s: Callable[[], float],
         budget_mib: float,
         cap: Callable[[], float],
+        energy: EnergyBook,
     ) -> None:
         self._budget_mib = budget_mib
         self._cap = cap
         self._stats = stats
+        self._energy = energy
         self._models = models
         self._hub_reachable = hub_reachable
         self._cpu_s = cpu_s
@@ -104,6 +110,11 @@ class _Reader(Collector):
         yield from _of_models(self._models())
         yield _gauge("nearhall_models_budget_bytes", (), [((), self._budget_mib * MIB)])
         yield _gauge("nearhall_power_cap_ratio", (), [((), self._cap())])
+        sums = self._energy.sums
+        yield _counter("nearhall_energy_joules", Labels._fields, [(labels, sum_.joules) for labels, sum_ in sums.items()])
+        per_request = [(labels, sum_.joules / sum_.requests) for labels, sum_ in sums.items() if sum_.requests]
+        yield _gauge("nearhall_energy_joules_per_request", Labels._fields, per_request)
+        yield _counter("nearhall_counter_joules", ("source",), [((s,), j) for s, j in self._energy.counters_j.items()])
         reachable = self._hub_reachable()
         yield _gauge("nearhall_hub_reachable", (), [] if reachable is None else [((), float(reachable))])
 
@@ -138,7 +149,7 @@ def _counter(name: str, labels: tuple[str, ...], values: Sequence[tuple[tuple[st
     return family
 
 
-def _gauge(name: str, labels: tuple[str, ...], values: list[tuple[tuple[str, ...], float]]) -> Metric:
+def _gauge(name: str, labels: tuple[str, ...], values: Sequence[tuple[tuple[str, ...], float]]) -> Metric:
     family = GaugeMetricFamily(name, METRICS[name], labels=labels)
     for key, value in values:
         family.add_metric(key, value)
@@ -161,13 +172,14 @@ class Metrics:
         models: Callable[[], list[ModelState]],
         hub_reachable: Callable[[], bool | None],
         cpu_s: Callable[[], float],
+        energy: EnergyBook,
         budget_mib: float = 0.0,
         cap: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """`budget_mib`: what loaded models may take; `cap`: the power cap in force, 0 to 1."""
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(
-            _Reader(stats, models=models, hub_reachable=hub_reachable, cpu_s=cpu_s, budget_mib=budget_mib, cap=cap)
+            _Reader(stats, models=models, hub_reachable=hub_reachable, cpu_s=cpu_s, energy=energy, budget_mib=budget_mib, cap=cap)
         )
 
     def page(self) -> bytes:

@@ -9,6 +9,7 @@ from nearhall.core.errors import Refusal
 from nearhall.core.reasons import Reason
 from nearhall.gateway.body import Rest
 from nearhall.gateway.choose import Choosing, Wanted
+from nearhall.gateway.energy import EnergyBook
 from nearhall.gateway.exchange import ClientGoneError, Exchange, Expired, Header
 from nearhall.gateway.forward import HubLink
 from nearhall.gateway.lanes import Lane
@@ -56,6 +57,7 @@ class Plane:
     hub: HubLink | None
     probes: Probes
     choosing: Choosing
+    energy: EnergyBook
     draining: bool = False
 
 

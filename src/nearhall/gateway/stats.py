@@ -62,6 +62,7 @@ class Counts:
     sent_bytes: int = 0
     probe_bytes: int = 0
     service_cpu_ms: float = 0.0
+    busy_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,13 +79,23 @@ class Answered:
     target_ms: float | None = None
     """The workload's SLO, on latency or for chat on ttft."""
     cpu_ms: float = 0.0
+    batch: int = 1
+    """How many requests the run answered."""
     raw_bytes: int | None = None
 
 
 class Stats:
     """The counters of this process. Only the event loop touches them."""
 
-    def __init__(self, *, gateway_id: str, pid: int, clock: Clock, cpu_s: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        *,
+        gateway_id: str,
+        pid: int,
+        clock: Clock,
+        cpu_s: Callable[[], float],
+        children_cpu_s: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         self.gateway_id = gateway_id
         self.in_flight = 0
         self.probes_served = 0
@@ -94,6 +105,7 @@ class Stats:
         self._pid = pid
         self._clock = clock
         self._cpu_s = cpu_s
+        self._children_cpu_s = children_cpu_s
         self._started_s = clock.utc()
         self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
         self._events_total = 0
@@ -153,6 +165,7 @@ class Stats:
         counts.late += answer.target_ms is not None and judged > answer.target_ms
         counts.within_10_ms += answer.latency_ms <= WITHIN_MS
         counts.service_cpu_ms += answer.cpu_ms
+        counts.busy_ms += answer.service_ms / answer.batch if answer.path == "local" else 0.0
         if answer.raw_bytes is not None:
             counts.raw_bytes += answer.raw_bytes
             counts.raw_known += 1
@@ -177,6 +190,7 @@ class Stats:
         hub_reachable: bool | None,
         hub_kept_warm_bytes: int = 0,
         models_budget_mib: float = 0.0,
+        counters_j: dict[str, float] | None = None,
     ) -> GatewayStats:
         """All of it as it travels."""
         return GatewayStats(
@@ -193,6 +207,8 @@ class Stats:
             hub_kept_warm_bytes=hub_kept_warm_bytes,
             in_flight=self.in_flight,
             cpu_s=self._cpu_s(),
+            children_cpu_s=self._children_cpu_s(),
+            counters_j=counters_j or {},
         )
 
 
@@ -224,4 +240,5 @@ def _frozen(counts: Counts) -> WorkloadStats:
         sent_bytes=counts.sent_bytes,
         probe_bytes=counts.probe_bytes,
         service_cpu_ms=counts.service_cpu_ms,
+        busy_ms=counts.busy_ms,
     )

@@ -122,12 +122,18 @@ def _account(call: Call, done: Done, request: InferRequest) -> None:
             queue_ms=done.queue_ms,
             service_ms=done.service_ms,
             target_ms=call.rules.target_ms,
-            cpu_ms=done.cpu_ms,
+            cpu_ms=done.cpu_ms * _threads(call),
+            batch=done.batch,
             raw_bytes=call.exchange.ask.raw_bytes,
         ),
     )
     if call.plane.hub is not None:
         call.plane.probes.consider(call.exchange, call.rules, latency_ms, TensorAsk(call.name, request, call.body.plain))
+
+
+def _threads(call: Call) -> int:
+    """Threads that a run is spread over; the lane's own, whose CPU time is counted, is one of them and does its part."""
+    return 1 if call.variant is None else call.variant.entry.file.threads
 
 
 async def _at_hub(call: Call, reason: Reason) -> None:

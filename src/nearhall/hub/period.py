@@ -17,7 +17,7 @@ from nearhall.core.histogram import Histogram
 from nearhall.hub.about import About, NodeAbout
 from nearhall.hub.tally import Tally
 from nearhall.wire.session import session_of, site_of
-from nearhall.wire.telemetry import Event, MeterWindow, Record
+from nearhall.wire.telemetry import Event, MeterWindow, ModelState, Record
 
 BLOCK_S = 900.0
 """Fifteen minutes: long enough to be nearly independent of its neighbours (reference: planning, section 7)."""
@@ -142,6 +142,14 @@ class SitePeriod:
     tallies: dict[str, Tally] = field(default_factory=dict[str, Tally])
     meters: dict[str, MeterSum] = field(default_factory=dict[str, MeterSum])
     agent_bytes: int = 0
+    cpu_s: float = 0.0
+    """CPU time of the programs of all nodes."""
+    children_cpu_s: float = 0.0
+    """The part of it that runtimes with a process of their own used."""
+    counters: dict[str, float] = field(default_factory=dict[str, float])
+    """Joules by the machines' own counters (`rapl`, `nvml`), of all nodes."""
+    devices: dict[str, str] = field(default_factory=dict[str, str])
+    """Where a model last ran: `cpu`, `cuda:0`."""
     round_trips: list[float] = field(default_factory=list[float])
     kernel_round_trips: list[float] = field(default_factory=list[float])
     events: list[Event] = field(default_factory=list[Event])
@@ -165,6 +173,12 @@ class SitePeriod:
         meters = record.meters if session == self.site else {}
         for name, window in meters.items():
             self.meters.setdefault(name, MeterSum()).add(window, window_span, self.span)
+        self.cpu_s += (record.cpu_share or 0.0) * (record.end_s - record.start_s)
+        self.children_cpu_s += record.children_cpu_s
+        for name, joules in record.counters_j.items():
+            self.counters[name] = self.counters.get(name, 0.0) + joules
+        # Of a model with several variants one on a device counts: what was held there weighs most.
+        self.devices |= {model.name: model.device for model in sorted(record.models, key=_off_the_cpu) if model.device}
         self.agent_bytes += record.link.sent_bytes + record.link.received_bytes
         if record.link.rtt_ms is not None:
             self.round_trips.append(record.link.rtt_ms)
@@ -317,6 +331,10 @@ def _begun(site: str, abouts: Mapping[str, About], *, start_s: float, end_s: flo
 def _named(site: str, about: About) -> dict[str, NodeAbout]:
     """The nodes that a site says it has, by session."""
     return {session_of(site, node.id, first=index == 0): node for index, node in enumerate(about.nodes)}
+
+
+def _off_the_cpu(model: ModelState) -> bool:
+    return model.device not in {"", "cpu"}
 
 
 def _said_by(node: NodePeriod, event: Event) -> Event:

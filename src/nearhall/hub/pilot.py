@@ -13,9 +13,9 @@ from nearhall.core.evidence import Kind, weakest
 from nearhall.hub.about import MeterAbout, parse_about
 from nearhall.hub.evidence import Ledger
 from nearhall.hub.period import Block, MeterSum, NodePeriod, SitePeriod, by_site
-from nearhall.hub.pilot_energy import Books, energy, say_energy
+from nearhall.hub.pilot_energy import Books, energy, it_position, say_energy
 from nearhall.hub.pilot_workload import Shares, link_kind, workload
-from nearhall.physics.pue import CATEGORY_BY_POSITION, category, is_interim, pue
+from nearhall.physics.pue import CATEGORY_BY_POSITION, is_interim, pue
 from nearhall.ports.store import Store
 from nearhall.wire.telemetry import Event
 
@@ -137,7 +137,7 @@ def _evidence(period: SitePeriod, shares: Shares, pointer: str, ledger: Ledger) 
         ledger.say(f"{pointer}/link/measured", Kind.MEASURED, "nearhall up --hub-probe, from this machine before the run")
     ledger.say(f"{pointer}/link/agent_bytes", Kind.MEASURED, "TCP payload with TLS, counted by the kernel (TCP_INFO)")
     say_energy(ledger, f"{pointer}/energy", books)
-    it = _it_position(books)
+    it = it_position(books)
     ratio = f"energy registers: feed over {it or 'it'}, the same period"
     if not books.comparable("feed", it or "it"):
         ratio = f"none: of feed and {it or 'it'} one meter is real and one virtual, which do not see the same load"
@@ -153,14 +153,8 @@ def _evidence(period: SitePeriod, shares: Shares, pointer: str, ledger: Ledger) 
     ledger.say(f"{pointer}/series/hub_p50_ms", weakest([Kind.MEASURED, kind]), "clock of the gateway, over the link as it was")
 
 
-def _it_position(books: Books) -> str | None:
-    """Where the IT energy is metered: the best of IT input, PDU output and UPS output."""
-    found = category({position for position in books.energy if position in CATEGORY_BY_POSITION})
-    return None if found is None else found[1]
-
-
 def _pue(period: SitePeriod, books: Books) -> Json:
-    position = _it_position(books)
+    position = it_position(books)
     facility, it = books.kwh("feed"), (None if position is None else books.kwh(position))
     apart = position is None or not books.comparable("feed", position)
     value = None if facility is None or it is None or apart else pue(facility_kwh=facility, it_kwh=it)

@@ -11,7 +11,7 @@ from nearhall.hub.evidence import Ledger
 from nearhall.hub.period import SitePeriod
 from nearhall.physics.balance import MeteredEnergy, energy_balance
 from nearhall.physics.electrical import ups_loss_w
-from nearhall.physics.power import dynamic_power_w
+from nearhall.physics.pue import CATEGORY_BY_POSITION, category
 
 POSITIONS = ("feed", "ups_in", "ups_out", "pdu", "it", "cooling", "other")
 NAMED = {"ups_in_kwh": "ups_in", "ups_out_kwh": "ups_out", "it_kwh": "it", "cooling_kwh": "cooling"}
@@ -131,12 +131,10 @@ def facility_joules(books: Books) -> float | None:
     return None if kwh is None else kwh * JOULES_PER_KWH
 
 
-def dynamic_joules(period: SitePeriod, books: Books) -> float | None:
-    """The part of the IT energy that the work itself caused: what is above the idle power of its servers by the catalogue."""
-    idle_w, kwh = period.idle_w, books.kwh("it")
-    if kwh is None or idle_w is None:
-        return None
-    return dynamic_power_w(idle_w=idle_w, power_w=kwh * JOULES_PER_KWH / books.seconds) * books.seconds
+def it_position(books: Books) -> str | None:
+    """Where the IT energy is metered: the best of IT input, PDU output and UPS output."""
+    found = category({position for position in books.energy if position in CATEGORY_BY_POSITION})
+    return None if found is None else found[1]
 
 
 def _both(one: MeteredEnergy, other: MeteredEnergy) -> MeteredEnergy:

@@ -13,7 +13,8 @@ from nearhall.core.statistics import median_interval
 from nearhall.hub.about import About, WorkloadAbout
 from nearhall.hub.evidence import Ledger
 from nearhall.hub.period import SitePeriod
-from nearhall.hub.pilot_energy import Books, dynamic_joules, facility_joules
+from nearhall.hub.pilot_energy import Books
+from nearhall.hub.pilot_joules import Joules, joules_of
 from nearhall.hub.tally import PathTally, Tally
 from nearhall.physics.network import break_even_rtt_ms, serialisation_ms
 
@@ -34,16 +35,16 @@ class Shares:
 
     workloads: Sequence[WorkloadAbout]
     answered: int
-    service_ms: float
-    """Service time of all locally answered requests."""
     agent_bytes: int
     books: Books
+    joules: Joules
     rtt_ms: float | None
     """Of the link: as it is set where it is simulated, as it was seen where it is real."""
 
     @classmethod
     def of(cls, period: SitePeriod) -> Shares:
         """From a site's records; workloads that nobody named come last."""
+        books = Books.of(period)
         named = {workload.id for workload in period.about.workloads}
         extra = [
             WorkloadAbout(id=name, model=name.removeprefix("model:")) for name in sorted(period.tallies) if name not in named
@@ -51,9 +52,9 @@ class Shares:
         return cls(
             workloads=[*period.about.workloads, *extra],
             answered=sum(tally.answered for tally in period.tallies.values()),
-            service_ms=sum(tally.paths["local"].service.total for tally in period.tallies.values()),
             agent_bytes=period.agent_bytes,
-            books=Books.of(period),
+            books=books,
+            joules=joules_of(period, books),
             rtt_ms=link_rtt_ms(period),
         )
 
@@ -96,7 +97,7 @@ def workload(about: WorkloadAbout, period: SitePeriod, shares: Shares, pointer: 
         "ttft_ms": {"local": _times(local.ttft), "hub": _times(hub.ttft)} if about.chat else {"local": None, "hub": None},
         "break_even_rtt_ms": break_even,
         "upstream_bytes": _bytes(about, tally, shares),
-        "energy_j_per_request": _energy(tally, period, shares),
+        "energy_j_per_request": shares.joules.of(about.id),
         "per_thousand": _per_thousand(about, tally, period, shares),
         "outcomes": {name: round(value, 3) for name, value in tally.outcomes.items()},
         "decisions": tally.decisions,
@@ -197,28 +198,12 @@ def _bytes(about: WorkloadAbout, tally: Tally, shares: Shares) -> dict[str, Any]
     }
 
 
-def _energy(tally: Tally, period: SitePeriod, shares: Shares) -> dict[str, float | None]:
-    """Joules of one locally answered request: its share of service time in what the site drew."""
-    part = _part(tally, shares)
-    if part is None or not tally.local:
-        return {"marginal": None, "full": None}
-    facility, dynamic = facility_joules(shares.books), dynamic_joules(period, shares.books)
-    return {
-        "marginal": None if dynamic is None else round(dynamic * part / tally.local, 6),
-        "full": None if facility is None else round(facility * part / tally.local, 6),
-    }
-
-
-def _part(tally: Tally, shares: Shares) -> float | None:
-    return tally.paths["local"].service.total / shares.service_ms if shares.service_ms > 0 else None
-
-
 def _per_thousand(about: WorkloadAbout, tally: Tally, period: SitePeriod, shares: Shares) -> dict[str, Any]:
     """Energy and its price for a thousand requests: here as metered, at the hub from its service time on the same server.
 
     The hub is shared by many, so a request is charged its dynamic energy and the hall's overhead; here the whole site is charged.
     """
-    full = _energy(tally, period, shares)["full"]
+    full = shares.joules.of(about.id)["full"]
     catalogue = period.about.catalogue
     service = _hub_seen(about, tally).service
     there: float | None = None
@@ -239,8 +224,6 @@ def _priced(joules_each: float | None) -> dict[str, float | None]:
 def _evidence(about: WorkloadAbout, period: SitePeriod, shares: Shares, pointer: str, ledger: Ledger) -> None:
     link = link_kind(period.about)
     through = weakest([Kind.MEASURED, link])
-    facility = shares.books.kind("feed")
-    marginal = weakest([shares.books.kind("it"), Kind.VENDOR if period.about.catalogue.source else Kind.ASSUMED])
     host = str(period.about.host.get("cpu", "this host"))
     ledger.say(f"{pointer}/requests", Kind.MEASURED, "counters of the site's gateway")
     ledger.say(f"{pointer}/decisions", Kind.MEASURED, "counters of the site's gateway")
@@ -262,10 +245,10 @@ def _evidence(about: WorkloadAbout, period: SitePeriod, shares: Shares, pointer:
         f"{pointer}/upstream_bytes", Kind.MEASURED, "TCP payload with TLS, counted by the kernel (TCP_INFO), without IP headers"
     )
     ledger.say(f"{pointer}/upstream_bytes/raw", Kind.MEASURED, about.raw_baseline or "as the requests said")
-    ledger.say(f"{pointer}/energy_j_per_request", facility, "share of service time in the feed's metered energy")
-    idle = f"IT energy above {period.about.catalogue.id or 'an unknown server'}'s idle power, by share of service time"
-    ledger.say(f"{pointer}/energy_j_per_request/marginal", marginal, idle)
-    ledger.say(f"{pointer}/per_thousand/local/energy_kwh", facility, "share of service time in the feed's metered energy")
+    full, marginal = shares.joules.full_evidence, shares.joules.marginal_evidence
+    ledger.say(f"{pointer}/energy_j_per_request", full.kind, full.source)
+    ledger.say(f"{pointer}/energy_j_per_request/marginal", marginal.kind, marginal.source)
+    ledger.say(f"{pointer}/per_thousand/local/energy_kwh", full.kind, full.source)
     ledger.say(f"{pointer}/per_thousand/local/cost_usd", Kind.ASSUMED, f"{USD_PER_KWH} USD/kWh")
     ledger.say(
         f"{pointer}/per_thousand/hub",

@@ -45,6 +45,8 @@ class Tally:
     raw_known: int = 0
     sent_bytes: int = 0
     probe_bytes: int = 0
+    service_cpu_ms: float = 0.0
+    busy_ms: float = 0.0
     rejected: dict[str, int] = field(default_factory=dict[str, int])
     decisions: dict[str, int] = field(default_factory=dict[str, int])
     paths: dict[str, PathTally] = field(default_factory=lambda: {path: PathTally() for path in PATHS})
@@ -66,6 +68,8 @@ class Tally:
             "raw_known",
             "sent_bytes",
             "probe_bytes",
+            "service_cpu_ms",
+            "busy_ms",
         ):
             setattr(self, name, getattr(self, name) + getattr(stats, name))
         _sum(self.rejected, stats.rejected)

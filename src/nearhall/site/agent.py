@@ -18,6 +18,7 @@ from nearhall.ports.cpu import CpuUse
 from nearhall.ports.gateway_control import GatewayControl
 from nearhall.ports.outbox import Outbox
 from nearhall.site.counting import Window, added, recalled, remembered, with_refused
+from nearhall.site.energy import told_of
 from nearhall.site.introduction import introduced
 from nearhall.site.meters import MeterRoom
 from nearhall.site.results import Results
@@ -26,7 +27,7 @@ from nearhall.site.supervisor import Supervisor
 from nearhall.site.sync import Sync
 from nearhall.wire.session import Reported
 from nearhall.wire.shadow import DesiredSite, ReportedSite, difference, parse_desired
-from nearhall.wire.telemetry import Event, GatewayStats, LinkWindow, ModelState, Record
+from nearhall.wire.telemetry import Event, GatewayStats, LinkWindow, MeterWindow, ModelState, Record
 
 CLOCK_STEP_S = 1.0
 """More than this between the two clocks' ideas of a window is a step of the calendar, not drift."""
@@ -163,6 +164,9 @@ class Agent:
         cpu = parts.cpu.seconds()
         cpu_share = max(0.0, cpu - self._cpu_before) / lasted_s if lasted_s > 0 else 0.0
         self._cpu_before = cpu
+        meters = parts.meters.window()
+        if stats is not None:
+            await self._tell_energy(meters)
         events, self._events[:] = [*self._events, *window.events], []
         record = Record(
             start_s=start_s,
@@ -172,14 +176,23 @@ class Agent:
             gateway_up=stats is not None,
             workloads=with_refused(window.workloads, parts.supervisor.refused()),
             models=self._models,
-            meters=parts.meters.window(),
+            meters=meters,
             outcomes=parts.results.window(),
             events=sorted(events, key=lambda event: event.at_s),
             link=link,
             clock_error_ms=clock_error,
             cpu_share=cpu_share,
+            children_cpu_s=window.children_cpu_s,
+            counters_j=window.counters_j,
         )
         await self._keep(msgspec.json.encode(record), remembered(stats) if stats is not None else None)
+
+    async def _tell_energy(self, meters: Mapping[str, MeterWindow]) -> None:
+        """Lets the gateway's `/metrics` share out what the meters saw; a gateway that does not take it goes on without."""
+        told = told_of(meters, self._settings.meters, self._settings.about)
+        if told is not None:
+            with suppress(TemporaryError, PermanentError):
+                await self._parts.control.tell_energy(told)
 
     async def _recall(self) -> bool:
         """What was counted before this agent started; False while the outbox cannot be opened, which is told once."""

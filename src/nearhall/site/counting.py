@@ -27,6 +27,7 @@ _COUNTS = (
     "sent_bytes",
     "probe_bytes",
     "service_cpu_ms",
+    "busy_ms",
 )
 
 
@@ -37,6 +38,8 @@ class Window(msgspec.Struct, frozen=True):
     events: list[Event]
     cpu_s: float
     kept_warm_bytes: int = 0
+    counters_j: dict[str, float] = {}
+    children_cpu_s: float = 0.0
 
 
 def added(now: GatewayStats, before: GatewayStats | None) -> Window:
@@ -50,7 +53,11 @@ def added(now: GatewayStats, before: GatewayStats | None) -> Window:
     cpu = now.cpu_s - (before.cpu_s if same and before is not None else 0.0)
     warm = now.hub_kept_warm_bytes - (before.hub_kept_warm_bytes if same and before is not None else 0)
     busy = {name: stats for name, stats in workloads.items() if stats != _NOTHING}
-    return Window(busy, list(events), max(0.0, cpu), max(0, warm))
+    counted: Mapping[str, float] = before.counters_j if same and before is not None else {}
+    counters = {name: max(0.0, joules - counted.get(name, 0.0)) for name, joules in now.counters_j.items()}
+    # A child that has ended takes its time with it: what is left then says nothing of the window.
+    children = max(0.0, now.children_cpu_s - (before.children_cpu_s if same and before is not None else 0.0))
+    return Window(busy, list(events), max(0.0, cpu), max(0, warm), counters, children)
 
 
 def with_refused(workloads: Mapping[str, WorkloadStats], refused: Mapping[str, int]) -> dict[str, WorkloadStats]:

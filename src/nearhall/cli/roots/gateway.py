@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvloop
 
+from nearhall.cli.roots.energy_counters import count_energy
 from nearhall.cli.roots.listening import Addresses, bind, check_free, number_of, remove_socket, socket_at, tls_context
 from nearhall.cli.roots.program import listen_unix, read_settings, run_program, say_ready, stop_event
 from nearhall.cli.roots.tls_protocol import tls_extension
@@ -33,11 +34,12 @@ from nearhall.drivers.clock import SystemClock
 from nearhall.drivers.cpu_quota import cpus_allowed
 from nearhall.drivers.host import cpu_name
 from nearhall.drivers.node_memory import SystemMemory
-from nearhall.drivers.own_cpu import own_cpu_seconds, start_ticks
+from nearhall.drivers.own_cpu import living_children_cpu_seconds, own_cpu_seconds, start_ticks
 from nearhall.gateway.app import App
 from nearhall.gateway.body import MIB
 from nearhall.gateway.choose import Choosing
 from nearhall.gateway.control import Control, snapshot
+from nearhall.gateway.energy import EnergyBook
 from nearhall.gateway.forward import HubLink
 from nearhall.gateway.front import Front
 from nearhall.gateway.http_server import Server, listening
@@ -128,7 +130,9 @@ def compose(
     node_memory: NodeMemory | None = None,
 ) -> Composed:
     """Puts the parts together; raises InputError when the repository is none. Must run inside the event loop."""
-    stats = Stats(gateway_id=uuid.uuid4().hex, pid=os.getpid(), clock=clock, cpu_s=cpu_s)
+    stats = Stats(
+        gateway_id=uuid.uuid4().hex, pid=os.getpid(), clock=clock, cpu_s=cpu_s, children_cpu_s=living_children_cpu_seconds
+    )
     stats.tell(Event(at_s=clock.utc(), kind="gateway_started", text=f"gateway of {settings.node} started"))
     node = SystemMemory() if node_memory is None else node_memory
     budget_mib = settings.limits.models_mib or default_budget_mib(node.free_mib())
@@ -161,12 +165,21 @@ def compose(
         hub=hub,
         probes=Probes(settings.probe, hub=hub, models=models, stats=stats, clock=clock),
         choosing=choosing,
+        energy=EnergyBook(
+            stats,
+            models_of={workload.id: workload.model for workload in settings.workloads},
+            states=models.states,
+            cpu_s=cpu_s,
+            children_cpu_s=living_children_cpu_seconds,
+            clock=clock,
+        ),
     )
     metrics = Metrics(
         stats,
         models=models.states,
         hub_reachable=lambda: None if hub is None else hub.reachable,
         cpu_s=cpu_s,
+        energy=plane.energy,
         budget_mib=budget_mib,
         cap=lambda: choosing.step_down(clock.monotonic()),
     )
@@ -202,6 +215,7 @@ async def serve(settings: Settings, *, announce: Callable[[Addresses, Plane], No
     with bound:
         composed = compose(settings, clock=SystemClock())
         plane = composed.plane
+        counting = asyncio.create_task(count_energy(plane.energy))
         control = None if settings.control_socket is None else listen_unix(Path(settings.control_socket), where="control_socket")
         try:
             async with AsyncExitStack() as open_sockets:
@@ -216,6 +230,7 @@ async def serve(settings: Settings, *, announce: Callable[[Addresses, Plane], No
                     await stop.wait()
                     plane.draining = True
         finally:
+            counting.cancel()
             await plane.probes.close()
             await plane.models.close()
             if plane.hub is not None:

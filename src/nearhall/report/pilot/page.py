@@ -54,6 +54,7 @@ def render_report(pilot: Mapping[str, Any]) -> str:
         outside_rows=from_outside(reader),
         refusals=tables.refusals(reader),
         byte_rows=tables.byte_rows(reader),
+        joule_rows=tables.joules(reader),
         site_pictures=[_site_pictures(site, pictures) for site in reader.sites],
         site_facts=[{"id": site.id, "rows": tables.site_facts(site)} for site in reader.sites],
         events=_events(reader),

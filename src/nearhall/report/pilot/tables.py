@@ -275,6 +275,29 @@ def byte_rows(reader: PilotReader) -> list[Row]:
     return rows
 
 
+def joules(reader: PilotReader) -> list[Row]:
+    """What one answer took, marginal beside full, by workload."""
+    missing = "no meter at the servers, no counter in them, or nothing was answered here"
+    whole = "no meter at the feed, or nothing was answered here"
+    return [
+        Row(
+            label=workload.id,
+            site=workload.site,
+            figures=[
+                workload.figure("energy_j_per_request/marginal", joules_text, missing=missing),
+                workload.figure("energy_j_per_request/full", joules_text, missing=whole),
+                workload.figure("requests/local", count),
+            ],
+        )
+        for workload in reader.workloads
+    ]
+
+
+def joules_text(value: float) -> str:
+    """Joules of one request."""
+    return f"{significant(value)} J"
+
+
 def energy(site: SiteView) -> list[tuple[str, Figure]]:
     """The site's energy by place, its balance and its PUE."""
     labels = {

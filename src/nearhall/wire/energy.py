@@ -1,0 +1,21 @@
+"""What the agent, who reads the meters, tells the gateway, who knows its models: `POST /control/energy`, once a window."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class EnergyTold(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One window of a site's meters, joules; what no meter says is left out."""
+
+    seconds: float
+    it_j: float | None = None
+    """Of the servers."""
+    it_kind: str = "assumed"
+    """`core.evidence.Kind` of it."""
+    idle_w: float | None = None
+    """What the servers draw with nothing to do."""
+    idle_kind: str = "assumed"
+    site_j: float | None = None
+    """At the feed."""
+    site_kind: str = "assumed"
