@@ -12,10 +12,11 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
-from nearhall.core.errors import PermanentError
+from nearhall.core.errors import PermanentError, TemporaryError
 from nearhall.drivers.cuda import load_cuda_libraries, why_no_device
 from nearhall.drivers.onnx_device import CPU, CUDA, MEMORY_MIB, Placing, place, settle
 from nearhall.drivers.onnx_runtime import OnnxRuntime
+from nearhall.ports.devices import Device
 from nearhall.ports.runtime import ModelFile
 
 BUILT_WITH_CUDA = [CUDA, CPU]
@@ -187,6 +188,40 @@ def test_each_cuda_has_its_own_names(version: str, name: str):
 
 def _loaded(name: str) -> bool:
     return name in Path("/proc/self/maps").read_text()
+
+
+class Found:
+    """A driver that finds these devices, or does not answer."""
+
+    def __init__(self, *devices: Device, answers: bool = True) -> None:
+        self._devices = devices
+        self._answers = answers
+        self.closed = False
+
+    def look(self) -> tuple[Device, ...]:
+        if not self._answers:
+            raise TemporaryError("NVML does not answer")
+        return self._devices
+
+    def close(self) -> None:
+        self.closed = True
+
+
+DEVICE = Device(name="NVIDIA T1", driver="580.1")
+
+
+@pytest.mark.parametrize(
+    ("found", "missing", "says"),
+    [
+        (Found(), [], "the driver finds no device"),
+        (Found(answers=False), [], "NVML does not answer"),
+        (Found(DEVICE), ["libcudnn.so.9"], "NVIDIA T1 is there, but libcudnn.so.9 cannot be loaded (make gpu)"),
+        (Found(DEVICE), [], "NVIDIA T1 is there, but ONNX Runtime could not use CUDA on it (make gpu)"),
+    ],
+)
+def test_the_reason_is_what_the_driver_and_the_libraries_say(found: Found, missing: list[str], says: str):
+    assert why_no_device(missing, lambda: found) == says
+    assert found.closed
 
 
 @without_cuda

@@ -8,7 +8,7 @@ import pytest
 
 from hub.small_site import START_S, WINDOW_S, about, meters, path, record, store_with, video
 from nearhall.hub.pilot import build_pilot
-from nearhall.wire.telemetry import ModelState, Record, WorkloadStats
+from nearhall.wire.telemetry import MeterWindow, ModelState, Record, WorkloadStats
 
 N = 30
 FEED_J, IT_J, IDLE_W = 360.0 * N * WINDOW_S, 252.0 * N * WINDOW_S, 180.0
@@ -88,6 +88,32 @@ def test_on_a_device_the_time_that_it_was_held_counts():
     whole = build_pilot(store_with(busy, said=about()), start_s=busy[0].start_s, end_s=busy[-1].end_s, seed=1)
     assert total(whole, "marginal") == pytest.approx(72.0 * 18 * WINDOW_S, rel=1e-6)
     assert evidence(whole, "marginal")[1].endswith("by CPU time and, on accelerators, the time that they were held")
+
+
+def test_a_fit_over_windows_says_how_sure_the_marginal_figure_is():
+    """A processor of video draws 50 W here, one of chat 20 W, above 200 W; the watts are a whole number of mW off."""
+    varied = []
+    at_kwh = 1.0
+    for n in range(60):
+        video_s, chat_s = 0.2 * (n % 5), 0.3 * (n % 3)
+        watts = 200.0 + (50.0 * video_s + 20.0 * chat_s) / WINDOW_S + 0.5 * (-1) ** n
+        after = at_kwh + watts * WINDOW_S / 3.6e6
+        windows = meters(n) | {"it": MeterWindow(virtual=True, kind="simulated", register_kwh=[at_kwh, after], polls=2)}
+        work = {"video": video(service_cpu_ms=video_s * 1e3), "chat": WorkloadStats(local=1, busy_ms=chat_s * 1e3)}
+        varied.append(record(n, workloads=work, meters=windows))
+        at_kwh = after
+    found = site(varied)
+    fit = found["sites"][0]["workloads"][0]["energy_j_per_request"]["fit"]
+    assert fit["windows"] == 60
+    assert fit["low"] < 50.0 * 0.4 / 10 < fit["high"]
+    assert fit["high"] - fit["low"] < 0.2
+    pointer = "/sites/0/workloads/0/energy_j_per_request/fit"
+    assert found["evidence"][pointer]["kind"] == "simulated"
+
+
+def test_steady_load_tells_a_fit_nothing():
+    found = site([record(n, workloads=WORK) for n in range(60)])
+    assert found["sites"][0]["workloads"][0]["energy_j_per_request"]["fit"] is None
 
 
 def counted(**counters: float) -> dict[str, Any]:

@@ -188,10 +188,14 @@ def test_marginal_stands_beside_full_with_the_kind_of_each(pilot: dict[str, Any]
     pointer = "/sites/0/workloads/0/energy_j_per_request"
     known["evidence"][pointer] = {"kind": "simulated", "source": "the feed's registers"}
     known["evidence"][f"{pointer}/marginal"] = {"kind": "assumed", "source": "by CPU time"}
-    marginal, full, _ = joules(PilotReader(known))[0].figures
+    marginal, fit, full, _ = joules(PilotReader(known))[0].figures
+    assert "too few windows" in fit.missing
     assert (marginal.text, marginal.letter, full.text, full.letter) == ("0.31 J", "A", "11.3 J", "S")
-    known["sites"][0]["workloads"][0]["energy_j_per_request"] = {"marginal": None, "full": None}
-    marginal, full, _ = joules(PilotReader(known))[0].figures
+    known["evidence"][f"{pointer}/fit"] = {"kind": "simulated", "source": "a fit"}
+    fit_said = {"value": 0.3, "low": 0.2, "high": 0.4, "windows": 40}
+    known["sites"][0]["workloads"][0]["energy_j_per_request"] = {"marginal": None, "full": None, "fit": fit_said}
+    marginal, fit, full, _ = joules(PilotReader(known))[0].figures
+    assert (fit.text, fit.letter) == ("0.20 to 0.40 J", "S")
     assert "no counter in them" in marginal.missing
     assert "no meter at the feed" in full.missing
     assert "What an answer took" in render_report(known)

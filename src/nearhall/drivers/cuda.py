@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
 from nearhall.core.errors import PermanentError, TemporaryError
 from nearhall.drivers.nvml import open_nvml
+from nearhall.ports.devices import Devices
 
 
 def load_cuda_libraries(cuda_version: str, places: Sequence[Path] | None = None) -> list[str]:
@@ -28,10 +29,10 @@ def load_cuda_libraries(cuda_version: str, places: Sequence[Path] | None = None)
     return missing
 
 
-def why_no_device(missing: Sequence[str]) -> str:
+def why_no_device(missing: Sequence[str], opened: Callable[[], Devices] = open_nvml) -> str:
     """What the device's driver says; where it says that all is well, the libraries that could not be loaded."""
     try:
-        nvml = open_nvml()
+        nvml = opened()
     except PermanentError as error:
         return str(error)
     try:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from nearhall.core.evidence import Evidence, Kind, weakest
 from nearhall.hub.period import SitePeriod
 from nearhall.hub.pilot_energy import JOULES_PER_KWH, Books, facility_joules, it_position
+from nearhall.hub.tally import Tally
+from nearhall.policy.energy_fit import Fit, Window, fitted
 from nearhall.policy.energy_split import Drawn, Runs, Split, Use, each, marginal_kind, quiet_power_w, seen_by, split, uses_of
+from nearhall.wire.telemetry import MeterWindow, WorkloadStats
 
 QUIET_LEAST = 10
 """Windows in which next to nothing ran, from which the meter itself tells the idle power: their mean is then good to a third of
@@ -32,15 +36,29 @@ class Joules:
     """Answered on site, by workload."""
     marginal_evidence: Evidence
     full_evidence: Evidence
+    fit: Fit | None
+    """Of the servers' power on what each workload used, window by window; None where it tells nothing."""
+    used_s: Mapping[str, float]
+    """What the fit's use adds up to, by workload."""
+    fit_evidence: Evidence
 
-    def of(self, workload: str) -> dict[str, float | None]:
+    def of(self, workload: str) -> dict[str, Any]:
         """One request's joules; None where they cannot be told."""
         marginal, full = self.marginal.shares.get(workload), self.full.shares.get(workload)
         requests = self.requests.get(workload, 0)
         return {
             "marginal": _rounded(each(None if marginal is None else marginal.marginal_j, requests)),
             "full": _rounded(each(None if full is None else full.full_j, requests)),
+            "fit": self._fitted(workload, requests),
         }
+
+    def _fitted(self, workload: str, requests: int) -> dict[str, Any] | None:
+        watts = None if self.fit is None else self.fit.by_model.get(workload)
+        if self.fit is None or watts is None or not requests:
+            return None
+        each_s = self.used_s[workload] / requests
+        joules = {"value": watts.value * each_s, "low": watts.low * each_s, "high": watts.high * each_s}
+        return {**{name: _rounded(value) for name, value in joules.items()}, "windows": self.fit.windows}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +92,14 @@ def joules_of(period: SitePeriod, books: Books) -> Joules:
         marginal = split(drawn, seen_by(uses, cpu="cpu" in metered.sees, device="device" in metered.sees))
         caused = metered.sees == BOTH and metered.idle_w is not None
         full = marginal if caused else by_time
+    position = it_position(books)
     return Joules(
+        fit=None if position is None else fitted(_windows_at(period, position)),
+        used_s={name: _used_s(tally) for name, tally in period.tallies.items()},
+        fit_evidence=Evidence(
+            kind=books.kind(position or "it"),
+            source=f"fit of the {position or 'it'} meter's power on what each workload used, window by window; 95 % interval",
+        ),
         marginal=marginal,
         full=full,
         requests={name: tally.local for name, tally in period.tallies.items()},
@@ -163,6 +188,32 @@ def _watts_at(period: SitePeriod, position: str) -> list[tuple[float, float]]:
         if record.cpu_share is not None and known and len(known) == len(ids):
             found.append((sum(known), record.cpu_share))
     return found
+
+
+def _windows_at(period: SitePeriod, position: str) -> list[Window]:
+    """Power by the registers at a position and what each workload used, window by window."""
+    ids = [meter.id for meter in period.about.meters if meter.position == position]
+    found: list[Window] = []
+    for _, record in period.records if len(period.nodes) == 1 else ():
+        watts = [_register_w(record.meters.get(name), record.end_s - record.start_s) for name in ids]
+        known = [each_w for each_w in watts if each_w is not None]
+        if len(known) == len(ids) and record.end_s > record.start_s:
+            lasted = record.end_s - record.start_s
+            use = {name: _used_s(stats) / lasted for name, stats in record.workloads.items()}
+            found.append(Window(watts=sum(known), use=use))
+    return found
+
+
+def _register_w(window: MeterWindow | None, lasted_s: float) -> float | None:
+    if window is None or len(window.register_kwh) != 2:
+        return None
+    read_s = window.register_s[1] - window.register_s[0] if len(window.register_s) == 2 else lasted_s
+    return (window.register_kwh[1] - window.register_kwh[0]) * JOULES_PER_KWH / read_s if read_s > 0 else None
+
+
+def _used_s(counted: Tally | WorkloadStats) -> float:
+    """Seconds of processors, CPU time where it was told: what the programs around the models did for it is in its watts."""
+    return (counted.service_cpu_ms or counted.busy_ms) / 1e3
 
 
 def _quiet_w(windows: list[tuple[float, float]]) -> float | None:

@@ -248,6 +248,8 @@ def _evidence(about: WorkloadAbout, period: SitePeriod, shares: Shares, pointer:
     full, marginal = shares.joules.full_evidence, shares.joules.marginal_evidence
     ledger.say(f"{pointer}/energy_j_per_request", full.kind, full.source)
     ledger.say(f"{pointer}/energy_j_per_request/marginal", marginal.kind, marginal.source)
+    if shares.joules.of(about.id)["fit"] is not None:
+        ledger.say(f"{pointer}/energy_j_per_request/fit", shares.joules.fit_evidence.kind, shares.joules.fit_evidence.source)
     ledger.say(f"{pointer}/per_thousand/local/energy_kwh", full.kind, full.source)
     ledger.say(f"{pointer}/per_thousand/local/cost_usd", Kind.ASSUMED, f"{USD_PER_KWH} USD/kWh")
     ledger.say(

@@ -285,12 +285,21 @@ def joules(reader: PilotReader) -> list[Row]:
             site=workload.site,
             figures=[
                 workload.figure("energy_j_per_request/marginal", joules_text, missing=missing),
+                _fit(workload),
                 workload.figure("energy_j_per_request/full", joules_text, missing=whole),
                 workload.figure("requests/local", count),
             ],
         )
         for workload in reader.workloads
     ]
+
+
+def _fit(workload: WorkloadView) -> Figure:
+    """The interval that a fit over windows leaves to the marginal figure."""
+    low, high = (workload.number(f"energy_j_per_request/fit/{end}") for end in ("low", "high"))
+    if low is None or high is None:
+        return Figure(text=NO_VALUE, missing="too few windows, or the workloads' use did not vary apart from each other")
+    return workload.reader.texts(f"{workload.pointer}/energy_j_per_request/fit", f"{significant(low)} to {significant(high)} J")
 
 
 def joules_text(value: float) -> str:
