@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 
 from nearhall.core.errors import PermanentError, TemporaryError
 from nearhall.drivers.cuda import load_cuda_libraries, why_no_device
-from nearhall.drivers.onnx_device import CPU, CUDA, MEMORY_MIB, Placing, place, settle
+from nearhall.drivers.onnx_device import CPU, CUDA, MEMORY_MIB, Placing, place, plain_fault, settle
 from nearhall.drivers.onnx_runtime import OnnxRuntime
 from nearhall.ports.devices import Device
 from nearhall.ports.runtime import ModelFile
@@ -121,6 +121,30 @@ def test_a_demanded_device_that_does_not_take_the_model_names_the_limit():
     placing = place({"device": "cuda", "gpu_memory_mib": "64"}, BUILT_WITH_CUDA)
     with pytest.raises(PermanentError, match=r"too big; it was to run on cuda:0, within 64 MiB .*options\.gpu_memory_mib"):
         _settle(placing, PermanentError("too big"))
+
+
+SOURCE = "/onnxruntime_src/onnxruntime/core"
+
+
+@pytest.mark.parametrize(
+    ("said", "plain"),
+    [
+        (
+            f"{SOURCE}/providers/cuda/info.cc:63 static x::From(const x::Options&) [ONNXRuntimeError] : 1 : FAIL : "
+            'provider_options_utils.h:187 Parse Failed to parse "device_id": info.cc:71 operator() Invalid device ID: 9.',
+            'Failed to parse "device_id": Invalid device ID: 9.',
+        ),
+        (
+            "[ONNXRuntimeError] : 1 : FAIL : Non-zero status code while running Conv node. Status Message: "
+            f"{SOURCE}/framework/bfc_arena.cc:360 void* x::Allocate(size_t, bool) Available memory of 1 is smaller than 2",
+            "Non-zero status code while running Conv node. Status Message: Available memory of 1 is smaller than 2",
+        ),
+        ("[ONNXRuntimeError] : 7 : INVALID_PROTOBUF : Load model\nfrom m.onnx failed", "Load model from m.onnx failed"),
+        ("", "Exception"),
+    ],
+)
+def test_a_fault_is_told_without_the_librarys_own_source(said: str, plain: str):
+    assert plain_fault(Exception(said)) == plain
 
 
 def test_what_the_cpu_does_not_take_is_the_files_fault():

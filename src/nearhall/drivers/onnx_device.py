@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +10,22 @@ from typing import Any
 from nearhall.core.errors import PermanentError
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-MEMORY_MIB = 4096
-"""A model's share of device memory unless `gpu_memory_mib` says otherwise: a third of a 12 GiB card, so that two models and the
-driver's own half a gigabyte fit beside each other, and one that grows without end fails alone."""
+MEMORY_MIB = 8192
+"""A model's share of device memory unless `gpu_memory_mib` says otherwise: half of a 16 GiB card, so that one that grows without
+end fails alone. Half of that was too little for batches of 16 through six wide convolutions (measured: cuDNN asks for more than a
+gigabyte of workspace at once)."""
 MIB = 2**20
 _SEARCH = {"heuristic": "HEURISTIC", "exhaustive": "EXHAUSTIVE", "default": "DEFAULT"}
+_NOISE = (
+    re.compile(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : "),
+    re.compile(r"\S*onnxruntime_src/.*?\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : "),
+    re.compile(r"\S*onnxruntime_src/\S+:\d+ .*?\) (?=[A-Z])"),
+    re.compile(r"\S+\.(?:cc|h|hpp|cpp):\d+ \w+(?:\(\))? "),
+)
+NO_ROOM = "is smaller than requested bytes"
+"""What the arena says when a run does not fit."""
+FAULT_MAX = 400
+"""Of a fault's text: it goes into events, answers and lists of models."""
 LOCK = "requirements/gpu.txt (make gpu)"
 
 Provider = tuple[str, dict[str, str]]
@@ -78,6 +90,14 @@ def cuda_options(options: Mapping[str, str], index: int) -> dict[str, str]:
         "cudnn_conv_algo_search": _SEARCH[options.get("conv_search", "heuristic")],
         "use_tf32": "1" if options.get("tf32", "off") == "on" else "0",
     }
+
+
+def plain_fault(error: Exception) -> str:
+    """What ONNX Runtime said, in one line and without its own source files, addresses and status codes."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    for noise in _NOISE:
+        text = noise.sub("", text)
+    return text.strip()[:FAULT_MAX]
 
 
 def settle(

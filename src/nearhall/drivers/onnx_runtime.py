@@ -20,7 +20,7 @@ from nearhall.core.reasons import Reason
 from nearhall.core.tensor import BYTES, Tensor, TensorSpec
 from nearhall.drivers.arrays import DTYPES, to_array, to_tensor
 from nearhall.drivers.cuda import load_cuda_libraries, why_no_device
-from nearhall.drivers.onnx_device import Placing, place, settle
+from nearhall.drivers.onnx_device import NO_ROOM, Placing, place, plain_fault, settle
 from nearhall.ports.runtime import ModelFile
 
 _TYPES: dict[str, str] = {
@@ -79,9 +79,12 @@ class OnnxRuntime:
         try:
             results = self._session.run(names, feeds)
         except Exception as error:
-            text = _first_line(error)
-            if "INVALID_ARGUMENT" in text or "Got invalid dimensions" in text:
+            said, text = str(error), plain_fault(error)
+            if "INVALID_ARGUMENT" in said or "Got invalid dimensions" in said:
                 raise Refusal(Reason.BAD_REQUEST, f"the model does not take this input: {text}") from error
+            if self.device != "cpu" and NO_ROOM in said:
+                what = f"{self.device} has too little memory for this input in one run (options.gpu_memory_mib)"
+                raise Refusal(Reason.BAD_REQUEST, f"{what}: {text}") from error
             raise PermanentError(f"ONNX Runtime failed: {text}") from error
         return [to_tensor(name, np.asarray(value)) for name, value in zip(names, results, strict=True)]
 
@@ -119,7 +122,7 @@ def _session(file: ModelFile, placing: Placing) -> Any:
         # Without its own fallback, which prints to standard output and runs on the CPU with other options than ours.
         return ort.InferenceSession(file.path, options, providers=list(placing.providers), enable_fallback=0)
     except Exception as error:  # onnxruntime raises its own family and plain RuntimeError alike
-        raise PermanentError(f"ONNX Runtime cannot load {file.path}: {_first_line(error)}") from error
+        raise PermanentError(f"ONNX Runtime cannot load {file.path}: {plain_fault(error)}") from error
 
 
 def _spec(node: Any, file: ModelFile) -> TensorSpec:
@@ -128,7 +131,3 @@ def _spec(node: Any, file: ModelFile) -> TensorSpec:
         raise PermanentError(f"{file.path}: {node.name!r} has type {node.type}, which the v2 protocol has no name for")
     shape = tuple(length if isinstance(length, int) and length >= 0 else -1 for length in node.shape)
     return TensorSpec(node.name, dtype, shape)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
