@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from nearhall.core.errors import PermanentError, TemporaryError
-from nearhall.drivers.cuda import load_cuda_libraries, why_no_device
+from nearhall.drivers.cuda import load_cuda_libraries, named_device, why_no_device
 from nearhall.drivers.onnx_device import CPU, CUDA, MEMORY_MIB, Placing, place, plain_fault, settle
 from nearhall.drivers.onnx_runtime import OnnxRuntime
 from nearhall.ports.devices import Device
@@ -167,7 +167,7 @@ def file(tmp_path: Path) -> Callable[..., ModelFile]:
 
 def test_the_real_runtime_says_where_it_runs(file: Callable[..., ModelFile]):
     runtime = OnnxRuntime(file())
-    assert (runtime.device, runtime.note) == ("cpu", "")
+    assert (runtime.device, runtime.note, runtime.concurrent) == ("cpu", "", True)
 
 
 @without_cuda
@@ -181,7 +181,8 @@ def test_the_real_runtime_without_cuda_falls_back_in_words_and_refuses_in_words(
 @pytest.mark.skipif(CUDA not in ort.get_available_providers(), reason="this ONNX Runtime is built without CUDA")
 def test_the_real_runtime_with_cuda_runs_on_a_device_or_says_why_not(file: Callable[..., ModelFile]):
     runtime = OnnxRuntime(file(device="auto"))
-    assert (runtime.device == "cuda:0") != bool(runtime.note)
+    assert runtime.device.startswith("cuda:") != bool(runtime.note)
+    assert runtime.concurrent == (runtime.device == "cpu")
 
 
 def test_libraries_are_found_in_packages_that_no_path_names(tmp_path: Path):
@@ -248,8 +249,23 @@ def test_the_reason_is_what_the_driver_and_the_libraries_say(found: Found, missi
     assert found.closed
 
 
+@pytest.mark.parametrize(
+    ("found", "name"),
+    [
+        (Found(DEVICE), "cuda:NVIDIA T1"),
+        (Found(DEVICE, DEVICE), "cuda:NVIDIA T1"),
+        (Found(DEVICE, Device(name="NVIDIA T2", driver="580.1")), "cuda:1"),
+        (Found(), "cuda:1"),
+        (Found(answers=False), "cuda:1"),
+    ],
+)
+def test_a_device_goes_by_its_name_where_that_is_sure(found: Found, name: str):
+    assert named_device("cuda:1", lambda: found) == name
+
+
 @without_cuda
 def test_without_a_driver_the_reason_is_the_drivers():
     said = why_no_device(["libcudnn.so.9"])
     assert said
     assert "\n" not in said
+    assert named_device("cuda:0") == "cuda:0"

@@ -47,6 +47,24 @@ def why_no_device(missing: Sequence[str], opened: Callable[[], Devices] = open_n
     return f"{devices[0].name} is there, but {what} (make gpu)"
 
 
+def named_device(device: str, opened: Callable[[], Devices] = open_nvml) -> str:
+    """`cuda:<index>` with the device's name in place of the index, where all devices have one name.
+
+    CUDA counts devices in another order than NVML where they differ or some are hidden; then the index stays.
+    """
+    try:
+        nvml = opened()
+    except PermanentError:
+        return device
+    try:
+        names = {found.name for found in nvml.look()}
+    except TemporaryError:
+        return device
+    finally:
+        nvml.close()
+    return f"cuda:{names.pop()}" if len(names) == 1 else device
+
+
 def _loads(library: str) -> bool:
     with suppress(OSError):
         ctypes.CDLL(library)

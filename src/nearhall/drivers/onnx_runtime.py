@@ -19,7 +19,7 @@ from nearhall.core.errors import PermanentError, Refusal
 from nearhall.core.reasons import Reason
 from nearhall.core.tensor import BYTES, Tensor, TensorSpec
 from nearhall.drivers.arrays import DTYPES, to_array, to_tensor
-from nearhall.drivers.cuda import load_cuda_libraries, why_no_device
+from nearhall.drivers.cuda import load_cuda_libraries, named_device, why_no_device
 from nearhall.drivers.onnx_device import NO_ROOM, Placing, place, plain_fault, settle
 from nearhall.ports.runtime import ModelFile
 
@@ -48,15 +48,16 @@ _LEVELS = {
 class OnnxRuntime:
     """A session on the CPU or, where model.yaml says so and the machine has one, on an NVIDIA device."""
 
-    concurrent = True
-    """ONNX Runtime's sessions may be run from several threads (its documentation of `InferenceSession`)."""
-
     def __init__(self, file: ModelFile) -> None:
         """Loads the file; raises PermanentError naming what is not supported, or why a demanded device cannot be used."""
         session, placing = _placed(file)
         self._session: Any = session
-        self.device = placing.device
-        """`cpu` or `cuda:<index>`: where it really runs."""
+        self.device = "cpu" if placing.device == "cpu" else named_device(placing.device)
+        """Where it really runs: `cpu`, or `cuda:` and the device's name, since what one kind of device measured says nothing of
+        another."""
+        self.concurrent = self.device == "cpu"
+        """ONNX Runtime's sessions may be run from several threads (its documentation of `InferenceSession`). On a device each
+        thread would hold handles and workspace of its own, for runs that take turns all the same: batches are what pays there."""
         self.note = placing.note
         """Why it does not run on the device that it might have used; empty where there is nothing to say."""
         self._inputs = tuple(_spec(node, file) for node in self._session.get_inputs())

@@ -126,7 +126,7 @@ class ModelState(msgspec.Struct, frozen=True, omit_defaults=True):
     evictions: int = 0
     """How often it left memory for another model's sake."""
     device: str = ""
-    """Where a tensor model runs while it is loaded: `cpu`, or `cuda:0`."""
+    """Where a tensor model runs while it is loaded: `cpu`, or `cuda:` and the device's name."""
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
