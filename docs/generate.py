@@ -23,6 +23,7 @@ from nearhall.cli.main import COMMANDS
 from nearhall.core import reasons
 from nearhall.gateway.grpc.status import CODES as GRPC_CODES
 from nearhall.gateway.metrics import METRICS
+from nearhall.gateway.nodes.metrics import FRONT_METRICS
 from nearhall.wire import headers
 
 DOCS = Path(__file__).parent
@@ -46,6 +47,9 @@ ANSWER_HEADERS: dict[str, str] = {
     "REASON": "Why it was served where it was, or refused: one of the [reasons](reasons.md).",
     "SERVER_TIMING": "`queue`, `compute` and `network`, in milliseconds (W3C Server Timing).",
 }
+FRONT_HEADERS: dict[str, str] = {
+    "FRONT": "`1`: from the front of several nodes, which holds back those who come again at once, so that the node need not.",
+}
 HUB_HEADERS: dict[str, str] = {
     "PEER": "The common name of the certificate that the gateway has verified; dropped where a client sends it.",
     "PEER_URI": "A URI of that certificate, e.g. `nearhall:site:shop-01`; repeated for each.",
@@ -54,6 +58,7 @@ NOT_HEADERS = frozenset({"PRIORITY_MAX", "RAW_BYTES_MAX"})
 
 SETTINGS: dict[str, str] = {
     "gateway/settings.py": "gateway",
+    "gateway/nodes/settings.py": "front",
     "site/settings.py": "agent",
     "hub/settings.py": "hub",
     "cabinet/settings.py": "virtual cabinet",
@@ -64,6 +69,7 @@ DOCUMENTS: dict[str, str] = {
     "documents/up.py": "pilot.yaml",
     "documents/site.py": "site.yaml",
     "documents/serve.py": "serve.yaml",
+    "documents/front.py": "front.yaml",
     "documents/model.py": "model.yaml",
     "documents/profile.py": "profile.json",
     "documents/plan.py": "plan.yaml",
@@ -270,13 +276,14 @@ def _first_paragraph(text: str) -> str:
 def headers_page() -> str:
     """Every header of ours, from wire/headers.py; each needs its words above."""
     names = {k: v.decode() for k, v in vars(headers).items() if k.isupper() and isinstance(v, bytes)}
-    if missing := set(names) - set(REQUEST_HEADERS) - set(ANSWER_HEADERS) - set(HUB_HEADERS):
+    if missing := set(names) - set(REQUEST_HEADERS) - set(ANSWER_HEADERS) - set(FRONT_HEADERS) - set(HUB_HEADERS):
         message = f"wire/headers.py has {sorted(missing)}, which docs/generate.py does not describe"
         raise UndocumentedError(message)
     out = ["# Headers", ""]
     for title, words in (
         ("In requests", REQUEST_HEADERS),
         ("In answers", ANSWER_HEADERS),
+        ("Between the front and the nodes of a site", FRONT_HEADERS),
         ("Between the two programs of a hub", HUB_HEADERS),
     ):
         out += [
@@ -315,7 +322,7 @@ def reasons_page() -> str:
 
 def metrics_page() -> str:
     """Every metric with its help."""
-    rows = [f"| `{name}` | {said} |" for name, said in METRICS.items()]
+    rows = [f"| `{name}` | {said} |" for name, said in {**METRICS, **FRONT_METRICS}.items()]
     return "\n".join(
         [
             "# Metrics",

@@ -33,6 +33,8 @@ class Reason(Enum):
     """The bounded queue of the model is full. 429."""
     RESIDENCY = "residency"
     """Only a place that the residency rule forbids could answer. 503."""
+    NODES_AWAY = "nodes_away"
+    """At the front of several nodes: every node that could answer is away. 503."""
     HUB_UNREACHABLE = "hub_unreachable"
     """Only the hub could answer, and the link or the hub is down. 503."""
     MODEL_UNKNOWN = "model_unknown"

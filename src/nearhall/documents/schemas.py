@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from nearhall.documents.catalogue_models import ModelCatalogue
+from nearhall.documents.front import FrontDocument
 from nearhall.documents.hardware import Catalogue
 from nearhall.documents.mapping import MappingDocument
 from nearhall.documents.model import ModelDocument
@@ -23,6 +24,7 @@ DOCUMENTS: dict[str, type[BaseModel]] = {
     "up": Up,
     "site": SiteDocument,
     "serve": ServeDocument,
+    "front": FrontDocument,
     "plan": Plan,
     "model": ModelDocument,
     "profile": Profile,

@@ -129,6 +129,8 @@ class ServeDocument(_Strict):
     workloads: list[Workload] = Field(default=[], max_length=256)
     pinned: list[Name] = Field(default=[], max_length=256)
     """Models that never leave memory for another one's sake."""
+    load_report: bool = False
+    """Tell the front of a site's nodes, on whatever host it runs, how much waits here (`GET /control/load`)."""
     limits: Limits = Limits()
 
     @field_validator("uds", mode="before")

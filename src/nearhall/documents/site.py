@@ -74,6 +74,13 @@ class Node(_Strict):
         return int(self.http.rpartition(":")[2])
 
 
+class Front(_Strict):
+    """The one address of several nodes: `nearhall serve --front --config FILE` holds it."""
+
+    http: str = Field(pattern=r"^(\S+:)?\d{1,5}$", coerce_numbers_to_str=True)
+    """[HOST:]PORT of the front."""
+
+
 class Meter(_Strict):
     """One instrument."""
 
@@ -130,6 +137,8 @@ class SiteDocument(_Strict):
     envelope: Envelope
     nodes: list[Node] = Field(min_length=1, max_length=NODES_MAX)
     """The servers. Each serves all workloads at an address of its own; to the hub the first is the site, the others are parts."""
+    front: Front | None = None
+    """Where one address stands for all nodes; without it clients are given those of all nodes."""
     meters: list[Meter] = Field(default=[], max_length=64)
     """Of the whole site: the first node reads them, and no other, so that nothing is counted twice."""
     workloads: list[Workload] = Field(default=[], max_length=64)

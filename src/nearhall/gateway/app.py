@@ -19,12 +19,14 @@ from nearhall.gateway.exchange import ClientGoneError, Exchange, Receive, Scope,
 from nearhall.gateway.front import PREFIX, Front
 from nearhall.gateway.http_connection import Turned
 from nearhall.gateway.infer import hopeless, infer
+from nearhall.gateway.load import load_report, may_tell_load
 from nearhall.gateway.metrics import CONTENT_TYPE, Metrics
 from nearhall.gateway.oip_paths import MODELS, model_and_version, not_served, tell_not_served, tell_of_models
 from nearhall.gateway.plane import Plane
 from nearhall.gateway.repository_api import repository_api
 from nearhall.policy.storm import Budget, delay_s
-from nearhall.wire.headers import SERVED_BY
+from nearhall.wire.headers import FRONT, SERVED_BY
+from nearhall.wire.load import PATH as LOAD_PATH
 from nearhall.wire.openai import models_list, one_model
 from nearhall.wire.refusal import refusal_response
 from nearhall.wire.telemetry import OTHER
@@ -113,6 +115,8 @@ class App:
             return await handler(exchange)
         if path.startswith(MODELS):
             return await tell_of_models(self._plane, exchange)
+        if path == LOAD_PATH and may_tell_load(exchange.scope, wherever=self._plane.load_report):
+            return await exchange.json(200, load_report(self._plane))
         if path.startswith("/v1/models/"):
             return await self._openai_model(exchange, path[len("/v1/models/") :])
         raise _unknown(exchange)
@@ -158,10 +162,17 @@ class App:
 
     def _kept_back_s(self, exchange: Exchange) -> float:
         """How long the refusal of this request is kept back."""
+        if self._from_front(exchange):
+            return 0.0
         now_s = self._plane.clock.monotonic()
         wait_s, self._budget = delay_s(self._budget, now_s=now_s, since_refusal_s=exchange.since_refusal_s())
         exchange.refused_in(wait_s)
         return wait_s
+
+    def _from_front(self, exchange: Exchange) -> bool:
+        """Whether a front holds back those who come again at once: all of its clients share its connections here."""
+        asked = any(name == FRONT for name, _ in exchange.headers)
+        return asked and may_tell_load(exchange.scope, wherever=self._plane.load_report)
 
     async def _live(self, exchange: Exchange) -> None:
         await exchange.json(200, b"{}")

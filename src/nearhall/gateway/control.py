@@ -13,6 +13,7 @@ from nearhall.gateway.body import read_body
 from nearhall.gateway.cap import NO_CAP, read_cap
 from nearhall.gateway.energy import read_told
 from nearhall.gateway.exchange import ClientGoneError, Exchange, Receive, Scope, Send
+from nearhall.gateway.load import load_report
 from nearhall.gateway.plane import Plane
 from nearhall.gateway.repository_api import repository_api
 from nearhall.wire.telemetry import GatewayStats
@@ -45,6 +46,8 @@ class Control:
         asked = (exchange.method, exchange.path)
         if asked == ("GET", "/control/stats"):
             return await exchange.json(200, msgspec.json.encode(snapshot(self._plane)))
+        if asked == ("GET", "/control/load"):
+            return await exchange.json(200, load_report(self._plane))
         if asked == ("POST", "/control/drain"):
             await exchange.json(200, b"{}")
             self._stop()
@@ -56,7 +59,7 @@ class Control:
             return await self._cap(exchange)
         if exchange.path.startswith("/v2/repository/") and exchange.method == "POST":
             return await repository_api(self._plane, exchange, may_load=True)
-        served = "GET /control/stats, GET and POST /control/cap, POST /control/drain, POST /control/energy, /v2/repository/..."
+        served = "GET /control/stats and /control/load, GET and POST /control/cap, POST /control/drain and /control/energy, /v2/repository/..."
         raise Refusal(Reason.BAD_REQUEST, f"{exchange.method} {exchange.path[:128]} is not served; {served}")
 
     async def _cap(self, exchange: Exchange) -> None:

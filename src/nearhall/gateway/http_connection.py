@@ -37,6 +37,8 @@ JOINED_BYTES_MAX = 16 * 1024
 _STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _WITHOUT_BODY = frozenset({204, 304})
 _CONTENT_LENGTH = b"content-length"
+GONE = "gone"
+"""In a connection's notes: what an application wants to be called when the client has gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +242,8 @@ class Connection(asyncio.Protocol):
         self._server.gone(self)
         if self._writable is not None:
             self._writable.set()
+        if (tell := self._notes.get(GONE)) is not None:
+            tell()
         for turn in (*self._turns, *(() if self._coming is None else (self._coming,))):
             self.release(turn)
             turn.moved()

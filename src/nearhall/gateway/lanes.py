@@ -150,6 +150,11 @@ class Lane:
         return len(self._waiting)
 
     @property
+    def workers_max(self) -> int:
+        """How many runs may go on at a time."""
+        return self._workers_max
+
+    @property
     def estimate(self) -> Estimate:
         """Of what was seen last of its kind: the smallest input's, for lists of models."""
         return self.times.of(0)

@@ -102,7 +102,7 @@ class _Reader(Collector):
             for workload, counts in workloads.items():
                 for path, sums in counts.paths.items():
                     histogram: Histogram = getattr(sums, part)
-                    family.add_metric((workload, path), _buckets(histogram), histogram.total / 1e3)
+                    family.add_metric((workload, path), buckets(histogram), histogram.total / 1e3)
             yield family
         yield _counter("nearhall_probes_served", (), [((), self._stats.probes_served)])
         yield _counter("nearhall_cpu_seconds", (), [((), self._cpu_s())])
@@ -156,7 +156,7 @@ def _gauge(name: str, labels: tuple[str, ...], values: Sequence[tuple[tuple[str,
     return family
 
 
-def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
+def buckets(histogram: Histogram) -> list[tuple[str, float]]:
     """Cumulative counts; a value is within half a percent of where it is counted."""
     shares = [(f"{limit / 1e3:g}", (histogram.share_within(limit) or 0.0) * histogram.n) for limit in BUCKETS_MS]
     return [(limit, float(round(count))) for limit, count in shares] + [("+Inf", float(histogram.n))]

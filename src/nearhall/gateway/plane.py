@@ -58,6 +58,8 @@ class Plane:
     probes: Probes
     choosing: Choosing
     energy: EnergyBook
+    load_report: bool = False
+    """Whether `GET /control/load` is answered to everybody."""
     draining: bool = False
 
 

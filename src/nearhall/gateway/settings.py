@@ -110,6 +110,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """With it, clients must show a certificate of this CA, on the service port and on gRPC's; Unix sockets go without."""
     control_socket: str | None = None
     """Unix socket, made with mode 0600."""
+    load_report: bool = False
+    """Tell everybody who reaches the service port how much waits here (`GET /control/load`), and not only callers on this machine
+    and those with a certificate. The front of a site's nodes asks for it, from whatever host it runs on."""
     pid_file: str | None = None
     hub: Hub | None = None
     control_plane: str | None = None

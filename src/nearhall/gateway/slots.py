@@ -47,6 +47,16 @@ class Slots:
         """To the first token of a chat alone."""
         return self._aged().service_ms
 
+    @property
+    def free(self) -> int:
+        """How many more chats would begin at once."""
+        return max(0, self._count - len(self._running))
+
+    @property
+    def count(self) -> int:
+        """How many chats run at the same time."""
+        return self._count
+
     def expected_ms(self, due_s: float, priority: int, input_bytes: int) -> float:
         """Until the first token of a chat that arrived now."""
         ahead = bisect_right(self._waiting, (priority, due_s, self._sequence + 1), key=_key)

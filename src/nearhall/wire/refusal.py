@@ -17,6 +17,7 @@ STATUS: dict[Reason, int] = {
     Reason.DEADLINE: 503,
     Reason.QUEUE_FULL: 429,
     Reason.RESIDENCY: 503,
+    Reason.NODES_AWAY: 503,
     Reason.HUB_UNREACHABLE: 503,
     Reason.MODEL_UNKNOWN: 404,
     Reason.MODEL_NOT_READY: 503,

@@ -15,6 +15,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from nearhall.cli.commands.serve_front import FRONT_HELP, NODE_HELP, front_settings, run_front
 from nearhall.cli.output import emit
 from nearhall.cli.roots.gateway import serve as serve_gateway
 from nearhall.cli.roots.listening import Addresses
@@ -32,6 +33,7 @@ Examples:  nearhall serve --repository ~/.cache/nearhall/models --http 8080, the
 curl -s http://127.0.0.1:8080/v2/models/inspection (what it takes),
 curl -s http://127.0.0.1:8080/v2/models/inspection/infer
 -d '{"inputs": [{"name": "image", "datatype": "FP32", "shape": [1, 64], "data": [0, ..., 0]}]}'.
+Several nodes, one address: nearhall serve --front --node n1=http://127.0.0.1:8081 --node n2=http://127.0.0.1:8082 --http 8080.
 Chat models answer OpenAI's clients at http://127.0.0.1:8080/v1. `nearhall models add FILE` puts a model into a repository.
 
 With gRPC for Triton's clients, and a socket for callers on this machine:
@@ -67,15 +69,24 @@ def serve(
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option(help="YAML or JSON file (nearhall/serve/v1) with all of this and more; options given here win over it."),
+        typer.Option(
+            help="YAML or JSON file (nearhall/serve/v1) with all of this and more; options given here win over it. "
+            "With --front: a front.yaml, or the site.yaml of a site with several nodes."
+        ),
     ] = None,
+    front: Annotated[bool, typer.Option("--front", help=FRONT_HELP)] = False,
+    node: Annotated[list[str] | None, typer.Option(help=NODE_HELP, metavar="ID=URL")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object when it serves, instead of a summary.")] = False,
 ) -> None:
     """Serve models over the Open Inference Protocol v2 (REST and gRPC) and OpenAI's chat API, until Ctrl-C."""
-    settings = settings_of(repository=repository, http=http, grpc=grpc, uds=uds, config=config)
+    if not front and node:
+        raise InputError("nodes are for a front", where="--node", right="add --front")
     level = logging.WARNING if as_json else logging.INFO
     logging.basicConfig(stream=sys.stderr, level=level, format="%(message)s")
-    uvloop.run(serve_gateway(settings, announce=_announcer(settings, as_json=as_json)))
+    if front:
+        return run_front(front_settings(node or [], http, config, uds=uds, repository=repository, grpc=grpc), as_json=as_json)
+    settings = settings_of(repository=repository, http=http, grpc=grpc, uds=uds, config=config)
+    return uvloop.run(serve_gateway(settings, announce=_announcer(settings, as_json=as_json)))
 
 
 def settings_of(
@@ -121,6 +132,7 @@ def settings_of(
             for workload in written.workloads
         ],
         pinned=written.pinned,
+        load_report=written.load_report,
         limits=Limits(**written.limits.model_dump(exclude_none=True)),
     )
     check_settings(settings, where="nearhall serve" if config is None else str(config))

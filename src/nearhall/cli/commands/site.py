@@ -133,6 +133,7 @@ def resolve(
         "reuse_port": True,
         "tls": None,
         "control_socket": str(sockets["control"]),
+        "load_report": site.front is not None,
         "pid_file": str(state / "gateway.json"),
         "hub": hub,
         "workloads": workloads,

@@ -163,6 +163,7 @@ def compose(
         models=models,
         stats=stats,
         hub=hub,
+        load_report=settings.load_report,
         probes=Probes(settings.probe, hub=hub, models=models, stats=stats, clock=clock),
         choosing=choosing,
         energy=EnergyBook(

@@ -18,6 +18,7 @@ CODES: Mapping[Reason, grpc.StatusCode] = {
     Reason.DEADLINE: grpc.StatusCode.UNAVAILABLE,
     Reason.QUEUE_FULL: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.RESIDENCY: grpc.StatusCode.UNAVAILABLE,
+    Reason.NODES_AWAY: grpc.StatusCode.UNAVAILABLE,
     Reason.HUB_UNREACHABLE: grpc.StatusCode.UNAVAILABLE,
     Reason.MODEL_UNKNOWN: grpc.StatusCode.NOT_FOUND,
     Reason.MODEL_NOT_READY: grpc.StatusCode.UNAVAILABLE,

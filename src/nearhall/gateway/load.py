@@ -1,0 +1,94 @@
+"""What this node tells the front of its site: how much waits for each model, and what a request to it takes."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from nearhall.gateway.exchange import EXTENSION, Scope
+from nearhall.gateway.lanes import Lane
+from nearhall.gateway.models import Model
+from nearhall.gateway.plane import Plane
+from nearhall.gateway.slots import Slots
+from nearhall.gateway.variants import State, Variant
+from nearhall.wire.headers import PRIORITY_MAX
+from nearhall.wire.load import ModelLoad, NodeLoad
+
+_HERE = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+def load_report(plane: Plane) -> bytes:
+    """The answer to `GET /control/load`."""
+    now_s = plane.clock.monotonic()
+    models = [_model(model, now_s) for model in plane.models.all()]
+    load = NodeLoad(node=plane.node.decode(), draining=plane.draining, in_flight=plane.stats.in_flight, models=models)
+    return msgspec.json.encode(load)
+
+
+def may_tell_load(scope: Scope, *, wherever: bool) -> bool:
+    """Whether who asks through the service port may know it: where settings say so, with a certificate, or on this machine."""
+    extensions: dict[str, Any] = scope.get("extensions") or {}
+    if wherever or "tls" in extensions:
+        return True
+    own: dict[str, Any] = extensions.get(EXTENSION) or {}
+    transport: Any = own.get("transport")
+    peer: Any = None if transport is None else transport.get_extra_info("peername")
+    return not isinstance(peer, tuple) or peer[0] in _HERE  # a Unix socket's peer has no address
+
+
+def _model(model: Model, now_s: float) -> ModelLoad:
+    """One model: as the variant stands that stands for it, or as one does that a request would have loaded."""
+    entry, variant = model.entry, model.front
+    told = ModelLoad(
+        name=entry.name,
+        version=entry.version,
+        variant=variant.name,
+        state=model.state.value,
+        ready=model.ready,
+        chat=entry.chat,
+        stateful=entry.stateful,
+        free=0,
+    )
+    if not model.ready:
+        loads = [each for each in model.variants.values() if each.loadable]
+        if not loads:
+            return told
+        return replace(told, loadable=True, free=1, backlog_ms=round(min(_load_ms(each, now_s) for each in loads), 3))
+    queue = variant.queue
+    if isinstance(queue, Slots):
+        return replace(told, **_chats(queue))
+    return told if queue is None else replace(told, **_runs(queue))
+
+
+def _load_ms(variant: Variant, now_s: float) -> float:
+    """Until it is loaded, if it is asked for now."""
+    until_s = variant.loading_until_s if variant.state is State.LOADING else now_s + variant.load_s
+    return max(0.0, until_s - now_s) * 1e3
+
+
+def _chats(slots: Slots) -> dict[str, Any]:
+    own_ms = slots.own_ms(0)
+    return {
+        "backlog_ms": round(max(0.0, slots.expected_ms(inf, PRIORITY_MAX, 0) - own_ms), 3),
+        "own_ms": round(own_ms, 3),
+        "hold_ms": round(slots.total.service_ms, 3),
+        "slots": slots.count,
+        "free": max(0, slots.free - slots.waiting),
+        "waiting": slots.waiting,
+    }
+
+
+def _runs(lane: Lane) -> dict[str, Any]:
+    own_ms = round(lane.estimate.service_ms, 3)
+    return {
+        "backlog_ms": round(max(0.0, lane.backlog_ms()), 3),
+        "own_ms": own_ms,
+        "own_by_size_ms": {size: round(estimate.service_ms, 3) for size, estimate in lane.times.by_class.items()},
+        "hold_ms": own_ms,
+        "slots": lane.workers_max,
+        "free": max(0, lane.workers_max - lane.running - lane.waiting),
+        "waiting": lane.waiting,
+    }
