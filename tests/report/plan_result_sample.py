@@ -518,7 +518,7 @@ def _ledger() -> list[dict[str, Any]]:
             "ms",
             0,
             "measured",
-            "bench/gateway_overhead.py on two shared cores",
+            "bench/serve.py on two shared cores",
         ),
     ]
 

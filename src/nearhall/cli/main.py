@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "decide": "Put what pilots measured in place of what a plan assumed: scale, hold or stop.",
     "meters": "Read an instrument, real or virtual.",
     "report": "Write pilot.json and report.html from a hub's store.",
+    "bench": "Measure the data plane on this machine, beside the limit and any v2 server.",
     "doctor": "Say what works on this machine, what does not, and why.",
 }
 """Name and one line of help; the module is `nearhall.cli.commands.<name>`, which holds a `typer.Typer` called `app`."""

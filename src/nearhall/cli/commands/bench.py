@@ -1,0 +1,196 @@
+"""`nearhall bench`: measure a data plane on this machine, as ratios of one run."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console, Group, RenderableType
+from rich.status import Status
+
+from nearhall.cli.output import emit, notes, wide_console
+from nearhall.cli.roots.bench import built_in
+from nearhall.cli.roots.bench.compare import CLIENTS, Footprint, Measured, footprint, measure
+from nearhall.cli.roots.bench.machine import (
+    Cores,
+    Tree,
+    available_cores,
+    describe_machine,
+    listener_of,
+    on_cores,
+    split_cores,
+    warnings,
+)
+from nearhall.cli.roots.bench.screen import footprint_lines, legend, measured_table, warned
+from nearhall.cli.roots.bench.servers import (
+    FORMS,
+    Against,
+    Limit,
+    Subject,
+    against,
+    check,
+    gateway,
+    limit_of,
+    parse_against,
+    subjects_of,
+)
+from nearhall.core.errors import InputError, PermanentError
+
+ROUNDS_MAX = 1000
+SECONDS_MAX = 600.0
+IDLE_S = 5.0
+EPILOG = """
+What is compared: session.run in this process, with the gateway's own session options, is the limit; this gateway is started
+with its defaults (metrics, validation, logging). Each slice of a server lies between two slices of the limit, and only ratios
+of one run mean anything: a busy machine slows both.
+
+Examples:  nearhall bench serve (the two test models, every form that the gateway serves)  ·
+nearhall bench serve --repository ~/.cache/nearhall/models --model voice  ·
+nearhall bench serve --form json --against triton=http://127.0.0.1:8000  (it must serve a model `conv` of the same kind, or
+name its own: http://127.0.0.1:8000/MODEL).
+
+A full run with every goal and its verdict: make bench.
+"""
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, help=__doc__, no_args_is_help=True)
+
+
+@app.callback()
+def group() -> None:
+    """Measure a data plane on this machine, as ratios of one run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What a run was asked to do."""
+
+    repository: Path | None
+    models: Sequence[str]
+    forms: Sequence[str]
+    others: Sequence[Against]
+    rounds: int
+    seconds: float
+    cores: Cores
+
+
+@app.command(epilog=EPILOG)
+def serve(
+    repository: Annotated[
+        Path | None,
+        typer.Option(help="A model repository. Default: two test models, a 1 ms conv net (48 KB input) and a tiny one."),
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="A model of it; may be given again. Only ONNX models have a limit.")
+    ] = None,
+    against_: Annotated[
+        list[str] | None,
+        typer.Option("--against", help="NAME=http://HOST:PORT[/MODEL] or NAME=grpc://...: any v2 server with the same model."),
+    ] = None,
+    form: Annotated[
+        list[str] | None, typer.Option(help="binary, json, grpc or unix; may be given again. Default: all that are served.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, max=ROUNDS_MAX, help="How often each is measured; intervals need six.")] = 7,
+    seconds: Annotated[float, typer.Option(min=0.05, max=SECONDS_MAX, help="Of each slice of a server.")] = 0.7,
+    pin: Annotated[bool, typer.Option(help="Keep client and server on cores of their own.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+) -> None:
+    """Compare this gateway with the limit of this machine, and with any v2 server, side by side in one run.
+
+    Answers are checked before anything is timed. Slices in which the machine was disturbed, or whose spread nothing explains,
+    stay out of the figures and are counted.
+    """
+    plan = _Plan(
+        repository=None if repository is None else repository.expanduser(),
+        models=_models(repository, model),
+        forms=_forms(form),
+        others=[parse_against(text) for text in against_ or ()],
+        rounds=rounds,
+        seconds=seconds,
+        cores=split_cores(available_cores(), pinned=pin),
+    )
+    screen = notes()
+    doubts = warnings(plan.cores)
+    if not as_json:
+        screen.print(warned(doubts))
+    with on_cores(plan.cores.client), tempfile.TemporaryDirectory(prefix="nh-bench-") as folder:
+        found, cost, left_out = _run(plan, Path(folder), screen)
+    data = _data(plan, found, cost, [*doubts, *left_out])
+    emit(_summary(found, cost, left_out), data, as_json=as_json, screen=wide_console())
+    if not found:
+        raise PermanentError("nothing was measured")
+
+
+def _models(repository: Path | None, named: Sequence[str] | None) -> list[str]:
+    if repository is None:
+        unknown = [name for name in named or () if name not in built_in.SHAPES]
+        if unknown:
+            right = f"name its repository with --repository, or one of {', '.join(built_in.SHAPES)}"
+            raise InputError(f"there is no test model {unknown[0]!r}", where="--model", right=right)
+        return list(named or built_in.SHAPES)
+    if not named:
+        raise InputError("a repository without a model", where="--repository", right="say which with --model NAME")
+    return list(dict.fromkeys(named))
+
+
+def _forms(named: Sequence[str] | None) -> list[str]:
+    for name in named or ():
+        if name not in FORMS:
+            raise InputError(f"{name!r} is no form", where="--form", right=", ".join(FORMS))
+    return list(named or FORMS)
+
+
+def _run(plan: _Plan, folder: Path, screen: Console) -> tuple[list[Measured], Footprint, list[str]]:
+    repository = plan.repository
+    if repository is None:
+        repository = folder / "models"
+        built_in.write_models(repository)
+    limits = {name: limit_of(repository, name, plan.cores.server) for name in plan.models}
+    with screen.status("starting the gateway") as status, gateway(repository, folder, cores=plan.cores.server) as running:
+        cost = footprint(running, repository, seconds=IDLE_S)
+        ours = [subject for name in plan.models for subject in subjects_of(running, name, limits[name], plan.forms)]
+        for subject in ours:
+            check(subject, limits[subject.model])
+        others, left_out = _others(plan, limits)
+        missing = [form for form in plan.forms if form not in {subject.form for subject in ours}]
+        left_out += [f"{form} is left out: this gateway does not serve it" for form in missing]
+        found = measure([*ours, *others], limits, rounds=plan.rounds, seconds=plan.seconds, tell=lambda text: _tell(status, text))
+    return found, cost, left_out
+
+
+def _others(plan: _Plan, limits: Mapping[str, Limit]) -> tuple[list[Subject], list[str]]:
+    subjects: list[Subject] = []
+    left_out: list[str] = []
+    for other in plan.others:
+        pid = listener_of(other.host, other.port)
+        for name in plan.models:
+            good, bad = against(other, name, limits[name], plan.forms, None if pid is None else Tree(pid))
+            subjects += good
+            left_out += bad
+    return subjects, left_out
+
+
+def _tell(status: Status, text: str) -> None:
+    status.update(text)
+
+
+def _data(plan: _Plan, found: Sequence[Measured], cost: Footprint, told: Sequence[str]) -> dict[str, Any]:
+    return {
+        "machine": describe_machine(),
+        "compared_with": "session.run in the client's process, one thread, the gateway's own session options",
+        "evidence": "measured",
+        "cores": {"client": sorted(plan.cores.client), "server": sorted(plan.cores.server)},
+        "rounds": plan.rounds,
+        "seconds": plan.seconds,
+        "clients": CLIENTS,
+        "warnings": list(told),
+        "rows": [one.plain() for one in found],
+        "footprint": cost.plain(),
+    }
+
+
+def _summary(found: Sequence[Measured], cost: Footprint, left_out: Sequence[str]) -> RenderableType:
+    return Group(measured_table(found), "", legend(), "", footprint_lines(cost), warned(left_out))

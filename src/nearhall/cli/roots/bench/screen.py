@@ -1,0 +1,95 @@
+"""How figures of a run look on a screen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from nearhall.cli.roots.bench.compare import CLIENTS, Footprint, Measured
+from nearhall.cli.roots.bench.goals import Says, Verdict
+from nearhall.cli.roots.bench.measured import Figure, Row
+
+_LOOKS = {Says.HOLDS: "green", Says.MISSES: "bold red", Says.NOT_JUDGED: "yellow"}
+
+
+def measured_table(found: Sequence[Measured]) -> RenderableType:
+    """A line for each subject; ratios are to the limit of the same slices."""
+    table = Table(box=None, padding=(0, 1))
+    for head in ("server", "model", "form"):
+        table.add_column(head)
+    for head in ("p50", "x limit", "95 %", "+ms", "p10 x", "p99", "CPU", "x limit", f"/s at {CLIENTS}", "of limit", "slices"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for one in found:
+        table.add_row(*_row(one))
+    return table
+
+
+def _row(one: Measured) -> list[str]:
+    subject, row = one.subject, one.one
+    names = [f"[bold]{escape(subject.server)}[/bold]", subject.model, subject.form]
+    if row is None:
+        return [*names, "no answer"]
+    shown = [
+        f"{row.p50_ms:.3f} ms",
+        f"[bold]{row.p50_ratio.value:.2f}[/bold]",
+        _between(row.p50_ratio),
+        f"{row.added_p50_ms.value:+.3f}",
+        f"{row.p10_ratio:.2f}",
+        "-" if row.p99_ms is None else f"{row.p99_ms:.2f}",
+        "-" if row.cpu_ms is None else f"{row.cpu_ms:.3f}",
+        "-" if row.cpu_ratio is None else f"[bold]{row.cpu_ratio:.2f}[/bold]",
+        f"{one.per_s:.0f}",
+        "-" if one.per_s_ratio is None else f"{one.per_s_ratio:.2f}",
+        _slices(row),
+    ]
+    return [*names, *shown]
+
+
+def _between(figure: Figure) -> str:
+    return "" if figure.low is None or figure.high is None else f"{figure.low:.2f} to {figure.high:.2f}"
+
+
+def _slices(row: Row) -> str:
+    used = row.slices - row.disturbed - row.unexplained
+    return f"{used}/{row.slices}" if row.headline else f"[yellow]{used}/{row.slices} noisy[/yellow]"
+
+
+def legend() -> str:
+    """What the columns mean, in two lines."""
+    return (
+        "x limit: over session.run in this process, in the slices around it. CPU: milliseconds of the server for one answer.\n"
+        "slices: those that count, of all; left out: the machine was disturbed, or the spread has no explanation. "
+        "noisy: no headline."
+    )
+
+
+def footprint_lines(one: Footprint) -> str:
+    """Start, idle and memory."""
+    return (
+        f"start to ready {one.start_s:.2f} s · idle {one.idle_cpu_percent:.2f} % of a core · memory {one.pss_mib:.0f} MiB PSS "
+        f"({one.models_mib:.1f} MiB of model files) · {one.processes} process{'es' if one.processes > 1 else ''}"
+    )
+
+
+def verdict_table(verdicts: Sequence[Verdict]) -> RenderableType:
+    """A line for each goal."""
+    table = Table(box=None, padding=(0, 1))
+    table.add_column("goal")
+    table.add_column("bound", no_wrap=True)
+    table.add_column("this run", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("compared with")
+    for one in verdicts:
+        note = one.goal.beside if one.goal.beside != "nothing" else ""
+        beside = f"{note} ({one.note})" if one.note and note else one.note or note
+        table.add_row(one.goal.what, one.goal.shown, one.shown, Text(one.says.value, style=_LOOKS[one.says]), escape(beside))
+    return table
+
+
+def warned(lines: Sequence[str]) -> RenderableType:
+    """What makes the figures doubtful, first and in yellow."""
+    return Group(*(Text(f"! {line}", style="yellow") for line in lines))
