@@ -46,6 +46,7 @@ class Run:
     after: Slice
     limit_per_s: float
     outcomes: Sequence[Outcome]
+    busy: float
     late_ms: float
     connections: int
     waited: int
@@ -138,7 +139,7 @@ def plan(running: Running, limit: Limit, seconds: float) -> list[Load]:
             seconds=found.took_s,
             latencies_ms=found.latencies_ms,
         )
-        return OpenLoop(outcomes=[outcome], client_late_p99_ms=0.0, connections=STORM_CLIENTS, waited=0)
+        return OpenLoop(outcomes=[outcome], client_busy=0.0, client_late_p99_ms=0.0, connections=STORM_CLIENTS, waited=0)
 
     def critical(per_s: float, seed: int) -> OpenLoop:
         every = [
@@ -162,6 +163,7 @@ def one_run(load: Load, limit: Limit, turn: int) -> Run:
         after=limit.slice(LIMIT_S),
         limit_per_s=per_s,
         outcomes=found.outcomes,
+        busy=found.client_busy,
         late_ms=found.client_late_p99_ms,
         connections=found.connections,
         waited=found.waited,
@@ -201,12 +203,11 @@ def show(script: Script, runs: dict[str, list[Run]]) -> None:
                 f"{median(quantile(one.latencies_ms, 0.99) for one in mine):.2f}",
                 f"{median(one.refusal_p50_ms or 0.0 for one in mine):.2f}",
                 f"{median(run.late_ms for run in every):.2f}",
+                f"{median(run.busy for run in every):.0%}",
                 f"{sum(run.quiet for run in every)}/{len(every)} quiet",
             )
     script.show(table)
-    script.show(
-        "times in ms; client late: p99 of how much later than meant a request was sent (over 1 ms the client is measured)\n"
-    )
+    script.show("times in ms; client late: p99 of how much later than meant a request was sent; busy: the client's core\n")
 
 
 def verdicts(runs: dict[str, list[Run]]) -> list[Verdict]:
@@ -238,6 +239,7 @@ def plain(run: Run) -> dict[str, Any]:
         "goodput_of_limit": round(run.goodput, 4),
         "quiet": run.quiet,
         "steal": round(run.steal, 4),
+        "client_busy": round(run.busy, 3),
         "client_late_p99_ms": round(run.late_ms, 3),
         "connections": run.connections,
         "waited_for_a_connection": run.waited,

@@ -25,7 +25,7 @@ ANSWER_S_MAX = 30.0
 """A server that says nothing for so long has hung; the slowest peer's worst answer under overload took five."""
 CONNECTIONS_MAX = 900
 """Below the gateway's own limit of 1024 and a common limit of open files."""
-CONNECTIONS_FIRST = 64
+CONNECTIONS_FIRST = 256
 LOOK_S = 0.05
 """The longest wait for events; only bounds how late the end of a run is seen."""
 DRAIN_S = 2.0
@@ -45,6 +45,17 @@ def connect(address: Address) -> socket.socket:
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
         raise TemporaryError(f"{shown(address)} cannot be reached ({error.strerror or error})") from error
+    return made
+
+
+def _begin_connecting(address: Address) -> socket.socket:
+    """A connection that is being made: a full backlog holds a blocking `connect` up for a second."""
+    if isinstance(address, str):
+        return connect(address)  # a Unix socket is connected at once or not at all
+    made = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    made.setblocking(False)
+    made.connect_ex(address)
     return made
 
 
@@ -156,8 +167,9 @@ class _Crowd:
         for _ in range(count):
             self.open()
 
-    def open(self) -> _Connection:
-        raw = connect(self.address)
+    def open(self, *, wait: bool = True) -> _Connection:
+        """One more; without `wait` it may still be being made, and what is sent meanwhile goes when it is."""
+        raw = connect(self.address) if wait else _begin_connecting(self.address)
         raw.setblocking(False)
         made = _Connection(raw, raw.fileno(), bytearray())
         self.all[made.number] = made
@@ -170,6 +182,8 @@ class _Crowd:
             sent = one.raw.send(request)
         except BlockingIOError:
             sent = 0
+        except OSError:  # it broke; its end is read next
+            return
         if sent < len(request):
             if one.left is None:
                 self.poll.modify(one.number, select.EPOLLIN | select.EPOLLOUT)
@@ -266,6 +280,8 @@ class OpenLoop:
     """What an open loop gave."""
 
     outcomes: Sequence[Outcome]
+    client_busy: float
+    """Share of a core that this client used: near 1 it is measured, and not the server."""
     client_late_p99_ms: float
     """How late this client itself was in sending: above a millisecond or so, it and not the server is measured."""
     connections: int
@@ -321,6 +337,7 @@ class _OpenLoop:
         self._late: list[float] = []
         self._waited, self._missed = 0, -1
         self._inside = self._at = 0
+        self._cpu_s = time.thread_time()
         self.begun = time.perf_counter() + 0.02
         self._due = [self.begun + moment for moment in arrivals]
 
@@ -334,7 +351,7 @@ class _OpenLoop:
         now = time.perf_counter()
         while self._at < len(self._due) and self._due[self._at] <= now:
             if not self._free and len(self._crowd.all) < CONNECTIONS_MAX:
-                self._free.append(self._crowd.open())
+                self._free.append(self._crowd.open(wait=False))
             if not self._free:
                 self._waited += self._missed != self._at
                 self._missed = self._at
@@ -382,6 +399,7 @@ class _OpenLoop:
             self._tallies[left].offered += 1
         return OpenLoop(
             outcomes=[tally.outcome(seconds) for tally in self._tallies],
+            client_busy=(time.thread_time() - self._cpu_s) / (time.perf_counter() - self.begun),
             client_late_p99_ms=quantile(sorted(self._late), 0.99),
             connections=len(self._crowd.all),
             waited=self._waited,
