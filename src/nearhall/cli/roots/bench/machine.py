@@ -84,7 +84,7 @@ def warnings(cores: Cores) -> list[str]:
     found: list[str] = []
     if not cores.disjoint:
         why = "there is one core" if len(cores.client) == 1 else "they were not pinned"
-        found.append(f"client and server share their cores ({why}): ratios are worse than on two")
+        found.append(f"client and server share their cores ({why}): each takes the other's time")
     load = os.getloadavg()[0]
     if load > LOAD_MAX:
         found.append(f"something else runs here (load {load:.1f} before the start): close it, or read ratios with care")
