@@ -147,8 +147,8 @@ def _messages(given: Sequence[Mapping[str, Any]]) -> tuple[ChatTurn, ...]:
 
 def _message(index: int, message: Mapping[str, Any]) -> ChatTurn:
     role = message.get("role")
-    if role not in ROLES:
-        reason = Reason.UNSUPPORTED if role in {"tool", "function"} else Reason.BAD_REQUEST
+    if not isinstance(role, str) or role not in ROLES:
+        reason = Reason.UNSUPPORTED if role in ("tool", "function") else Reason.BAD_REQUEST
         _refuse(f"messages[{index}].role is {role!r}; served are {', '.join(ROLES)}", reason)
     if message.get("tool_calls") or message.get("function_call") or message.get("audio"):
         _refuse(f"messages[{index}] carries tool calls or audio, which are not supported", Reason.UNSUPPORTED)
