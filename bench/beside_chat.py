@@ -25,10 +25,11 @@ from typing import Any
 from rich.table import Table
 
 from nearhall.cli.roots.bench.built_in import CONV
+from nearhall.cli.roots.bench.compare import watched
 from nearhall.cli.roots.bench.goals import judge
 from nearhall.cli.roots.bench.load import Address, Kind, OpenLoop, ask, connect, open_loop
 from nearhall.cli.roots.bench.machine import available_cores
-from nearhall.cli.roots.bench.measured import LIMITS_DIFFER_MAX, quantile
+from nearhall.cli.roots.bench.measured import LIMITS_DIFFER_MAX, WAITED_MAX, quantile
 from nearhall.cli.roots.bench.requests import binary_request, http_post
 from nearhall.cli.roots.bench.schedule import poisson
 from nearhall.cli.roots.bench.script import Script, main
@@ -74,7 +75,7 @@ class Round:
     chat_alone: Chats
     chat_beside: Chats
     same: bool
-    """Whether the limit was the same before and after."""
+    """Whether the limit was the same before and after, and nobody else ran on its core."""
 
     @property
     def quiet(self) -> bool:
@@ -124,7 +125,7 @@ def work(script: Script) -> None:
 
 def one_round(script: Script, limit: Limit, address: Address, kind: Kind, turn: int) -> Round:
     seconds, chats = script.options.seconds, script.options.chats
-    first = limit.slice(LIMIT_S)
+    first = watched(limit.slice, LIMIT_S)
     per_s = 1e3 / first.p50_ms
     arrivals = poisson(SHARE * per_s, seconds, turn)
     alone = open_loop(address, [kind], arrivals, [0] * len(arrivals), seconds)
@@ -132,8 +133,9 @@ def one_round(script: Script, limit: Limit, address: Address, kind: Kind, turn: 
         time.sleep(seconds)
     with chatting(address, chats) as chat_beside:
         beside = open_loop(address, [kind], arrivals, [0] * len(arrivals), seconds)
-    last = limit.slice(LIMIT_S)
+    last = watched(limit.slice, LIMIT_S)
     same = abs(first.p50_ms - last.p50_ms) <= LIMITS_DIFFER_MAX * min(first.p50_ms, last.p50_ms)
+    same = same and max(first.waited, last.waited) <= WAITED_MAX
     return Round(limit_per_s=per_s, alone=alone, beside=beside, chat_alone=chat_alone, chat_beside=chat_beside, same=same)
 
 

@@ -19,7 +19,7 @@ import time
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,8 @@ def v2_target(corpus: tuple[mutations.Seeded, ...]) -> Try:
 
         def call() -> None:
             request = decode_request(case.body, case.head_bytes)
-            encode_response(model="m", version="1", request=request, outputs=request.inputs)
+            outputs = [replace(one, name="y") for one in request.inputs]
+            encode_response(model="m", version="1", request=request, outputs=outputs)
 
         return call, case
 

@@ -20,10 +20,11 @@ from typing import Any
 from rich.table import Table
 
 from nearhall.cli.roots.bench.built_in import CONV
+from nearhall.cli.roots.bench.compare import watched
 from nearhall.cli.roots.bench.goals import Verdict, judge
 from nearhall.cli.roots.bench.load import Kind, OpenLoop, clients, open_loop
 from nearhall.cli.roots.bench.machine import cpu_times
-from nearhall.cli.roots.bench.measured import LIMITS_DIFFER_MAX, STEAL_MAX, Outcome, Slice, quantile
+from nearhall.cli.roots.bench.measured import LIMITS_DIFFER_MAX, STEAL_MAX, WAITED_MAX, Outcome, Slice, quantile
 from nearhall.cli.roots.bench.requests import binary_request
 from nearhall.cli.roots.bench.schedule import kinds, poisson
 from nearhall.cli.roots.bench.script import Script, main
@@ -57,7 +58,8 @@ class Run:
         """Whether the machine was the same before and after, and ours, and this client in time."""
         first, last = self.before.p50_ms, self.after.p50_ms
         same = abs(first - last) <= LIMITS_DIFFER_MAX * min(first, last)
-        return same and self.steal <= STEAL_MAX and self.late_ms <= LATE_MS_MAX
+        alone = max(self.before.waited, self.after.waited) <= WAITED_MAX
+        return same and alone and self.steal <= STEAL_MAX and self.late_ms <= LATE_MS_MAX
 
     @property
     def limit_now(self) -> float:
@@ -154,14 +156,14 @@ def plan(running: Running, limit: Limit, seconds: float) -> list[Load]:
 
 
 def one_run(load: Load, limit: Limit, turn: int) -> Run:
-    before = limit.slice(LIMIT_S)
+    before = watched(limit.slice, LIMIT_S)
     per_s = 1e3 / before.p50_ms
     cpu = cpu_times()
     found = load.make(per_s, turn)
     steal = cpu_times().stolen_since(cpu)
     return Run(
         before=before,
-        after=limit.slice(LIMIT_S),
+        after=watched(limit.slice, LIMIT_S),
         limit_per_s=per_s,
         outcomes=found.outcomes,
         busy=found.client_busy,

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from nearhall.cli.roots.bench.machine import Tree, cpu_times
+from nearhall.cli.roots.bench.machine import Tree, cpu_times, waited_s
 from nearhall.cli.roots.bench.measured import Between, Figure, Row, Slice, row
 from nearhall.cli.roots.bench.schedule import interleaved
 from nearhall.cli.roots.bench.servers import Limit, Running, Subject
@@ -64,24 +64,25 @@ def measure(
     for turn, subject in interleaved(subjects, rounds):
         tell(f"round {turn + 1} of {rounds}: {subject.name}")
         limit = limits[subject.model]
-        first = _watched(limit.slice, seconds * LIMIT_SHARE)
-        one = _watched(subject.one, seconds, subject.tree)
-        middle = _watched(limit.slice, seconds * LIMIT_SHARE)
+        first = watched(limit.slice, seconds * LIMIT_SHARE)
+        one = watched(subject.one, seconds, subject.tree)
+        middle = watched(limit.slice, seconds * LIMIT_SHARE)
         ones[subject].append(Between(before=first, slice=one, after=middle))
         if clients:
-            many = _watched(lambda s, subject=subject: subject.many(clients, s), seconds, subject.tree)
-            last = _watched(limit.slice, seconds * LIMIT_SHARE)
+            many = watched(lambda s, subject=subject: subject.many(clients, s), seconds, subject.tree)
+            last = watched(limit.slice, seconds * LIMIT_SHARE)
             manys[subject].append(Between(before=middle, slice=many, after=last))
     return [_together(subject, ones[subject], manys[subject]) for subject in subjects]
 
 
-def _watched(take: Callable[[float], Slice], seconds: float, tree: Tree | None = None) -> Slice:
-    """A slice, with the CPU time that the server's processes took and that the hypervisor took away."""
-    before, cpu = cpu_times(), None if tree is None else tree.cpu_s()
+def watched(take: Callable[[float], Slice], seconds: float, tree: Tree | None = None) -> Slice:
+    """A slice, with the CPU time that the server's processes took, and what the hypervisor and others took away."""
+    before, waited, cpu = cpu_times(), waited_s(), None if tree is None else tree.cpu_s()
     found = take(seconds)
+    waited = (waited_s() - waited) / found.took_s
     if cpu is not None and tree is not None:
         found = replace(found, cpu_s=tree.cpu_s() - cpu)
-    return replace(found, steal=cpu_times().stolen_since(before))
+    return replace(found, steal=cpu_times().stolen_since(before), waited=waited)
 
 
 def _together(subject: Subject, ones: Sequence[Between], manys: Sequence[Between]) -> Measured:

@@ -37,14 +37,22 @@ def connect(address: Address) -> socket.socket:
     """A connection; raises TemporaryError."""
     try:
         if isinstance(address, str):
-            made = socket.socket(socket.AF_UNIX)
-            made.settimeout(ANSWER_S_MAX)
-            made.connect(address)
-            return made
+            return _connect_unix(address)
         made = socket.create_connection(address, timeout=ANSWER_S_MAX)
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
         raise TemporaryError(f"{shown(address)} cannot be reached ({error.strerror or error})") from error
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return made
+
+
+def _connect_unix(path: str) -> socket.socket:
+    made = socket.socket(socket.AF_UNIX)
+    made.settimeout(ANSWER_S_MAX)
+    try:
+        made.connect(path)
+    except OSError:
+        made.close()
+        raise
     return made
 
 
@@ -164,8 +172,12 @@ class _Crowd:
         self.address = address
         self.poll = select.epoll()
         self.all: dict[int, _Connection] = {}
-        for _ in range(count):
-            self.open()
+        try:
+            for _ in range(count):
+                self.open()
+        except TemporaryError:
+            self.close()
+            raise
 
     def open(self, *, wait: bool = True) -> _Connection:
         """One more; without `wait` it may still be being made, and what is sent meanwhile goes when it is."""

@@ -79,6 +79,13 @@ def cpu_times() -> CpuTimes:
     return CpuTimes(sum(fields), fields[7] if len(fields) > 7 else 0)
 
 
+def waited_s() -> float:
+    """How long the calling thread has been ready to run while others ran; 0 where the kernel does not count it (schedstat)."""
+    with suppress(OSError):
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+    return 0.0
+
+
 def warnings(cores: Cores) -> list[str]:
     """Why figures taken now may say more about the machine than about a server."""
     found: list[str] = []

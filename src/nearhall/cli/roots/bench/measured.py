@@ -1,6 +1,7 @@
 """What slices say together: ratios to the limit around each, and which slices say nothing.
 
-A slice is *disturbed* when the machine was: the two slices of the limit around it differ, or the hypervisor took time away.
+A slice is *disturbed* when the machine was: the two slices of the limit around it differ, the hypervisor took time away, or
+others ran while this client or the limit was ready to run.
 It is *unexplained* when the machine was quiet and its ratio still lies far from the others'. Neither enters a headline; both
 are counted and told. Where fewer than half of a subject's slices are left, all are used and the figure is no headline.
 """
@@ -18,6 +19,9 @@ LIMITS_DIFFER_MAX = 0.15
 """Of p50. On two shared cores, differences under 15 % came from the machine."""
 STEAL_MAX = 0.03
 """Of the machine's CPU time in the slice."""
+WAITED_MAX = 0.05
+"""Of a slice, ready and not running. A median of the limit hides neighbours (they meet one run in many); a server, which sleeps
+and wakes for each request, meets them every time."""
 FAR_MAX = 0.25
 """Of the median ratio; beyond, a slice needs an explanation that nobody has."""
 P99_SAMPLES_MIN = 1000
@@ -37,6 +41,8 @@ class Slice:
     """Answers other than 200."""
     steal: float = 0.0
     """Share of the machine's CPU time that its hypervisor gave to others."""
+    waited: float = 0.0
+    """Share of the slice in which the measuring thread was ready to run and another one ran."""
 
     @property
     def n(self) -> int:
@@ -85,8 +91,9 @@ class Between:
     def disturbed(self) -> bool:
         """Whether the machine was not the same before and after, or not ours alone."""
         first, last = self.before.p50_ms, self.after.p50_ms
-        steal = max(self.before.steal, self.slice.steal, self.after.steal)
-        return abs(first - last) > LIMITS_DIFFER_MAX * min(first, last) or steal > STEAL_MAX
+        every = (self.before, self.slice, self.after)
+        taken = any(one.steal > STEAL_MAX or one.waited > WAITED_MAX for one in every)
+        return taken or abs(first - last) > LIMITS_DIFFER_MAX * min(first, last)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
