@@ -77,9 +77,13 @@ plan: $(VENV)/.installed-plan ## Plan a fleet: make plan ARGS="plan.yaml --out p
 test: $(VENV)/.installed-dev ## Run the tests: make test ARGS="tests/core -x"
 	@$(BIN)/python -m pytest $(ARGS)
 
+# The quick ones first. None is a test: each checks answers, then prints ratios of its run and what they say of the goals.
+BENCHES := serve overload beside_chat chat two_nodes fuzz $(if $(PEERS),peers) $(if $(PLANNER),plan_samples placement calibration)
+BENCH ?= $(BENCHES)
+
 .PHONY: bench
-bench: $(VENV)/.installed-dev ## Measure the gateway's overhead over the bare runtime, as ratios in one run
-	@for file in bench/*.py; do echo "== $$file"; $(BIN)/python "$$file" $(ARGS) || exit 1; done
+bench: $(VENV)/.installed-dev ## Measure the gateway beside the limit, ratios in one run; PEERS=1: other servers too, PLANNER=1: the planner
+	@failed=0; for file in $(wildcard $(BENCH:%=bench/%.py)); do echo "== $$file"; $(BIN)/python "$$file" $(ARGS) || failed=1; done; exit $$failed
 
 # ---- checking: everything that CI runs ------------------------------------------------------------------------
 

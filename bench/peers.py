@@ -409,7 +409,7 @@ def show(script: Script, results: Sequence[Result]) -> None:
         script.show(f"[bold]{one.peer.title}[/bold] ({one.version}); admission: {one.peer.admission}")
         script.show(measured_table(one.found))
         idle, pss, count = one.idle
-        script.show(f"start to right answer {one.start_s:.2f} s · idle {idle:.2f} % · {pss:.0f} MiB PSS · {count} processes")
+        script.show(f"start to right answer {one.start_s:.2f} s · idle {idle:.2f} % · {pss:.0f} MiB PSS · processes: {count}")
         if one.overload:
             script.show(overload_table(one))
         script.show("")
