@@ -175,3 +175,43 @@ def test_grpc_clients_count_alike(free_port, monkeypatch):
     monkeypatch.setattr(grpc_load, "ANSWER_S_MAX", 0.5)
     with pytest.raises(TemporaryError, match="gRPC at"):
         one_grpc_client(f"127.0.0.1:{free_port()}", b"x", 0.1)
+
+
+def test_a_request_that_is_refused_by_its_head_is_sent_to_its_end_before_the_next():
+    """The server answers after the head and reads the long body later; who begins the next within it breaks it."""
+    body = bytes(3_000_000)
+    request = b"POST /x HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+    listening = socket.create_server(("127.0.0.1", 0))
+    heads: list[bytes] = []
+
+    def serve(one: socket.socket) -> None:
+        with one, one.makefile("rb") as stream:
+            while line := stream.readline():
+                heads.append(line)
+                while stream.readline() != b"\r\n":
+                    pass
+                one.sendall(NO)
+                stream.read(len(body))
+
+    def run() -> None:
+        with ThreadPoolExecutor(300) as pool:
+            try:
+                while True:
+                    pool.submit(serve, listening.accept()[0])
+            except OSError:
+                return
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    address = listening.getsockname()
+    try:
+        refused = clients(address, request, 2, 0.3)
+        kind = Kind(name="all", request=request, deadline_ms=1e4)
+        found = open_loop(address, [kind], [0.0, 0.01, 0.02, 0.03], [0] * 4, 0.05)
+    finally:
+        listening.shutdown(socket.SHUT_RDWR)
+        listening.close()
+        thread.join(10)
+    assert refused.refused > 2
+    assert found.outcomes[0].refused == 4
+    assert {line.split()[0] for line in heads} == {b"POST"}

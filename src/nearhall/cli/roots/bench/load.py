@@ -30,6 +30,8 @@ LOOK_S = 0.05
 """The longest wait for events; only bounds how late the end of a run is seen."""
 DRAIN_S = 2.0
 """Given to answers that are still out when the last request has been sent."""
+SENT = 0
+"""Instead of a status: the rest of a request that had its answer already."""
 _READ = 1 << 18
 
 
@@ -163,6 +165,8 @@ class _Connection:
     """What has not been sent yet."""
     since: float = 0.0
     kind: int = 0
+    answered: bool = False
+    """A server may refuse a request by its head, before all of it is sent; the rest must go before the next one may."""
 
 
 class _Crowd:
@@ -222,6 +226,21 @@ class _Crowd:
         one.received.clear()
         return found[0]
 
+    def events(self, seconds: float) -> Generator[tuple[_Connection, int]]:
+        """Connections with an answer (its status), a broken one (-1), or a refused request that has gone at last (`SENT`)."""
+        for number, event in self.poll.poll(seconds):
+            one = self.all[number]
+            if event & select.EPOLLOUT and self._sent_rest(one) and one.answered:
+                yield one, SENT
+            elif event & ~select.EPOLLOUT and (status := self.receive(one)) is not None:
+                one.answered = True
+                yield one, status
+
+    def _sent_rest(self, one: _Connection) -> bool:
+        if one.left is not None:
+            self.send(one, one.left)
+        return one.left is None
+
     def drop(self, one: _Connection) -> None:
         self.poll.unregister(one.number)
         del self.all[one.number]
@@ -256,24 +275,16 @@ def clients(address: Address, request: bytes, count: int, seconds: float) -> Sli
         while (now := time.perf_counter()) - begun < seconds:
             if now - last > ANSWER_S_MAX:
                 raise TemporaryError(f"{shown(address)} has not answered for {ANSWER_S_MAX:g} s")
-            for number, event in crowd.poll.poll(min(0.5, seconds)):
-                one = crowd.all[number]
-                if event & select.EPOLLOUT and one.left is not None:
-                    crowd.send(one, one.left)
-                if not event & ~select.EPOLLOUT:
-                    continue
-                status = crowd.receive(one)
-                if status is None:
-                    continue
+            for one, status in crowd.events(min(0.5, seconds)):
                 last = now = time.perf_counter()
                 if status == 200:
                     latencies.append((now - one.since) * 1e3)
                 else:
-                    refused += 1
-                if status < 0:
-                    one = crowd.open()
-                one.since = now
-                crowd.send(one, request)
+                    refused += status != SENT
+                free = crowd.open() if status < 0 else one
+                if free.left is None:
+                    free.since, free.answered = now, False
+                    crowd.send(free, request)
         took = time.perf_counter() - begun
     return Slice(latencies_ms=sorted(latencies), took_s=took, refused=refused)
 
@@ -295,7 +306,7 @@ class OpenLoop:
     client_busy: float
     """Share of a core that this client used: near 1 it is measured, and not the server."""
     client_late_p99_ms: float
-    """How late this client itself was in sending: above a millisecond or so, it and not the server is measured."""
+    """How late this client itself was in sending, with a connection at hand: above a millisecond or so, it is measured."""
     connections: int
     waited: int
     """Requests that found no free connection at their moment; their time runs all the same."""
@@ -348,6 +359,8 @@ class _OpenLoop:
         self._free = list(crowd.all.values())
         self._late: list[float] = []
         self._waited, self._missed = 0, -1
+        self._held_s = 0.0
+        """When last no connection was free: the server held this client up then, and what follows is not its own delay."""
         self._inside = self._at = 0
         self._cpu_s = time.thread_time()
         self.begun = time.perf_counter() + 0.02
@@ -366,16 +379,16 @@ class _OpenLoop:
                 self._free.append(self._crowd.open(wait=False))
             if not self._free:
                 self._waited += self._missed != self._at
-                self._missed = self._at
+                self._missed, self._held_s = self._at, now
                 return
             one = self._free.pop()
-            one.since, one.kind = self._due[self._at], self._which[self._at]
+            one.since, one.kind, one.answered = self._due[self._at], self._which[self._at], False
             self._tallies[one.kind].offered += 1
             self._at += 1
             self._inside += 1
             self._crowd.send(one, self._every[one.kind].request)
             now = time.perf_counter()
-            self._late.append((now - one.since) * 1e3)
+            self._late.append((now - max(one.since, self._held_s)) * 1e3)
 
     def wait(self) -> None:
         """Until something comes or is due: epoll's own timeout is rounded up to a millisecond, select's is not."""
@@ -385,25 +398,20 @@ class _OpenLoop:
 
     def receive(self) -> None:
         """Takes what has come."""
-        for number, event in self._crowd.poll.poll(0):
-            one = self._crowd.all[number]
-            if event & select.EPOLLOUT and one.left is not None:
-                self._crowd.send(one, one.left)
-            if not event & ~select.EPOLLOUT:
-                continue
-            status = self._crowd.receive(one)
-            if status is not None:
-                self._take(one, status)
+        for one, status in self._crowd.events(0):
+            self._take(one, status)
 
     def _take(self, one: _Connection, status: int) -> None:
         self._inside -= one.since > 0
         if status > 0:
             tally = self._tallies[one.kind]
             (tally.good if status == 200 else tally.refusals).append((time.perf_counter() - one.since) * 1e3)
-            one.since = 0.0
+        one.since = 0.0
+        if status < 0:
+            if one in self._free:
+                self._free.remove(one)
+        elif one.left is None:
             self._free.append(one)
-        elif one in self._free:
-            self._free.remove(one)
 
     def result(self, seconds: float) -> OpenLoop:
         """The outcomes; what was never sent was offered all the same."""
