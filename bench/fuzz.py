@@ -3,9 +3,10 @@
 A parser may refuse, with a reason that is the client's (4xx, or 501), and do nothing else: no other exception, no status of a
 server's fault, no case that takes a second of CPU, no memory that is not given back. Most cases go to the parsers alone and at
 full rate; a share goes through the whole gateway (ASGI), with a real model, where no 5xx may come for what a client did. Seeded:
-`--seed` and the case's number repeat it. About three minutes for the million on a core.
+`--seed` and the case's number repeat it. A minute or two for the million on a core. With `--guided` as many cases again by
+Atheris (installed into the cache), which is guided by the lines that a request reaches.
 
-    python bench/fuzz.py [--cases 1000000] [--app-cases 20000] [--seed 1] [--only v2_json] [--json]
+    python bench/fuzz.py [--cases 1000000] [--app-cases 20000] [--seed 1] [--only v2_json] [--guided] [--json]
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import argparse
 import asyncio
 import gc
 import logging
+import os
 import random
+import subprocess
 import time
 import tracemalloc
 from collections import Counter
@@ -28,6 +31,7 @@ from rich.table import Table
 
 from nearhall.cli.roots.bench import mutations
 from nearhall.cli.roots.bench.built_in import TINY
+from nearhall.cli.roots.bench.environments import environment
 from nearhall.cli.roots.bench.mutations import Case
 from nearhall.cli.roots.bench.script import Script, main
 from nearhall.cli.roots.gateway import compose
@@ -40,6 +44,7 @@ from nearhall.wire.oip import decode_request, encode_response
 from nearhall.wire.openai import decode_chat
 from nearhall.wire.refusal import STATUS, refusal_response
 
+HERE = Path(__file__).parent
 CPU_S_MAX = 1.0
 """Of one case; the largest here has ten kilobytes."""
 GROWTH_MIB_MAX = 24.0
@@ -88,6 +93,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--app-cases", type=int, default=20_000, help="through the whole gateway")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", help="one target by name")
+    parser.add_argument("--guided", action="store_true", help="as many cases again by Atheris")
 
 
 def v2_target(corpus: tuple[mutations.Seeded, ...]) -> Try:
@@ -143,6 +149,8 @@ def work(script: Script) -> None:
     if options.only in {"", "app"}:
         script.tell(f"the whole gateway, seed {options.seed}")
         tallies["app"] = asyncio.run(through_app(script.models, options.app_cases, options.seed))
+    if options.guided:
+        tallies["guided"] = guided(script, options.cases, options.seed)
     show(script, tallies, grown)
     script.data |= {
         "seed": options.seed,
@@ -264,6 +272,22 @@ async def through_app(repository: Path, cases: int, seed: int) -> Tally:
     if growth > GROWTH_MIB_MAX:
         raise PermanentError(f"app: resident memory grew by {growth:.0f} MiB over {cases} cases (seed {seed})")
     return tally
+
+
+def guided(script: Script, cases: int, seed: int) -> Tally:
+    """By Atheris, in its own environment; raises PermanentError with the end of what it says, the input among it."""
+    python = environment("atheris", HERE / "peers" / "locks" / "atheris.txt", script.tell) / "bin" / "python"
+    corpus = script.folder / "corpus"
+    corpus.mkdir()
+    limits = [f"-runs={cases}", f"-seed={seed}", "-max_len=4000", "-timeout=5", "-rss_limit_mb=1024"]
+    command = [str(python), str(HERE / "guided" / "parsers.py"), *limits, f"-artifact_prefix={script.folder}/", str(corpus)]
+    script.tell("guided by coverage")
+    begun = time.perf_counter()
+    source = str(HERE.parent / "src")
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": source}, check=False)
+    if done.returncode:
+        raise PermanentError(f"guided, seed {seed}:\n{(done.stdout + done.stderr)[-SHOWN_BYTES:]}")
+    return Tally(cases=cases, seconds=time.perf_counter() - begun)
 
 
 def fault_of_ours(status: int, body: bytes) -> bool:

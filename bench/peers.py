@@ -32,6 +32,7 @@ from rich.table import Table
 from nearhall.cli.pilot.free_ports import free_ports
 from nearhall.cli.roots.bench.built_in import CONV
 from nearhall.cli.roots.bench.compare import Measured, idle_cost, measure
+from nearhall.cli.roots.bench.environments import environment, site_packages
 from nearhall.cli.roots.bench.goals import Verdict, judge
 from nearhall.cli.roots.bench.load import Address, Kind, OpenLoop, open_loop
 from nearhall.cli.roots.bench.machine import Tree, on_cores
@@ -52,7 +53,6 @@ from nearhall.cli.roots.bench.servers import (
     stop,
     subjects_of,
 )
-from nearhall.cli.roots.models import cache_folder
 from nearhall.core.errors import InputError, NearhallError, PermanentError, TemporaryError
 
 HERE = Path(__file__).parent / "peers"
@@ -61,12 +61,10 @@ NOT_COMPARED = {
     "native Triton": "its ONNX backend is not in nvidia-pytriton; only the Python backend is",
 }
 READY_S_MAX = 120.0
-INSTALL_S_MAX = 1800.0
 IDLE_S = 5.0
 LIMIT_S = 0.4
 DEADLINE_MS = 10.0
 LOADS = (0.8, 1.5)
-FREE_GIB_MIN = 3.0
 TRITON, MLSERVER = "triton 2.51 (python backend)", "MLServer"
 
 
@@ -239,7 +237,7 @@ def one_peer(script: Script, peer: Peer, limit: Limit) -> Result:
     """Installs, starts, checks and measures one peer; a peer that cannot be had is told with the reason."""
     result = Result(peer=peer)
     try:
-        venv = installed(script, peer)
+        venv = environment(peer.key, HERE / "locks" / f"{peer.key}.txt", script.tell)
         result.version = version_of(venv, peer)
         with (
             tempfile.TemporaryDirectory(prefix="nh-peer-") as folder,
@@ -270,30 +268,6 @@ def one_peer(script: Script, peer: Peer, limit: Limit) -> Result:
     return result
 
 
-def installed(script: Script, peer: Peer) -> Path:
-    """The peer's own environment, made from its lock the first time."""
-    lock = HERE / "locks" / f"{peer.key}.txt"
-    venv = cache_folder(os.environ) / "peers" / peer.key
-    mark = venv / ".lock"
-    if mark.exists() and mark.read_bytes() == lock.read_bytes():
-        return venv
-    free = shutil.disk_usage(cache_folder(os.environ)).free / 2**30
-    if free < FREE_GIB_MIN:
-        raise TemporaryError(f"{free:.1f} GiB are free, {FREE_GIB_MIN:g} are needed")
-    script.tell(f"installing {peer.title}")
-    python = str(venv / "bin" / "python")
-    for command in (
-        [sys.executable, "-m", "venv", "--clear", str(venv)],
-        [python, "-m", "pip", "install", "-qq", "--no-deps", "-r", str(lock)],
-    ):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_S_MAX, check=False)
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["no words"])[-1]
-            raise PermanentError(f"it cannot be installed: {last}")
-    mark.write_bytes(lock.read_bytes())
-    return venv
-
-
 def version_of(venv: Path, peer: Peer) -> str:
     package = {"triton": "nvidia-pytriton"}.get(peer.key, peer.key)
     for line in (HERE / "locks" / f"{peer.key}.txt").read_text().splitlines():
@@ -301,10 +275,6 @@ def version_of(venv: Path, peer: Peer) -> str:
         if name.lower().partition("[")[0] == package:
             return f"{package} {version}"
     return package
-
-
-def site_packages(venv: Path) -> Path:
-    return venv / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
 
 
 @contextmanager
