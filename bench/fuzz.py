@@ -23,6 +23,7 @@ import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,7 @@ HEADERS: Mapping[bytes, tuple[bytes, ...]] = {
 }
 
 
+GRPC = mutations.grpc_corpus()
 TINY_INPUT = {"name": "x", "datatype": "FP32", "shape": [1, 64]}
 TINY_REQUESTS = (
     mutations.seeded({"inputs": [{**TINY_INPUT, "data": [0.5] * 64}]}),
@@ -115,6 +117,46 @@ def chat_target(draw: random.Random) -> tuple[Callable[[], None], Case]:
     return lambda: void(decode_chat(case.body, tokens_max=1024)), case
 
 
+def grpc_target() -> dict[str, Try]:
+    """GRPC's reader, where this version of the gateway has one."""
+    try:
+        messages = import_module("nearhall.gateway.grpc.messages")
+    except ModuleNotFoundError:
+        return {}
+
+    def draw_case(draw: random.Random) -> tuple[Callable[[], None], bytes]:
+        message = mutations.grpc_mutated(draw, GRPC)
+
+        def call() -> None:
+            request = messages.request_of(*messages.read(message))
+            outputs = [replace(one, name="y") for one in request.inputs]
+            messages.encode_response(model="m", version="1", request=request, outputs=outputs)
+
+        return call, message
+
+    return {"grpc": draw_case}
+
+
+def text_targets() -> dict[str, Try]:
+    """OpenAI's completions and embeddings, where this version has them."""
+    found: dict[str, Try] = {}
+    for name, module, call_name, more in (
+        ("completions", "openai_completions", "decode_completion", {"tokens_max": 1024}),
+        ("embeddings", "openai_embeddings", "decode_embeddings", {}),
+    ):
+        try:
+            decode = getattr(import_module(f"nearhall.wire.{module}"), call_name)
+        except ModuleNotFoundError:
+            continue
+
+        def draw_case(draw: random.Random, decode: Any = decode, more: Any = more) -> tuple[Callable[[], None], Case]:
+            case = mutations.mutated(draw, mutations.TEXT)
+            return lambda: void(decode(case.body, **more)), case
+
+        found[name] = draw_case
+    return found
+
+
 def headers_target(draw: random.Random) -> tuple[Callable[[], None], Any]:
     given = mutations.headers_mutated(draw, HEADERS)
     return lambda: void(parse_ask(given)), given
@@ -129,7 +171,9 @@ def targets() -> dict[str, Try]:
     return {
         "v2_json": v2_target(mutations.V2_JSON),
         "v2_binary": v2_target((*mutations.V2_BINARY, *mutations.V2_JSON[:2])),
+        **grpc_target(),
         "openai": chat_target,
+        **text_targets(),
         "headers": headers_target,
     }
 

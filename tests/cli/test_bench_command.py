@@ -89,6 +89,9 @@ def test_a_person_sees_ratios_and_what_stays_out():
     assert "6/6" in text
     assert "1/3 noisy" in text
     assert "no answer" in text
+    narrow = _shown(measured_table([good, silent], columns=80))
+    assert "95 %" not in narrow
+    assert max(map(len, map(str.rstrip, narrow.splitlines()))) <= 80
     assert silent.plain()["model"] == "conv"
     assert good.plain()["cpu_ratio_at_8"] == 1.5
     cost = Footprint(start_s=0.5, idle_cpu_percent=0.1, pss_mib=70, models_mib=1, processes=1)

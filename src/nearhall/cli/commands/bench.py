@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console, Group, RenderableType
-from rich.status import Status
+from rich.live import Live
+from rich.text import Text
 
-from nearhall.cli.output import emit, notes, wide_console
+from nearhall.cli.output import console, emit, notes, wide_console
 from nearhall.cli.roots.bench import built_in
 from nearhall.cli.roots.bench.compare import CLIENTS, Footprint, Measured, footprint, measure
 from nearhall.cli.roots.bench.machine import (
@@ -119,7 +122,8 @@ def serve(
     with on_cores(plan.cores.client), tempfile.TemporaryDirectory(prefix="nh-bench-") as folder:
         found, cost, left_out = _run(plan, Path(folder), screen)
     data = _data(plan, found, cost, [*doubts, *left_out])
-    emit(_summary(found, cost, left_out), data, as_json=as_json, screen=wide_console())
+    paper = console() if sys.stdout.isatty() else wide_console()
+    emit(_summary(found, cost, left_out, paper.width), data, as_json=as_json, screen=paper)
     if not found:
         raise PermanentError("nothing was measured")
 
@@ -144,21 +148,38 @@ def _forms(named: Sequence[str] | None) -> list[str]:
 
 
 def _run(plan: _Plan, folder: Path, screen: Console) -> tuple[list[Measured], Footprint, list[str]]:
-    repository = plan.repository
-    if repository is None:
-        repository = folder / "models"
+    repository = folder / "models"
+    if plan.repository is None:
         built_in.write_models(repository)
-    limits = {name: limit_of(repository, name, plan.cores.server) for name in plan.models}
-    with screen.status("starting the gateway") as status, gateway(repository, folder, cores=plan.cores.server) as running:
-        cost = footprint(running, repository, seconds=IDLE_S)
-        ours = [subject for name in plan.models for subject in subjects_of(running, name, limits[name], plan.forms)]
-        for subject in ours:
-            check(subject, limits[subject.model])
-        others, left_out = _others(plan, limits)
-        missing = [form for form in plan.forms if form not in {subject.form for subject in ours}]
-        left_out += [f"{form} is left out: this gateway does not serve it" for form in missing]
-        found = measure([*ours, *others], limits, rounds=plan.rounds, seconds=plan.seconds, tell=lambda text: _tell(status, text))
+    # No refreshing by itself: a thread that draws would take the client's time.
+    with Live(console=screen, auto_refresh=False, transient=True) as line:
+        tell = partial(_tell, line)
+        limits = {name: limit_of(plan.repository or repository, name, plan.cores.server) for name in plan.models}
+        if plan.repository is not None:
+            _only(plan.repository, plan.models, repository)
+        tell("starting the gateway")
+        with gateway(repository, folder, cores=plan.cores.server) as running:
+            tell(f"watching it idle for {IDLE_S:g} s")
+            cost = footprint(running, repository, seconds=IDLE_S)
+            ours = [subject for name in plan.models for subject in subjects_of(running, name, limits[name], plan.forms)]
+            for subject in ours:
+                check(subject, limits[subject.model])
+            others, left_out = _others(plan, limits)
+            missing = [form for form in plan.forms if form not in {subject.form for subject in ours}]
+            left_out += [f"{form} is left out: this gateway does not serve it" for form in missing]
+            found = measure([*ours, *others], limits, rounds=plan.rounds, seconds=plan.seconds, tell=tell)
     return found, cost, left_out
+
+
+def _only(repository: Path, models: Sequence[str], place: Path) -> None:
+    """A repository of those models alone: others would take memory, and time while they load."""
+    place.mkdir()
+    for name in models:
+        (place / name).symlink_to((repository / name).resolve())
+
+
+def _tell(line: Live, text: str) -> None:
+    line.update(Text(text, style="dim"), refresh=True)
 
 
 def _others(plan: _Plan, limits: Mapping[str, Limit]) -> tuple[list[Subject], list[str]]:
@@ -171,10 +192,6 @@ def _others(plan: _Plan, limits: Mapping[str, Limit]) -> tuple[list[Subject], li
             subjects += good
             left_out += bad
     return subjects, left_out
-
-
-def _tell(status: Status, text: str) -> None:
-    status.update(text)
 
 
 def _data(plan: _Plan, found: Sequence[Measured], cost: Footprint, told: Sequence[str]) -> dict[str, Any]:
@@ -192,5 +209,5 @@ def _data(plan: _Plan, found: Sequence[Measured], cost: Footprint, told: Sequenc
     }
 
 
-def _summary(found: Sequence[Measured], cost: Footprint, left_out: Sequence[str]) -> RenderableType:
-    return Group(measured_table(found), "", legend(), "", footprint_lines(cost), warned(left_out))
+def _summary(found: Sequence[Measured], cost: Footprint, left_out: Sequence[str], columns: int) -> RenderableType:
+    return Group(measured_table(found, columns=columns), "", legend(), "", footprint_lines(cost), warned(left_out))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -123,7 +124,8 @@ class Footprint:
 def footprint(running: Running, repository: Path, *, seconds: float) -> Footprint:
     """Rests, then watches it idle for so long."""
     idle, pss, count = idle_cost(running.tree, seconds)
-    files = sum(file.stat().st_size for file in repository.rglob("*") if file.is_file()) / 2**20
+    folders = os.walk(repository, followlinks=True)
+    files = sum((Path(folder) / name).stat().st_size for folder, _, names in folders for name in names) / 2**20
     return Footprint(start_s=running.start_s, idle_cpu_percent=idle, pss_mib=pss, models_mib=files, processes=count)
 
 

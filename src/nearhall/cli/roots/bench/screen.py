@@ -16,24 +16,34 @@ from nearhall.cli.roots.bench.measured import Figure, Row
 _LOOKS = {Says.HOLDS: "green", Says.MISSES: "bold red", Says.NOT_JUDGED: "yellow"}
 
 
-def measured_table(found: Sequence[Measured]) -> RenderableType:
-    """A line for each subject; ratios are to the limit of the same slices."""
+_COLUMNS = ("p50", "x limit", "95 %", "+ms", "p10 x", "p99", "CPU", "x limit", f"/s at {CLIENTS}", "of limit", "slices")
+_NEEDED = (0, 1, 3, 7, 8, 10)
+"""Of them, what a screen of 80 columns has room for."""
+WIDE_COLUMNS = 132
+
+
+def measured_table(found: Sequence[Measured], *, columns: int = WIDE_COLUMNS) -> RenderableType:
+    """A line for each subject; ratios are to the limit of the same slices. `columns`: of the screen."""
+    wide = columns >= WIDE_COLUMNS
+    chosen = range(len(_COLUMNS)) if wide else _NEEDED
     table = Table(box=None, padding=(0, 1))
-    for head in ("server", "model", "form"):
-        table.add_column(head)
-    for head in ("p50", "x limit", "95 %", "+ms", "p10 x", "p99", "CPU", "x limit", f"/s at {CLIENTS}", "of limit", "slices"):
-        table.add_column(head, justify="right", no_wrap=True)
+    for head in ("server", "model", "form") if wide else ("",):
+        table.add_column(head, no_wrap=True)
+    for index in chosen:
+        head = "CPU x limit" if index == 7 and not wide else _COLUMNS[index]
+        table.add_column(head, justify="right", no_wrap=index != 7)
     for one in found:
-        table.add_row(*_row(one))
+        names = [f"[bold]{escape(one.subject.server)}[/bold]", one.subject.model, one.subject.form]
+        cells = _cells(one)
+        table.add_row(*(names if wide else [" ".join(names)]), *([cells[i] for i in chosen] if cells else ["no answer"]))
     return table
 
 
-def _row(one: Measured) -> list[str]:
-    subject, row = one.subject, one.one
-    names = [f"[bold]{escape(subject.server)}[/bold]", subject.model, subject.form]
+def _cells(one: Measured) -> list[str]:
+    row = one.one
     if row is None:
-        return [*names, "no answer"]
-    shown = [
+        return []
+    return [
         f"{row.p50_ms:.3f} ms",
         f"[bold]{row.p50_ratio.value:.2f}[/bold]",
         _between(row.p50_ratio),
@@ -46,7 +56,6 @@ def _row(one: Measured) -> list[str]:
         "-" if one.per_s_ratio is None else f"{one.per_s_ratio:.2f}",
         _slices(row),
     ]
-    return [*names, *shown]
 
 
 def _between(figure: Figure) -> str:

@@ -22,7 +22,6 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from nearhall.cli.pilot.free_ports import free_ports
 from nearhall.cli.roots.bench import built_in
 from nearhall.cli.roots.bench.grpc_load import ask_grpc, grpc_clients, one_grpc_client
 from nearhall.cli.roots.bench.load import Address, ask, clients, connect, one_client, shown, undisturbed
@@ -127,10 +126,11 @@ def gateway(
     repository: Path, folder: Path, *, cores: Collection[int], settings: Mapping[str, object] | None = None
 ) -> Generator[Running]:
     """A gateway with its defaults: metrics, validation and logging on. Ended at the end; its log lies in `folder`."""
-    unix, grpc = _extra_addresses(folder)
-    config = folder / "gateway.json"
-    wanted = {"node": "bench/n1", "jurisdiction": "ZZ", "repository": str(repository), "port": 0, **unix, **grpc}
-    config.write_text(json.dumps({**wanted, **(settings or {})}))
+    config, unix = folder / "gateway.json", folder / "s"
+    wanted = {"node": "bench/n1", "jurisdiction": "ZZ", "repository": str(repository), "port": 0}
+    everywhere: dict[str, object] = {"grpc": "127.0.0.1:0", "uds": {"path": str(unix)}}
+    served = {key: value for key, value in everywhere.items() if key in Settings.__struct_fields__}
+    config.write_text(json.dumps({**wanted, **served, **(settings or {})}))
     begun = time.perf_counter()
     with (folder / "gateway.log").open("wb") as log, on_cores(cores):
         process = subprocess.Popen(
@@ -144,8 +144,8 @@ def gateway(
         start_s = time.perf_counter() - begun
         yield Running(
             address=("127.0.0.1", int(ready["port"])),
-            unix=str(unix["uds"]) if unix else None,
-            grpc=_grpc_target(ready, grpc),
+            unix=str(unix) if "uds" in served else None,
+            grpc=f"127.0.0.1:{ready['grpc_port']}" if "grpc" in served else None,
             tree=Tree(process.pid),
             start_s=start_s,
         )
@@ -164,18 +164,6 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
     if process.stdout is not None:
         process.stdout.close()
-
-
-def _extra_addresses(folder: Path) -> tuple[dict[str, object], dict[str, object]]:
-    """Settings for what this version of the gateway can listen on beside HTTP."""
-    unix: dict[str, object] = {"uds": str(folder / "s")} if "uds" in Settings.__struct_fields__ else {}
-    grpc: dict[str, object] = {"grpc": free_ports(1)[0]} if "grpc" in Settings.__struct_fields__ else {}
-    return unix, grpc
-
-
-def _grpc_target(ready: Mapping[str, Any], settings: Mapping[str, object]) -> str | None:
-    port = ready.get("grpc") or settings.get("grpc")
-    return None if port is None else str(port) if ":" in str(port) else f"127.0.0.1:{port}"
 
 
 def _ready(process: subprocess.Popen[bytes], log: Path) -> dict[str, Any]:
