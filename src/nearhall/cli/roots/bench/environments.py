@@ -31,8 +31,8 @@ def environment(key: str, lock: Path, tell: Callable[[str], None]) -> Path:
         raise TemporaryError(f"{free:.1f} GiB are free in {cache}, {FREE_GIB_MIN:g} are needed")
     tell(f"installing {key}")
     python = str(venv / "bin" / "python")
-    _run([sys.executable, "-m", "venv", "--clear", str(venv)])
-    _run([python, "-m", "pip", "install", "-qq", "--no-deps", "-r", str(lock)])
+    _run([sys.executable, "-m", "venv", "--clear", "--without-pip", str(venv)])  # this environment's pip serves them all
+    _run([sys.executable, "-m", "pip", "--python", python, "install", "-qq", "--no-deps", "-r", str(lock)])
     mark.write_bytes(lock.read_bytes())
     return venv
 
