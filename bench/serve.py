@@ -2,7 +2,7 @@
 
 The limit is session.run in the client's process, with the gateway's own session options; every slice of the gateway lies
 between two slices of the limit. Two models: a conv net of about a millisecond (48 KB in), and a tiny one. The gateway runs
-with its defaults: metrics, validation and logging on. Answers are checked before anything is timed. About three minutes.
+with its defaults: metrics, validation and logging on. Answers are checked before anything is timed. About four minutes.
 
     python bench/serve.py [--rounds 9] [--seconds 0.8] [--starts 3] [--no-pin] [--json]
 """

@@ -191,6 +191,11 @@ def _others(plan: _Plan, limits: Mapping[str, Limit]) -> tuple[list[Subject], li
             good, bad = against(other, name, limits[name], plan.forms, None if pid is None else Tree(pid))
             subjects += good
             left_out += bad
+        if pid is not None and plan.cores.disjoint:
+            cores = ",".join(map(str, sorted(plan.cores.server)))
+            left_out.append(
+                f"{other.name} runs on the cores it was given: start it with `taskset -c {cores}` to compare like with like"
+            )
     return subjects, left_out
 
 
