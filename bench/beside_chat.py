@@ -6,7 +6,7 @@ from the intended moment of sending. In turn: vision alone, chat alone, both. Th
 vision has priority 1 and chat 5. Where pinning would leave the server one core, it gets all of them, the light client's too.
 Answers are checked before anything is timed. About two minutes.
 
-    python bench/beside_chat.py [--rounds 3] [--seconds 6] [--chats 4] [--no-pin] [--json]
+    python bench/beside_chat.py [--rounds 3] [--seconds 6] [--chats 4] [--disjoint] [--json]
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from nearhall.cli.roots.bench.built_in import CONV
 from nearhall.cli.roots.bench.compare import watched
 from nearhall.cli.roots.bench.goals import judge
 from nearhall.cli.roots.bench.load import Address, Kind, OpenLoop, ask, connect, open_loop
-from nearhall.cli.roots.bench.machine import available_cores
 from nearhall.cli.roots.bench.measured import LIMITS_DIFFER_MAX, WAITED_MAX, quantile
 from nearhall.cli.roots.bench.requests import binary_request, http_post
 from nearhall.cli.roots.bench.schedule import poisson
@@ -94,9 +93,7 @@ def work(script: Script) -> None:
     if not (source / "model.yaml").is_file():
         raise InputError(f"the chat model is not in {source}", where="bench/beside_chat.py", right="nearhall models fetch")
     (script.models / CHAT).symlink_to(source)
-    cores = script.cores.server if len(script.cores.server) > 1 else script.cores.server | script.cores.client
-    if cores != script.cores.server and len(cores) > 1:
-        script.warnings.append("server and client share both cores: chat and vision on one would be another question")
+    cores = script.loaded_cores()
     limit = Limit(script.file_of(CONV), cores=script.cores.server)
     with gateway(script.models, script.folder, cores=cores, settings={"workloads": WORKLOADS}) as running:
         script.tell("loading the chat model")
@@ -118,7 +115,7 @@ def work(script: Script) -> None:
     script.verdicts.append(judge("beside_chat", median(shares), headline=enough, note=f"without chat {alone:.1%}"))
     script.data |= {
         "compared_with": "vision alone, and chat alone, in the same rounds",
-        "server_cores": sorted(cores & available_cores() or cores),
+        "server_cores": sorted(cores),
         "rounds": [plain(one) for one in rounds],
     }
 

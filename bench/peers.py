@@ -5,7 +5,7 @@ Not compared: OpenVINO Model Server and native Triton (no package brings them). 
 environment of its own in the cache, gets the same model with the same session options and the best admission that it has, and
 is measured alone beside this gateway: every slice between two slices of the limit, client and server on disjoint cores,
 answers checked first. JSON where a peer speaks only JSON. Then both are offered 0.8x and 1.5x of the limit (JSON 0.3x and 0.6x)
-with a deadline of 10 ms. About a minute and a half for each peer, and as long again the first time, to install it (0.4 to 1 GB each).
+with a deadline of 10 ms. About a minute and a half for each peer, and as long again the first time, to install it (0.6 GB each).
 
     python bench/peers.py [--only triton,mlserver] [--rounds 6] [--seconds 0.6] [--no-overload] [--json]
 """

@@ -36,6 +36,17 @@ class Script:
     warnings: list[str] = field(default_factory=list[str])
     data: dict[str, Any] = field(default_factory=dict[str, Any])
 
+    def loaded_cores(self) -> frozenset[int]:
+        """Where a server runs that is asked for more than one core can do.
+
+        Of two cores it gets both: reading and refusing fill one while the model fills the other, and the open loop's client
+        needs little. With `--disjoint` it stays where it is.
+        """
+        if len(self.cores.server) > 1 or self.options.disjoint:
+            return self.cores.server
+        self.warnings.append("the server has both cores, and the client shares its own with it; --disjoint keeps them apart")
+        return self.cores.server | self.cores.client
+
     @property
     def models(self) -> Path:
         """A repository with the test models."""
@@ -67,6 +78,9 @@ def main(
     """Runs a script: options, cores, a folder of its own, verdicts at the end. Exit 1 only where it could not measure."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--disjoint", action="store_true", help="keep a loaded server off the client's core even where that leaves it one core"
+    )
     parser.add_argument("--no-pin", action="store_true", help="let client and server share all cores")
     more(parser)
     options = parser.parse_args()
