@@ -72,6 +72,25 @@ def test_what_has_no_json_form_is_asked_for_as_binary():
         _infer(head.replace(b'"binary_data":true', b'"binary_data":false') + case.tail, len(head) + 1)
 
 
+@pytest.mark.parametrize("key", ["timeout", "priority"])
+def test_a_parameter_without_end_is_refused(key: str):
+    """It took the gateway's arithmetic down: 500 for a timeout of four thousand digits."""
+
+    def body(value: str) -> bytes:
+        return b'{"inputs":[{"name":"x","datatype":"BOOL","shape":[1],"data":[true]}],"parameters":{"%s":%s}}' % (
+            key.encode(),
+            value.encode(),
+        )
+
+    largest = (1 << 63) - 1
+    request = decode_request(body(str(largest)), None)
+    assert largest in {request.timeout_us, request.priority}
+    for value in (str(largest + 1), "9" * 4200):
+        with pytest.raises(Refusal, match=f"{key} is 9.*from 0 to {largest}") as told:
+            decode_request(body(value), None)
+        assert len(told.value.message) < 200
+
+
 def test_headers_are_taken_or_refused():
     draw = random.Random(7)
     names = {DEADLINE: (b"10",), RESIDENCY: (b"site", b"moon"), PRIORITY: (b"3",), HEAD_LENGTH: (b"9",)}

@@ -18,6 +18,8 @@ from nearhall.core.tensor import BYTES, ITEM_BYTES, Tensor, TensorSpec
 
 TENSORS_MAX = 64
 RANK_MAX = 16
+WHOLE_MAX = (1 << 63) - 1
+"""Of a parameter: what every client's library can hold; JSON's own numbers have no end, and arithmetic with floats does."""
 
 CODES: dict[str, str] = {
     "UINT8": "B",
@@ -71,12 +73,12 @@ def rank_of(priority: int | None) -> int | None:
 
 
 def whole(parameters: Mapping[str, Any], key: str) -> int | None:
-    """A parameter that is a whole number of at least 0; None if it is not given."""
+    """A parameter that is a whole number from 0 to `WHOLE_MAX`; None if it is not given."""
     value = parameters.get(key)
     if value is None:
         return None
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        refuse(f"parameters.{key} is {value!r}; a whole number of at least 0 is right")
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= WHOLE_MAX:
+        refuse(f"parameters.{key} is {str(value)[:40]}; a whole number from 0 to {WHOLE_MAX} is right")
     return value
 
 
