@@ -2,11 +2,12 @@
 
 A parser may refuse, with a reason that is the client's (4xx, or 501), and do nothing else: no other exception, no status of a
 server's fault, no case that takes a second of CPU, no memory that is not given back. Most cases go to the parsers alone and at
-full rate; a share goes through the whole gateway (ASGI), with a real model, where no 5xx may come for what a client did. Seeded:
+full rate; a share goes through the whole gateway (ASGI), with a real model, where no 5xx may come for what a client did, and some
+heads over connections to a gateway that runs. Seeded:
 `--seed` and the case's number repeat it. A minute or two for the million on a core. With `--guided` as many cases again by
 Atheris (installed into the cache), which is guided by the lines that a request reaches.
 
-    python bench/fuzz.py [--cases 1000000] [--app-cases 20000] [--seed 1] [--only v2_json] [--guided] [--json]
+    python bench/fuzz.py [--cases 1000000] [--app-cases 60000] [--http-cases 3000] [--seed 1] [--only v2_json] [--guided] [--json]
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import gc
 import logging
 import os
 import random
+import socket
 import subprocess
 import time
 import tracemalloc
@@ -33,8 +35,11 @@ from rich.table import Table
 from nearhall.cli.roots.bench import mutations
 from nearhall.cli.roots.bench.built_in import TINY
 from nearhall.cli.roots.bench.environments import environment
+from nearhall.cli.roots.bench.load import ask, connect
 from nearhall.cli.roots.bench.mutations import Case
+from nearhall.cli.roots.bench.requests import binary_request, json_request
 from nearhall.cli.roots.bench.script import Script, main
+from nearhall.cli.roots.bench.servers import Limit, gateway
 from nearhall.cli.roots.gateway import compose
 from nearhall.core.errors import PermanentError, Refusal
 from nearhall.drivers.clock import SystemClock
@@ -54,6 +59,8 @@ TRACED = 20_000
 TRACED_KIB_MAX = 256.0
 """Of Python's own objects, over so many cases, after as many to warm up."""
 SHOWN_BYTES = 4000
+HTTP_WAIT_S = 0.02
+"""For an answer to a head that is wrong; some never have one, since the server waits for a body."""
 Try = Callable[[random.Random], tuple[Callable[[], None], Any]]
 """Draws a case: what to call, and the case to show if that fails."""
 
@@ -92,7 +99,8 @@ class Tally:
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cases", type=int, default=1_000_000, help="for the parsers together")
-    parser.add_argument("--app-cases", type=int, default=20_000, help="through the whole gateway")
+    parser.add_argument("--app-cases", type=int, default=60_000, help="through the whole gateway")
+    parser.add_argument("--http-cases", type=int, default=3_000, help="heads over a connection")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", help="one target by name")
     parser.add_argument("--guided", action="store_true", help="as many cases again by Atheris")
@@ -182,8 +190,8 @@ def work(script: Script) -> None:
     options = script.options
     logging.getLogger("nearhall.gateway").setLevel(logging.CRITICAL)
     chosen = {name: target for name, target in targets().items() if options.only in {"", name}}
-    if not chosen and options.only != "app":
-        raise PermanentError(f"there is no target {options.only!r}; there are {', '.join([*targets(), 'app'])}")
+    if not chosen and options.only not in {"app", "http"}:
+        raise PermanentError(f"there is no target {options.only!r}; there are {', '.join([*targets(), 'app', 'http'])}")
     tallies: dict[str, Tally] = {}
     grown: dict[str, float] = {}
     for name, target in chosen.items():
@@ -193,6 +201,9 @@ def work(script: Script) -> None:
     if options.only in {"", "app"}:
         script.tell(f"the whole gateway, seed {options.seed}")
         tallies["app"] = asyncio.run(through_app(script.models, options.app_cases, options.seed))
+    if options.only in {"", "http"}:
+        script.tell(f"heads over HTTP, seed {options.seed}")
+        tallies["http"] = over_http(script, options.http_cases, options.seed)
     if options.guided:
         tallies["guided"] = guided(script, options.cases, options.seed)
     show(script, tallies, grown)
@@ -316,6 +327,46 @@ async def through_app(repository: Path, cases: int, seed: int) -> Tally:
     if growth > GROWTH_MIB_MAX:
         raise PermanentError(f"app: resident memory grew by {growth:.0f} MiB over {cases} cases (seed {seed})")
     return tally
+
+
+def over_http(script: Script, cases: int, seed: int) -> Tally:
+    """Heads that are almost right, to a gateway that runs: it answers the last request as it did the first, and logs no fault."""
+    limit = Limit(script.file_of(TINY))
+    right = binary_request(TINY, limit.inputs, limit.names)
+    every = (right, json_request(TINY, limit.inputs), b"GET /v2 HTTP/1.1\r\nhost: a\r\n\r\n")
+    tally, draw, begun = Tally(), random.Random(f"{seed}/http"), time.perf_counter()
+    with gateway(script.models, script.folder, cores=script.cores.server) as running:
+        for index in range(cases):
+            case = mutations.http_mutated(draw, every)
+            status = first_status(running.address, case)
+            tally.cases += 1
+            tally.taken += status == 200
+            tally.refused[str(status or "closed")] += status != 200
+            if status >= 500 and status not in {501, 503, 504, 505}:
+                raise failed("http", seed, index, case[:SHOWN_BYTES], f"answered {status}")
+        tally.seconds = time.perf_counter() - begun
+        with connect(running.address) as connection:
+            status, _, body = ask(connection, right)
+        if status != 200:
+            raise PermanentError(f"http, seed {seed}: a right request is answered with {status} afterwards: {body[:300]!r}")
+    log = (script.folder / "gateway.log").read_text(errors="replace")
+    if "Traceback" in log:
+        raise PermanentError(
+            f"http, seed {seed}: the gateway's log has a traceback:\n{log[log.index('Traceback') :][:SHOWN_BYTES]}"
+        )
+    return tally
+
+
+def first_status(address: tuple[str, int], case: bytes) -> int:
+    """The status of the first answer; 0 where the server closes, or waits for what never comes."""
+    with socket.create_connection(address) as connection:
+        connection.settimeout(HTTP_WAIT_S)
+        try:
+            connection.sendall(case)
+            line = connection.recv(4096).partition(b"\r\n")[0].split()
+        except OSError:
+            return 0
+        return int(line[1]) if len(line) > 1 and line[1].isdigit() else 0
 
 
 def guided(script: Script, cases: int, seed: int) -> Tally:

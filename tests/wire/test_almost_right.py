@@ -16,6 +16,7 @@ from nearhall.cli.roots.bench.mutations import (
     grpc_corpus,
     grpc_mutated,
     headers_mutated,
+    http_mutated,
     mutated,
 )
 from nearhall.core.errors import Refusal
@@ -107,4 +108,6 @@ def test_headers_are_taken_or_refused():
 def test_the_same_seed_gives_the_same_cases():
     first, second = (random.Random(5) for _ in range(2))
     assert [mutated(first, TEXT) for _ in range(50)] == [mutated(second, TEXT) for _ in range(50)]
+    get = [b"GET /v2 HTTP/1.1\r\nhost: a\r\n\r\n"]
+    assert [http_mutated(first, get) for _ in range(50)] == [http_mutated(second, get) for _ in range(50)]
     assert [grpc_mutated(first, grpc_corpus()) for _ in range(50)] == [grpc_mutated(second, grpc_corpus()) for _ in range(50)]

@@ -321,6 +321,54 @@ def grpc_mutated(draw: random.Random, corpus: Sequence[bytes]) -> bytes:
     return message
 
 
+def http_mutated(draw: random.Random, requests: Sequence[bytes]) -> bytes:
+    """A request over HTTP whose head is almost right; bodies are others' concern."""
+    head, mark, body = draw.choice(requests).partition(b"\r\n\r\n")
+    lines = head.split(b"\r\n")
+    for _ in range(draw.choice((1, 1, 2, 3))):
+        at = int(draw.random() * len(lines))
+        kind = draw.random()
+        if kind < 0.3:
+            lines[at] = _bytes_changed(draw, lines[at])
+        elif kind < 0.5:
+            name, colon, _ = lines[at].partition(b":")
+            lines[at] = name + colon + b" " + draw.choice(AWKWARD)
+        elif kind < 0.8:
+            lines.insert(1 + int(draw.random() * len(lines)), draw.choice(_LINES))
+        elif kind < 0.9:
+            lines.insert(at, lines[int(draw.random() * len(lines))])
+        else:
+            del lines[at]
+        lines = lines or [b""]
+    return b"\r\n".join(lines) + draw.choice((mark, mark, mark, mark, b"\n\n", b"\r\n")) + body
+
+
+_LINES = (
+    b"transfer-encoding: chunked",
+    b"transfer-encoding: chunked, chunked",
+    b"transfer-encoding: gzip",
+    b"content-length: 0",
+    b"content-length: -1",
+    b"content-length: 99999999999999999999",
+    b"content-length: 1e3",
+    b"content-length : 5",
+    b"content-encoding: gzip",
+    b"expect: 100-continue",
+    b"connection: close",
+    b"connection: upgrade",
+    b"upgrade: websocket",
+    b"upgrade: h2c",
+    b"host: a\x00b",
+    b"x: " + b"a" * 70_000,
+    b" folded: line",
+    b"\xff\xfe: x",
+    b": nameless",
+    b"inference-header-content-length: 7",
+    b"x-nearhall-deadline-ms: 1e999",
+    b"accept-encoding: gzip",
+)
+
+
 def headers_mutated(draw: random.Random, names: Mapping[bytes, Sequence[bytes]]) -> list[tuple[bytes, bytes]]:
     """Headers with values that are wrong now and then."""
     found: list[tuple[bytes, bytes]] = []
