@@ -29,12 +29,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import gateway_overhead as overhead
 import numpy as np
 import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
-import gateway_overhead as overhead
 from nearhall.core.errors import NearhallError
 from nearhall.core.tensor import Tensor
 from nearhall.drivers.arrays import to_array

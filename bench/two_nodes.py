@@ -30,8 +30,8 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import uvloop
-
 from gateway_overhead import Case, Client, add, make_conv, make_small
+
 from nearhall.drivers.clock import SystemClock
 from nearhall.drivers.node_http import Address, NodeHttp
 from nearhall.ports.node import NodeAnswer, NodeAsk, NodeLostError

@@ -59,7 +59,7 @@ class Control:
             return await self._cap(exchange)
         if exchange.path.startswith("/v2/repository/") and exchange.method == "POST":
             return await repository_api(self._plane, exchange, may_load=True)
-        served = "GET /control/stats and /control/load, GET and POST /control/cap, POST /control/drain and /control/energy, /v2/repository/..."
+        served = "GET /control/{stats,load,cap}, POST /control/{cap,drain,energy}, /v2/repository/..."
         raise Refusal(Reason.BAD_REQUEST, f"{exchange.method} {exchange.path[:128]} is not served; {served}")
 
     async def _cap(self, exchange: Exchange) -> None:
