@@ -7,7 +7,7 @@ made to wait.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 AT_ONCE_S = 0.01
 """A request so soon after a refusal on the same connection is a retry that did not wait: the least that `retry-after-ms` asks
@@ -35,9 +35,9 @@ def delay_s(budget: Budget, *, now_s: float, since_refusal_s: float) -> tuple[fl
 
     `since_refusal_s`: since the last one on the same connection was told; infinite if there was none.
     """
-    filled = replace(budget, tokens=min(BURST, budget.tokens + max(0.0, now_s - budget.at_s) * PER_S), at_s=now_s)
+    tokens = min(BURST, budget.tokens + max(0.0, now_s - budget.at_s) * PER_S)
     if since_refusal_s < AT_ONCE_S:
-        return IMPATIENT_S, filled
-    if filled.tokens < 1.0:
-        return OVER_BUDGET_S, filled
-    return 0.0, replace(filled, tokens=filled.tokens - 1.0)
+        return IMPATIENT_S, Budget(tokens=tokens, at_s=now_s)
+    if tokens < 1.0:
+        return OVER_BUDGET_S, Budget(tokens=tokens, at_s=now_s)
+    return 0.0, Budget(tokens=tokens - 1.0, at_s=now_s)
