@@ -43,6 +43,7 @@ from nearhall.cli.roots.bench.servers import Limit, gateway
 from nearhall.cli.roots.gateway import compose
 from nearhall.core.errors import PermanentError, Refusal
 from nearhall.drivers.clock import SystemClock
+from nearhall.gateway.grpc import messages
 from nearhall.gateway.settings import Settings
 from nearhall.wire import headers as names
 from nearhall.wire.headers import parse_ask
@@ -125,24 +126,15 @@ def chat_target(draw: random.Random) -> tuple[Callable[[], None], Case]:
     return lambda: void(decode_chat(case.body, tokens_max=1024)), case
 
 
-def grpc_target() -> dict[str, Try]:
-    """GRPC's reader, where this version of the gateway has one."""
-    try:
-        messages = import_module("nearhall.gateway.grpc.messages")
-    except ModuleNotFoundError:
-        return {}
+def grpc_target(draw: random.Random) -> tuple[Callable[[], None], bytes]:
+    message = mutations.grpc_mutated(draw, GRPC)
 
-    def draw_case(draw: random.Random) -> tuple[Callable[[], None], bytes]:
-        message = mutations.grpc_mutated(draw, GRPC)
+    def call() -> None:
+        request = messages.request_of(*messages.read(message))
+        outputs = [replace(one, name="y") for one in request.inputs]
+        messages.encode_response(model="m", version="1", request=request, outputs=outputs)
 
-        def call() -> None:
-            request = messages.request_of(*messages.read(message))
-            outputs = [replace(one, name="y") for one in request.inputs]
-            messages.encode_response(model="m", version="1", request=request, outputs=outputs)
-
-        return call, message
-
-    return {"grpc": draw_case}
+    return call, message
 
 
 def text_targets() -> dict[str, Try]:
@@ -179,7 +171,7 @@ def targets() -> dict[str, Try]:
     return {
         "v2_json": v2_target(mutations.V2_JSON),
         "v2_binary": v2_target((*mutations.V2_BINARY, *mutations.V2_JSON[:2])),
-        **grpc_target(),
+        "grpc": grpc_target,
         "openai": chat_target,
         **text_targets(),
         "headers": headers_target,

@@ -40,8 +40,6 @@ def work(script: Script) -> None:
         subjects = [subject for name in limits for subject in subjects_of(running, name, limits[name], FORMS)]
         for subject in subjects:
             check(subject, limits[subject.model])
-        missing = [form for form in FORMS if form not in {subject.form for subject in subjects}]
-        script.warnings += [f"{form}: this gateway does not serve it" for form in missing]
         found = measure(subjects, limits, rounds=script.options.rounds, seconds=script.options.seconds, tell=script.tell)
     script.show(measured_table(found))
     script.show(legend() + "\n")

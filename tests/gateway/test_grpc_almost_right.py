@@ -5,13 +5,11 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-import pytest
-
 from nearhall.cli.roots.bench.mutations import grpc_corpus, grpc_mutated
 from nearhall.core.errors import Refusal
+from nearhall.gateway.grpc import messages
 from nearhall.wire.refusal import STATUS
 
-messages = pytest.importorskip("nearhall.gateway.grpc.messages")
 CASES = 4000
 
 

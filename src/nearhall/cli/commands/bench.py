@@ -165,8 +165,6 @@ def _run(plan: _Plan, folder: Path, screen: Console) -> tuple[list[Measured], Fo
             for subject in ours:
                 check(subject, limits[subject.model])
             others, left_out = _others(plan, limits)
-            missing = [form for form in plan.forms if form not in {subject.form for subject in ours}]
-            left_out += [f"{form} is left out: this gateway does not serve it" for form in missing]
             found = measure([*ours, *others], limits, rounds=plan.rounds, seconds=plan.seconds, tell=tell)
     return found, cost, left_out
 

@@ -39,7 +39,6 @@ from nearhall.cli.roots.bench.requests import (
 from nearhall.core.errors import InputError, PermanentError, TemporaryError
 from nearhall.drivers.arrays import to_array
 from nearhall.gateway.repository import Entry, scan
-from nearhall.gateway.settings import Settings
 
 FORMS = ("binary", "json", "grpc", "unix")
 """How a request travels; `unix` is binary v2 over a Unix socket."""
@@ -114,8 +113,8 @@ class Running:
     """A gateway that serves."""
 
     address: tuple[str, int]
-    unix: str | None
-    grpc: str | None
+    unix: str
+    grpc: str
     tree: Tree
     start_s: float
     """From the start of its process to READY: imports, models, listening."""
@@ -128,9 +127,8 @@ def gateway(
     """A gateway with its defaults: metrics, validation and logging on. Ended at the end; its log lies in `folder`."""
     config, unix = folder / "gateway.json", folder / "s"
     wanted = {"node": "bench/n1", "jurisdiction": "ZZ", "repository": str(repository), "port": 0}
-    everywhere: dict[str, object] = {"grpc": "127.0.0.1:0", "uds": {"path": str(unix)}}
-    served = {key: value for key, value in everywhere.items() if key in Settings.__struct_fields__}
-    config.write_text(json.dumps({**wanted, **served, **(settings or {})}))
+    everywhere = {"grpc": "127.0.0.1:0", "uds": {"path": str(unix)}}
+    config.write_text(json.dumps({**wanted, **everywhere, **(settings or {})}))
     begun = time.perf_counter()
     with (folder / "gateway.log").open("wb") as log, on_cores(cores):
         process = subprocess.Popen(
@@ -144,8 +142,8 @@ def gateway(
         start_s = time.perf_counter() - begun
         yield Running(
             address=("127.0.0.1", int(ready["port"])),
-            unix=str(unix) if "uds" in served else None,
-            grpc=f"127.0.0.1:{ready['grpc_port']}" if "grpc" in served else None,
+            unix=str(unix),
+            grpc=f"127.0.0.1:{ready['grpc_port']}",
             tree=Tree(process.pid),
             start_s=start_s,
         )
@@ -201,12 +199,12 @@ class Server:
 
 
 def subjects_of(running: Running, model: str, limit: Limit, forms: Sequence[str]) -> list[Subject]:
-    """A started gateway's, in each of the forms that it serves."""
+    """A started gateway's, in each of these forms."""
     tcp = Server(name=GATEWAY, address=running.address, tree=running.tree)
     made = [over_http(tcp, model, limit, form) for form in ("binary", "json") if form in forms]
-    if "grpc" in forms and running.grpc is not None:
+    if "grpc" in forms:
         made.append(over_grpc(replace(tcp, address=running.grpc), model, limit))
-    if "unix" in forms and running.unix is not None:
+    if "unix" in forms:
         made.append(over_http(replace(tcp, address=running.unix), model, limit, "unix"))
     return made
 
