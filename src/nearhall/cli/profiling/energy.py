@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from math import sqrt
 from statistics import fmean, stdev
 from typing import Protocol, TypeVar
@@ -160,9 +159,12 @@ def _openers(device: str) -> list[tuple[str, Callable[[], Counter]]]:
 
 
 def _rapl() -> Counter:
-    return import_module("nearhall.drivers.rapl").open_rapl()
+    from nearhall.drivers.rapl import open_rapl
+
+    return open_rapl()
 
 
 def _nvml() -> Counter:
-    nvml = import_module("nearhall.drivers.nvml")
-    return nvml.NvmlEnergy(nvml.open_nvml())
+    from nearhall.drivers.nvml import NvmlEnergy, open_nvml
+
+    return NvmlEnergy(open_nvml())

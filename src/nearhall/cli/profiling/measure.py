@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -373,17 +372,11 @@ def _burst(worker: Worker, seconds: float) -> Burst:
 
 
 def device_name(device: str) -> str:
-    """`cpu`, or `cuda:` and what the driver calls the device of that index."""
+    """`cpu`, or `cuda:` and the device's name, as the runtime has it; by its number where it only tells that."""
     if not device.startswith("cuda"):
         return "cpu"
-    try:
-        nvml = import_module("nearhall.drivers.nvml").open_nvml()
-        try:
-            return f"cuda:{nvml.look()[int(device.partition(':')[2] or 0)].name}"
-        finally:
-            nvml.close()
-    except (NearhallError, ImportError, IndexError, ValueError):
-        return f"cuda:device {device.partition(':')[2] or 0}"
+    name = device.partition(":")[2] or "0"
+    return f"cuda:device {name}" if name.isdigit() else f"cuda:{name}"
 
 
 def this_host(software: Mapping[str, str]) -> Host:
