@@ -324,7 +324,7 @@ def test_what_is_not_known_is_null():
     assert mine["latency_ms"]["gain_p50"]["value"] is None
     assert mine["break_even_rtt_ms"] is None
     assert mine["upstream_bytes"]["raw"] is None
-    assert mine["energy_j_per_request"] == {"marginal": None, "full": None}
+    assert mine["energy_j_per_request"] == {"marginal": None, "full": None, "fit": None}
     assert site["pue"]["value"] is None
     assert site["energy"]["facility_kwh"] is None
     assert site["energy"]["closes"] is None
