@@ -21,7 +21,7 @@ log = logging.getLogger("nearhall.front")
 BUSY_S = 0.05
 """Between two reports of a node that was sent something within the last second: an estimate ages quickly under load."""
 IDLE_S = 0.25
-"""The same for a node that was sent nothing: a fifth of a percent of a core."""
+"""The same for a node that was sent nothing: a quarter of a percent of a core."""
 PAUSE_S = 0.002
 """The least between two reports that are asked for out of turn."""
 AWAY_S = 0.2
