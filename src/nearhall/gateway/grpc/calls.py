@@ -42,6 +42,7 @@ class Calls:
         """The answer's message; every way to fail ends the call with a status and the reason in its trailing metadata."""
         exchange = CallExchange(self._plane.stats, self._plane.clock)
         self._plane.stats.in_flight += 1
+        self._plane.loop.stirred()
         try:
             await self._answer(data, exchange, context)
         except Refusal as error:
