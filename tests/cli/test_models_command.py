@@ -16,6 +16,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from gateway.small_models import text_model, word_tokenizer
 from nearhall.cli.roots.models import cache_folder, load_tensor_runtime
 from nearhall.core.tensor import Tensor
 from nearhall.documents.model import ModelDocument
@@ -90,6 +91,33 @@ def test_a_model_of_another_server_answers_by_the_line_that_was_printed(tmp_path
         with _serving(serve):
             until(lambda: _run(ask).startswith("{"), 20, what="the model")
             assert json.loads(_run(ask))["outputs"][0]["data"] == pytest.approx([0.0] * 4)
+
+
+def test_a_model_of_embeddings_answers_by_the_line_that_was_printed(tmp_path: Path, free_port: Callable[[], int]):
+    repository, words = str(tmp_path / "r"), ("fan", "failed")
+    file = str(text_model(tmp_path / "Mini.onnx", len(words) + 3))
+    tokenizer = str(word_tokenizer(tmp_path / "t.json", words))
+    added = _nearhall("models", "add", file, "--tokenizer", tokenizer, "--repository", repository, "--json")
+    assert added.returncode == 0, added.stderr
+    data = json.loads(added.stdout)
+    assert (data["name"], data["task"]) == ("mini", "embeddings")
+    assert data["versions"]["1"]["variants"]["cpu"]["options"] == {"tokenizer": "tokenizer.json"}
+    port = free_port()
+    serve, ask = (command.replace("8080", str(port)) for command in data["commands"])
+    with _serving(serve):
+        until(lambda: _run(ask).startswith("{"), 20, what="the model")
+        assert len(json.loads(_run(ask))["data"][0]["embedding"]) == 8
+    wrong = {
+        "no file": ("models", "add", file, "--tokenizer", str(tmp_path / "none.json"), "--name", "a"),
+        "none": ("models", "add", file, "--tokenizer", file, "--name", "b"),
+        "no ONNX file": ("models", "add", "http://127.0.0.1:1", "--tokenizer", tokenizer),
+        "is a file": ("models", "add", file, "--embeddings"),
+    }
+    for arguments in wrong.values():
+        refused = _nearhall(*arguments, "--repository", repository)
+        assert refused.returncode == 2
+        assert len(refused.stderr.strip().splitlines()) == 1
+    assert [place.name for place in Path(repository).iterdir()] == ["mini"]
 
 
 def test_a_model_that_does_not_run_on_zeros_is_added_with_an_example(tmp_path: Path, free_port: Callable[[], int]):

@@ -22,7 +22,7 @@ def _text(variant: str, *, default: str = "fp32") -> bytes:
         "runtime: onnxruntime, file: door.onnx",
         "runtime: onnxruntime, file: door.onnx, threads: 4, options: {optimization: basic}",
         "runtime: openvino, file: door.tflite, options: {performance_hint: THROUGHPUT}",
-        "runtime: genai, file: door.gguf, options: {context: '4096'}",
+        "runtime: genai, file: door.gguf, options: {context: '4096', kv_cache_gib: '4', prefix_cache: 'off'}",
         "runtime: upstream, file: 'https://host/v1', options: {model: org/big, api_key_file: /etc/key}",
     ],
 )
@@ -49,6 +49,18 @@ def test_a_mistake_is_told_with_what_would_be_right(variant: str, told: str):
         parse_document(_text(variant), ModelDocument, name="model.yaml")
     assert told in str(refused.value)
     assert "model.yaml:6" in str(refused.value)
+
+
+def test_a_model_of_embeddings_has_a_tokenizer_and_no_other_has_any():
+    with_one = "runtime: onnxruntime, file: d.onnx, options: {tokenizer: t.json, max_tokens: '512'}"
+    without = "runtime: onnxruntime, file: d.onnx"
+    far = "runtime: upstream, file: 'http://host/v1'"
+    for variant in (with_one, far):
+        made = parse_document(_text(variant).replace(b"task: tensors", b"task: embeddings"), ModelDocument, name="model.yaml")
+        assert made.task == "embeddings"
+    for text in (_text(without).replace(b"task: tensors", b"task: embeddings"), _text(with_one)):
+        with pytest.raises(InputError, match=r"options\.tokenizer"):
+            parse_document(text, ModelDocument, name="model.yaml")
 
 
 def test_a_default_that_is_not_there_is_told():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,8 +16,9 @@ import pytest
 from nearhall.cli.roots.models import cache_folder
 from nearhall.core.errors import PermanentError, Refusal, TemporaryError
 from nearhall.drivers.genai import GenaiRuntime
+from nearhall.policy.tokens import Step
 from nearhall.ports.runtime import ChatAsk, ChatMessage, ChatPiece, ModelFile
-from waiting import until
+from waiting import until, until_async
 
 GGUF = cache_folder(os.environ) / "models" / "smollm2" / "1" / "cpu" / "SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -74,6 +76,89 @@ def test_several_are_answered_at_once_and_one_given_up_frees_its_place(runtime: 
     asyncio.run(story())
 
 
+def test_it_says_what_it_holds_and_what_each_step_took(runtime: GenaiRuntime):
+    capacity = runtime.capacity
+    assert capacity.kv_tokens >= (capacity.sequences + capacity.spare) * capacity.context
+    steps: list[Step] = []
+
+    async def story() -> None:
+        runtime.watch(steps.append)
+        answer = await _whole(runtime, _ask(f"{os.getpid()}: what is snow?", 5))
+        assert answer[0].prompt_tokens == answer[-1].prompt_tokens > 10
+        await until_async(lambda: sum(step.running for step in steps) >= 5)
+
+    asyncio.run(story())
+    assert steps[-1].kv_tokens == 0
+    steps = [step for step in steps if step.running]
+    assert steps[0].prompt_tokens is None or steps[0].prompt_tokens > 10
+    assert [step.prompt_tokens for step in steps[1:]] == [0] * (len(steps) - 1)
+    assert all(step.took_ms > 0 and step.running == 1 for step in steps)
+    assert all(step.kv_tokens > 0 for step in steps[:-1])
+
+
+def test_a_chat_that_is_given_up_frees_its_cache_within_one_step(runtime: GenaiRuntime):
+    steps: list[Step] = []
+
+    async def story() -> None:
+        runtime.watch(steps.append)
+        chats = [runtime.generate(_ask(f"Tell a very long story about {thing}.", 400)) for thing in ("snow", "bees", "iron")]
+        for chat in chats:
+            await anext(chat)
+        await until_async(lambda: steps[-1].running == 3)
+        held = steps[-1].kv_tokens
+        await chats[0].aclose()
+        await until_async(lambda: steps[-1].running == 2, what="the child has heard of it")
+        first_without = len(steps) - 1
+        while len(steps) < first_without + 2:
+            await anext(chats[1])
+        # A step says what was held when it began; the one that began after it was given up frees it.
+        assert steps[first_without + 1].kv_tokens < held
+        for chat in chats[1:]:
+            await chat.aclose()
+        await until_async(lambda: steps[-1].kv_tokens == 0, what="the cache is empty, though nobody asks anything more")
+
+    asyncio.run(story())
+
+
+def test_a_long_prompt_is_read_in_pieces_between_which_the_others_get_their_tokens(runtime: GenaiRuntime):
+    steps: list[Step] = []
+
+    async def story() -> None:
+        runtime.watch(steps.append)
+        talks = runtime.generate(_ask("Tell a very long story.", 400))
+        await anext(talks)
+        long = asyncio.create_task(_whole(runtime, _ask(f"{time.monotonic_ns()} " + "snow fell on the old road " * 150, 2)))
+        while not long.done():
+            await anext(talks)
+        await talks.aclose()
+
+    asyncio.run(story())
+    reading = [step.prompt_tokens for step in steps if step.running == 2 and step.prompt_tokens]
+    assert len(reading) >= 5
+    assert max(reading) < runtime.capacity.step_tokens
+
+
+def test_a_completion_goes_on_from_its_prompt_as_it_stands(runtime: GenaiRuntime):
+    pieces = asyncio.run(_whole(runtime, ChatAsk(messages=[], prompt="The capital of France is", max_tokens=3)))
+    assert "Paris" in "".join(piece.text for piece in pieces)
+    assert pieces[-1].prompt_tokens == 5
+
+
+def test_a_limit_that_nobody_stated_is_cut_to_the_context(runtime: GenaiRuntime):
+    words = "word " * 2000
+    with pytest.raises(Refusal, match="context holds 2048"):
+        asyncio.run(_whole(runtime, _ask(words, 1000)))
+    pieces = asyncio.run(_whole(runtime, _ask(words, 1000, shorten=True)))
+    assert pieces[-1].completion_tokens <= 2048 - pieces[-1].prompt_tokens
+
+
+def test_characters_of_several_tokens_come_whole(runtime: GenaiRuntime):
+    ask = ChatAsk(messages=[], prompt="Emoji: 😀 😃 😄 🎉 🚀 😀 😃 😄 🎉 🚀 😀 😃 😄", max_tokens=24)
+    said = "".join(piece.text for piece in asyncio.run(_whole(runtime, ask)))
+    assert any(ord(character) > 0xFFFF for character in said)
+    assert "\ufffd" not in said[:-1]
+
+
 def test_ctrl_c_at_the_terminal_is_for_the_gateway(runtime: GenaiRuntime):
     """It reaches every process of the terminal; this one goes on until its pipe ends."""
     before = _children()
@@ -102,6 +187,7 @@ def test_the_same_seed_draws_the_same_answer(runtime: GenaiRuntime):
         answer = asyncio.run(_whole(runtime, _ask("Tell a joke.", 12, temperature=1.0, seed=seed)))
         return "".join(piece.text for piece in answer)
 
+    drawn(7)  # now the prompt is known: what is read from the cache rounds otherwise than what is computed
     assert drawn(7) == drawn(7)
     assert len({drawn(seed) for seed in (7, 8, 9)}) > 1
 
@@ -121,6 +207,13 @@ def _children() -> set[int]:
     return {child.pid for child in psutil.Process().children()}
 
 
+@pytest.mark.parametrize("cache", ["0", "4096", "half"])
+def test_a_cache_that_is_no_number_of_gib_is_told(cache: str):
+    file = ModelFile(model="m", version="1", variant="cpu", runtime="genai", path=str(GGUF), options={"kv_cache_gib": cache})
+    with pytest.raises(PermanentError, match=r"options\.kv_cache_gib"):
+        GenaiRuntime(file)
+
+
 @pytest.mark.parametrize("context", ["many", "0", "-5", "99999999999"])
 def test_a_context_that_is_no_number_of_tokens_is_told(context: str):
     file = ModelFile(model="m", version="1", variant="cpu", runtime="genai", path=str(GGUF), options={"context": context})
@@ -138,7 +231,7 @@ def test_killed_it_fails_what_waits_and_comes_back(runtime: GenaiRuntime):
                 pass
 
     asyncio.run(story())
-    until(lambda: runtime.alive, 60, what="the process")
+    until(lambda: runtime.alive, 100, what="the process")
     assert asyncio.run(_whole(runtime, _ask("Say hello.", 4)))[-1].finish
 
 

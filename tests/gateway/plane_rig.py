@@ -6,7 +6,7 @@ import asyncio
 import json
 import struct
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from nearhall.core.tensor import Tensor, TensorSpec
 from nearhall.drivers.clock import SystemClock
 from nearhall.gateway.control import Control
 from nearhall.gateway.settings import Settings
+from nearhall.policy.tokens import Capacity, Step
 from nearhall.ports.runtime import ChatAsk, ChatPiece, ModelFile
 from waiting import until_async
 
@@ -59,9 +60,12 @@ def _f32(value: float) -> bytes:
 
 
 class Parrot:
-    """Says the last message back, word by word; can die before or after so many words."""
+    """Says the last message or the prompt back, word by word; can die before or after so many words."""
+
+    capacity = Capacity(sequences=4, spare=1, kv_tokens=10_000, context=2048, step_tokens=128)
 
     def __init__(self) -> None:
+        self.heard: Callable[[Step], None] = lambda _: None
         self.alive = True
         self.dies_after: int | None = None
         self.cancelled = 0
@@ -69,18 +73,24 @@ class Parrot:
         self.gate: Any = None
         """An asyncio.Event that is awaited before each word but the first."""
 
+    def watch(self, heard: Callable[[Step], None]) -> None:
+        self.heard = heard
+
     async def generate(self, ask: ChatAsk) -> AsyncIterator[ChatPiece]:
         self.asked.append(ask)
-        words = ask.messages[-1].content.split()[: ask.max_tokens]
+        said = ask.messages[-1].content if ask.prompt is None else ask.prompt
+        words = said.split()[: ask.max_tokens]
         finished = False
         try:
             for index, word in enumerate(words):
+                self.heard(Step(took_ms=1.0, running=1, prompt_tokens=0 if index else 7, kv_tokens=8))
                 if self.dies_after == index:
                     self.alive = False
                     raise TemporaryError("the child died")
                 if self.gate is not None and index:
                     await self.gate.wait()
-                yield ChatPiece(text=word if index == 0 else f" {word}")
+                counts = {} if index else {"prompt_tokens": 7, "completion_tokens": 1}
+                yield ChatPiece(text=word if index == 0 else f" {word}", **counts)
             finish = "length" if len(words) == ask.max_tokens else "stop"
             finished = True
             yield ChatPiece(text="", finish=finish, prompt_tokens=7, completion_tokens=len(words))

@@ -56,6 +56,24 @@ def test_before_the_first_token_it_moves_to_the_hub(tmp_path):
     asyncio.run(tell())
 
 
+def test_a_completion_moves_to_the_hub_in_the_same_way(tmp_path):
+    async def tell():
+        async with rig(tmp_path / "hub", node="hub", chats=["parrot"]) as hub:
+            link = MemoryFallback(hub.composed.app)
+            async with rig(tmp_path / "site", chats=["parrot"], fallback=link, workloads=[CHAT]) as site:
+                ask = {"model": "parrot", "prompt": "a b", "stream": True}
+                here = await site.ask("POST", "/v1/completions", ask)
+                assert here.headers["x-nearhall-served-by"] == "s/n"
+                site.runtimes["parrot"].dies_after = 0
+                moved = await site.ask("POST", "/v1/completions", ask)
+                assert (moved.reason, moved.headers["x-nearhall-served-by"]) == ("hub_runtime_down", "hub")
+                texts = [event["choices"][0]["text"] for event in moved.events[:-1] if event["choices"]]
+                assert ("".join(texts), moved.events[-1]) == ("a b", "[DONE]")
+                assert site.counted("chat").paths["hub"].ttft.n == 1
+
+    asyncio.run(tell())
+
+
 def test_after_the_first_token_it_ends_with_an_error_and_no_done(tmp_path):
     async def tell():
         async with rig(tmp_path / "hub", node="hub", chats=["parrot"]) as hub:

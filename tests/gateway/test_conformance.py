@@ -17,7 +17,7 @@ import uvicorn
 
 from gateway.gateway_process import gateway
 from gateway.plane_rig import rig
-from gateway.small_models import add_model
+from gateway.small_models import add_embedder, add_model
 from nearhall.cli.roots.models import cache_folder
 from nearhall.cli.roots.tls_protocol import TlsProtocol
 from waiting import until, until_async
@@ -181,6 +181,78 @@ def test_openais_client_whole_and_streamed(tmp_path):
                 await client.chat.completions.create(model="nobody", messages=messages)
 
     asyncio.run(tell())
+
+
+def test_openais_client_completes_whole_and_streamed(tmp_path):
+    async def tell():
+        async with rig(tmp_path, chats=["parrot"]) as site, listening(site.composed.app) as url, talking(url) as client:
+            whole = await client.completions.create(model="parrot", prompt="one two three", seed=3, top_p=0.5)
+            assert (whole.object, whole.choices[0].text, whole.choices[0].finish_reason) == (
+                "text_completion",
+                "one two three",
+                "stop",
+            )
+            assert whole.usage.total_tokens == 10
+            assert site.runtimes["parrot"].asked[-1].prompt == "one two three"
+            assert site.runtimes["parrot"].asked[-1].max_tokens == 16
+            assert (await client.completions.create(model="parrot", prompt=["one two"])).choices[0].text == "one two"
+            stream = await client.completions.create(
+                model="parrot", prompt="one two three", stream=True, stream_options={"include_usage": True}, max_tokens=2
+            )
+            chunks = [chunk async for chunk in stream]
+            assert "".join(c.choices[0].text for c in chunks if c.choices) == "one two"
+            assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] == "length"
+            assert chunks[-1].usage.completion_tokens == 2
+            asked = {"echo": True, "suffix": "x", "best_of": 2, "logprobs": 0, "n": 2, "prompt": ["a", "b"]}
+            for name, value in asked.items():
+                with pytest.raises(openai.BadRequestError, match=name):
+                    await client.completions.create(**{"model": "parrot", "prompt": "x", name: value})
+            with pytest.raises(openai.BadRequestError, match="in tokens"):
+                await client.completions.create(model="parrot", prompt=[1, 2])
+
+    asyncio.run(tell())
+
+
+def test_a_broken_completion_has_an_error_and_no_end(tmp_path):
+    async def tell():
+        async with rig(tmp_path, chats=["parrot"]) as site:
+            site.runtimes["parrot"].dies_after = 1
+            body = {"model": "parrot", "prompt": "one two three", "stream": True}
+            broken = await site.ask("POST", "/v1/completions", body)
+            assert broken.events[0]["choices"][0]["text"] == "one"
+            assert broken.events[-1]["error"]["code"] == "runtime_failed"
+            assert "[DONE]" not in broken.events
+
+    asyncio.run(tell())
+
+
+def test_openais_client_embeds(tmp_path):
+    add_embedder(tmp_path / "models", "words")
+    with (
+        gateway(tmp_path, tmp_path / "models") as running,
+        openai.OpenAI(base_url=f"http://{running.address}/v1", api_key="none", max_retries=0) as client,
+    ):
+        assert [model.id for model in client.models.list()] == ["words"]
+        texts = ["fan failed", "failed fan fan", "fine weather"]
+        by_base64 = client.embeddings.create(model="words", input=texts)
+        plain = client.embeddings.create(model="words", input=texts, encoding_format="float")
+        vectors = np.array([one.embedding for one in by_base64.data])
+        assert vectors == pytest.approx(np.array([one.embedding for one in plain.data]))
+        assert [one.index for one in by_base64.data] == [0, 1, 2]
+        assert vectors @ vectors[0] == pytest.approx([1, 0.949, 0], abs=1e-3)
+        assert (plain.usage.prompt_tokens, plain.usage.total_tokens) == (7, 7)
+        one = client.embeddings.create(model="words", input="fan", dimensions=8)
+        assert len(one.data[0].embedding) == 8
+        with pytest.raises(openai.BadRequestError, match="vectors of 8"):
+            client.embeddings.create(model="words", input="fan", dimensions=4)
+        with pytest.raises(openai.BadRequestError, match="17 tokens"):
+            client.embeddings.create(model="words", input="fan " * 17)
+        with pytest.raises(openai.BadRequestError, match="in tokens"):
+            client.embeddings.create(model="words", input=[1, 2, 3])
+        with pytest.raises(openai.BadRequestError, match="/v1/embeddings"):
+            client.completions.create(model="words", prompt="fan")
+        with pytest.raises(openai.NotFoundError):
+            client.embeddings.create(model="nothing", input="fan")
 
 
 def test_openais_client_hears_of_a_broken_stream(tmp_path):

@@ -52,3 +52,25 @@ def test_names_from_clients_are_bounded(tmp_path):
             assert workloads["model:(other)"].rejected == {"model_unknown": 200 - 64}
 
     asyncio.run(tell())
+
+
+def test_a_language_model_tells_of_its_tokens(tmp_path):
+    async def tell():
+        async with rig(tmp_path, chats=["parrot"]) as site:
+            warm_up = site.composed.plane.models.find("parrot").served.slots.use
+            await site.chat("parrot", "a b c")
+            page = (await site.ask("GET", "/metrics")).body.decode()
+            found = {
+                family.name.removeprefix("nearhall_language_"): family.samples[0]
+                for family in text_string_to_metric_families(page)
+                if family.name.startswith("nearhall_language_")
+            }
+            assert {sample.labels["model"] for sample in found.values()} == {"parrot"}
+            values = {name: sample.value for name, sample in found.items()}
+            assert (values["running"], values["waiting"]) == (0, 0)
+            assert (values["kv_tokens"], values["kv_tokens_budget"]) == (8, 10_000)
+            assert (values["prompt_tokens"], values["generated_tokens"]) == (7, 3)
+            assert values["steps"] == warm_up.steps + 3
+            assert values["step_seconds"] > 0
+
+    asyncio.run(tell())

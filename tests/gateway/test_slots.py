@@ -72,6 +72,9 @@ def test_a_deadline_that_has_passed_ends_the_wait():
             async with slots.turn(due_s=1, deadline_s=CLOCK.monotonic(), priority=0):
                 raise AssertionError
         async with slots.turn(due_s=1, deadline_s=CLOCK.monotonic() + 60, priority=0):
-            pass
+            with pytest.raises(Expired):  # though nobody leaves
+                async with slots.turn(due_s=1, deadline_s=CLOCK.monotonic() + 0.02, priority=0):
+                    raise AssertionError
+            assert slots.waiting == 0
 
     asyncio.run(tell())

@@ -47,6 +47,27 @@ def test_tensors_and_chats_pass_through_and_are_counted(tmp_path):
                 assert site.counted("model:parrot").paths["local"].ttft.n == 1
                 bad = await site.chat("parrot", "a b", stop=["", ""])
                 assert bad.status == 400
+                gone_on = await site.ask("POST", "/v1/completions", {"model": "parrot", "prompt": "a b", "stream": True})
+                assert gone_on.events[-1] == "[DONE]"
+                assert site.counted("model:parrot").paths["local"].ttft.n == 2
+
+    asyncio.run(tell())
+
+
+def test_embeddings_pass_through(tmp_path):
+    async def foreign(scope, receive, send):
+        asked = json.loads((await receive())["body"])
+        answer = {"object": "list", "data": [{"embedding": [0.5]}], "model": asked["model"], "path": scope["path"]}
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+        await send({"type": "http.response.body", "body": json.dumps(answer).encode(), "more_body": False})
+
+    async def tell():
+        write_upstream(tmp_path, "minilm", "embeddings")
+        async with rig(tmp_path, upstream=Upstream(foreign)) as site:
+            answer = await site.ask("POST", "/v1/embeddings", {"model": "minilm", "input": "a", "dimensions": 1})
+            assert (answer.status, answer.json["path"]) == (200, "/v1/embeddings")
+            assert site.counted("model:minilm").answered["local"] == 1
+            assert [m["id"] for m in (await site.ask("GET", "/v1/models")).json["data"]] == ["minilm"]
 
     asyncio.run(tell())
 

@@ -56,6 +56,8 @@ def piece(content: str | None, **more: object) -> bytes:
         (piece(None, role="assistant"), False),
         (event(choices=[], usage={"completion_tokens": 3}), False),
         (event(choices=[{"delta": {"tool_calls": [{"function": {"arguments": '"content":"x"'}}]}}]), False),
+        (event(choices=[{"text": ""}]), False),
+        (event(choices=[{"text": "a completion's"}]), True),
         (event(note='"content":"x"'), False),
         (b'data: {"choices": [ {"delta" : {"content" : "yes"} } ]}\n\n', True),
         (piece("yes"), True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 
 from nearhall.core.errors import Refusal
 from nearhall.core.reasons import Reason
-from nearhall.wire.openai import DONE, Answer, Usage, decode_chat, error_event, models_list, one_model
+from nearhall.wire.openai import decode_chat
+from nearhall.wire.openai_completions import decode_completion
+from nearhall.wire.openai_embeddings import decode_embeddings
 
 GOOD = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -68,6 +71,10 @@ WRONG = {
     "calls": (json.dumps(GOOD | {"messages": [{"role": "assistant", "content": "", "tool_calls": [1]}]}).encode(), "tool calls"),
     "a part": (json.dumps(GOOD | {"messages": [{"role": "user", "content": ["x"]}]}).encode(), "content[0] must be"),
     "a part's text": (json.dumps(GOOD | {"messages": [{"role": "user", "content": [{"type": "text"}]}]}).encode(), "must be"),
+    "an image": (
+        json.dumps(GOOD | {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}).encode(),
+        "only 'text'",
+    ),
     "a slip": (json.dumps(GOOD | {"temprature": 1}).encode(), "did you mean 'temperature'"),
     "a stranger": (json.dumps(GOOD | {"zzzzzz": 1}).encode(), "known: "),
     "an empty stop": (json.dumps(GOOD | {"stop": [""]}).encode(), "none of them empty"),
@@ -92,34 +99,20 @@ anything = st.recursive(
 )
 
 
-@given(
-    st.binary(max_size=40)
-    | st.dictionaries(st.sampled_from([*GOOD, "stop", "tools", "stream", "n"]), anything).map(lambda o: json.dumps(o).encode())
-)
-def test_nothing_but_a_refusal_is_ever_raised(body):
-    try:
-        decode_chat(body, tokens_max=100)
-    except Refusal:
-        return
+values = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists)
+fields = st.sampled_from(["model", "prompt", "input", "seed", "stop", "max_tokens", "dimensions", "top_p", "stream_options"])
 
 
-def test_answers_have_openais_shape():
-    answer = Answer(id="c1", model="m", created=5)
-    usage = Usage(prompt_tokens=1, completion_tokens=2, total_tokens=3)
-    whole = json.loads(answer.whole("hi", "stop", usage))
-    assert whole["choices"][0] == {
-        "index": 0,
-        "message": {"role": "assistant", "content": "hi"},
-        "logprobs": None,
-        "finish_reason": "stop",
-    }
-    assert whole["usage"]["total_tokens"] == 3
-    first = json.loads(answer.chunk("h", first=True, usage_comes=False).removeprefix(b"data: "))
-    assert first["choices"][0]["delta"] == {"role": "assistant", "content": "h"}
-    assert "usage" not in first
-    assert json.loads(answer.chunk("i", first=False, usage_comes=True).removeprefix(b"data: "))["usage"] is None
-    assert json.loads(answer.last("length", usage_comes=False).removeprefix(b"data: "))["choices"][0]["finish_reason"] == "length"
-    assert json.loads(answer.usage(usage).removeprefix(b"data: "))["choices"] == []
-    assert json.loads(error_event("gone", Reason.RUNTIME_FAILED).removeprefix(b"data: "))["error"]["code"] == "runtime_failed"
-    assert DONE == b"data: [DONE]\n\n"
-    assert json.loads(models_list([("m", 5)], "n"))["data"][0] == json.loads(one_model("m", 5, "n"))
+@given(st.binary(max_size=200) | values.map(json.dumps).map(str.encode))
+def test_nothing_but_a_refusal_comes_of_any_bytes(body):
+    for read in (lambda: decode_completion(body, tokens_max=9), lambda: decode_embeddings(body)):
+        with pytest.raises(Refusal):
+            read()
+
+
+@given(st.dictionaries(fields, values))
+def test_an_object_is_understood_or_refused(given_object):
+    body = json.dumps(given_object).encode()
+    for read in (lambda: decode_completion(body, tokens_max=9), lambda: decode_embeddings(body)):
+        with suppress(Refusal):
+            read()

@@ -19,9 +19,11 @@ OPTIONS: dict[str, dict[str, str]] = {
         "gpu_memory_mib": "[1-9][0-9]{0,6}",
         "conv_search": "heuristic|exhaustive|default",
         "tf32": "on|off",
+        "tokenizer": "[^/]+",
+        "max_tokens": "[1-9][0-9]{0,4}",
     },
     "openvino": {"performance_hint": "LATENCY|THROUGHPUT"},
-    "genai": {"context": "[1-9][0-9]{1,6}"},
+    "genai": {"context": "[1-9][0-9]{1,6}", "kv_cache_gib": "[1-9][0-9]{0,3}", "prefix_cache": "on|off"},
     "upstream": {"model": ".+", "api_key_file": ".+"},
 }
 """What `options` of a variant may hold, by runtime, and the pattern of its value.
@@ -29,9 +31,11 @@ OPTIONS: dict[str, dict[str, str]] = {
 `optimization`: of the graph (default all). `device`: `cpu` (default); `cuda` or `cuda:1`, an NVIDIA device, refused where there
 is none; `auto`, the device where there is one and else the CPU. On a device: `gpu_memory_mib` bounds what the model may take of
 its memory (default 8192), `conv_search` says how cuDNN chooses an algorithm (default heuristic), and `tf32: on` lets tensor cores
-round FP32 (default off: the CPU's answers). `context`: tokens of prompt and answer together (default 2048). `model`: the model's
-name at the other server (default: ours). `api_key_file`: its first line is sent as the bearer token; the key itself never stands
-in model.yaml.
+round FP32 (default off: the CPU's answers). `tokenizer`: of a model of embeddings, a tokenizer.json beside its file;
+`max_tokens`: of one text (default 256). `context`: tokens of prompt and answer together (default 2048). `kv_cache_gib`: what its key-value
+cache may grow to (default 1). `prefix_cache`: what begins like an earlier prompt is not read again (default on). `model`: the
+model's name at the other server (default: ours). `api_key_file`: its first line is sent as the bearer token; the key itself never
+stands in model.yaml.
 """
 
 
@@ -115,7 +119,7 @@ class ModelDocument(_Strict):
 
     schema_: Literal["nearhall/model/v1"] = Field(alias="schema")
     name: Name
-    task: Literal["tensors", "chat"]
+    task: Literal["tensors", "chat", "embeddings"]
     licence: str
     source: str
     """Package, version and path, or the file or address the user gave."""
@@ -130,6 +134,20 @@ class ModelDocument(_Strict):
     versions: dict[Name, Version] = Field(min_length=1)
     default_version: str
     default_variant: str
+
+    @model_validator(mode="after")
+    def _embeddings_have_a_tokenizer(self) -> ModelDocument:
+        for version in self.versions.values():
+            for name, variant in version.variants.items():
+                if variant.runtime == "upstream":
+                    continue
+                if (self.task == "embeddings") != ("tokenizer" in variant.options):
+                    what = "has no options.tokenizer" if self.task == "embeddings" else "has options.tokenizer"
+                    message = (
+                        f"variant {name!r} {what}, and task is {self.task}; a model of embeddings needs one, no other has any"
+                    )
+                    raise ValueError(message)
+        return self
 
     @model_validator(mode="after")
     def _defaults_exist(self) -> ModelDocument:

@@ -14,7 +14,8 @@ import msgspec
 from nearhall.core.errors import Refusal
 from nearhall.core.reasons import FAILURES, Reason
 from nearhall.gateway import describe
-from nearhall.gateway.chat import chat
+from nearhall.gateway.chat import chat, complete
+from nearhall.gateway.embeddings import embed
 from nearhall.gateway.exchange import ClientGoneError, Exchange, Receive, Scope, Send
 from nearhall.gateway.front import PREFIX, Front
 from nearhall.gateway.http_connection import Turned
@@ -105,6 +106,10 @@ class App:
             return await infer(self._plane, exchange, *model_and_version(path[len(MODELS) : -len("/infer")]))
         if path == "/v1/chat/completions":
             return await chat(self._plane, exchange)
+        if path == "/v1/completions":
+            return await complete(self._plane, exchange)
+        if path == "/v1/embeddings":
+            return await embed(self._plane, exchange)
         if path.startswith("/v2/repository/"):
             return await repository_api(self._plane, exchange, may_load=self._may_load)
         raise _unknown(exchange)
@@ -188,15 +193,13 @@ class App:
         await exchange.reply(200, [(b"content-type", CONTENT_TYPE)], self._metrics.page())
 
     async def _openai_models(self, exchange: Exchange) -> None:
-        chats = [
-            (model.entry.name, int(model.loaded_s)) for model in self._plane.models.all() if model.entry.chat and model.ready
-        ]
-        await exchange.json(200, models_list(chats, self._plane.node.decode()))
+        listed = [(m.entry.name, int(m.loaded_s)) for m in self._plane.models.all() if m.openai and m.ready]
+        await exchange.json(200, models_list(listed, self._plane.node.decode()))
 
     async def _openai_model(self, exchange: Exchange, name: str) -> None:
         model = self._plane.models.find(name)
-        if model is None or not model.entry.chat or not model.ready:
-            raise Refusal(Reason.MODEL_UNKNOWN, f"there is no chat model {name[:64]!r} ready here")
+        if model is None or not model.openai or not model.ready:
+            raise Refusal(Reason.MODEL_UNKNOWN, f"there is no model {name[:64]!r} of texts ready here")
         await exchange.json(200, one_model(name, int(model.loaded_s), self._plane.node.decode()))
 
 

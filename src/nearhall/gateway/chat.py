@@ -1,4 +1,4 @@
-"""Chat completions: place, generate or forward, stream, and account for the time to the first token.
+"""Chats and completions: place, generate or forward, stream, and account for the time to the first token.
 
 Before the first token a chat may move to the hub; after it an answer is never spliced or restarted: the stream says
 `data: {"error": ...}` and ends without `[DONE]`.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import cast
@@ -24,28 +24,44 @@ from nearhall.gateway.plane import Call, Lost, Plane, loaded, place
 from nearhall.gateway.probes import ChatProbeAsk
 from nearhall.gateway.stats import Answered
 from nearhall.gateway.tensors import reason_of
+from nearhall.gateway.turns import Talk, Turn
 from nearhall.gateway.upstream import pass_through
 from nearhall.policy.route import AwaitModel, ForwardToHub, ServeLocal
 from nearhall.ports.runtime import ChatAsk, ChatMessage, ChatPiece, ForwardResponse
 from nearhall.wire import headers as names
 from nearhall.wire.chat_events import FirstText
 from nearhall.wire.headers import server_timing
-from nearhall.wire.openai import DONE, Answer, ChatRequest, Usage, decode_chat, error_event
+from nearhall.wire.openai import DONE, ChatAnswer, ChatRequest, Usage, decode_chat, error_event
+from nearhall.wire.openai_completions import CompletionAnswer, CompletionRequest, decode_completion
 
 _EVENTS: list[Header] = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
 
 
+_Request = ChatRequest | CompletionRequest
+
+
 async def chat(plane: Plane, exchange: Exchange) -> None:
     """Answers POST /v1/chat/completions; raises Refusal or ClientGoneError. A client that goes away cancels the work."""
+    await _text(plane, exchange, decode_chat)
+
+
+async def complete(plane: Plane, exchange: Exchange) -> None:
+    """Answers POST /v1/completions in the same way: the prompt as it stands, without a chat template."""
+    await _text(plane, exchange, decode_completion)
+
+
+async def _text(plane: Plane, exchange: Exchange, decode: Callable[..., _Request]) -> None:
     body = await read_body(exchange, plane.limits)
-    request = decode_chat(body.plain, tokens_max=plane.limits.chat_tokens_max)
+    request = decode(body.plain, tokens_max=plane.limits.chat_tokens_max)
     name = request.model
     rules = plane.workloads.rules(exchange.ask, name)
     exchange.workload = rules.workload
     model = plane.models.find(name)
     if model is not None and not model.entry.chat:
-        raise Refusal(Reason.UNSUPPORTED, f"model {name!r} takes tensors; ask it at /v2/models/{name}/infer")
-    await _unless_gone(exchange, _answer(Call(plane, exchange, rules, name, model, body), request))
+        raise Refusal(Reason.UNSUPPORTED, f"model {name!r} is no language model; {model.door}")
+    talk = Talk(request.prompt_bytes, request.max_tokens)
+    call = Call(plane, exchange, rules, name, model, body, input_bytes=talk.prompt_bytes, talk=talk)
+    await _unless_gone(exchange, _answer(call, request))
 
 
 async def _unless_gone(exchange: Exchange, work: Awaitable[None]) -> None:
@@ -70,7 +86,7 @@ async def _disconnected(exchange: Exchange) -> None:
         pass
 
 
-async def _answer(call: Call, request: ChatRequest) -> None:
+async def _answer(call: Call, request: _Request) -> None:
     lost = Lost()
     while True:
         decision = place(call, lost)
@@ -98,23 +114,23 @@ class _Told:
     last: ChatPiece | None = None
 
 
-async def _here(call: Call, request: ChatRequest, reason: Reason) -> None:
+async def _here(call: Call, request: _Request, reason: Reason) -> None:
     exchange, served = call.exchange, None if call.variant is None else call.variant.served
     if isinstance(served, Upstream):
         return await pass_through(call, served, reason)
-    if not isinstance(served, Chat):
+    if not isinstance(served, Chat) or call.talk is None:
         raise RuntimeBrokenError("the model has just been unloaded")
     total = exchange.ask.total_deadline_ms
     told = _Told(arrived_ms=call.spent_ms())
     try:
         async with (
             asyncio.timeout(None if total is None else max(0.0, total - told.arrived_ms) / 1e3),
-            served.slots.turn(due_s=call.due_s, deadline_s=call.deadline_s, priority=call.rules.priority),
+            served.slots.turn(call.talk, due_s=call.due_s, deadline_s=call.deadline_s, priority=call.rules.priority) as turn,
         ):
             told.begun_ms = call.spent_ms()
             pieces = cast("AsyncGenerator[ChatPiece]", served.runtime.generate(_ask(request)))
             async with aclosing(pieces):
-                await _Speaker(call, request, reason).speak(pieces, told)
+                await _Speaker(call, request, reason).speak(_heard(served, turn, pieces), told)
     except TimeoutError as error:
         if not exchange.started:
             raise Expired(Reason.DEADLINE, "the total deadline passed", retry_after_ms=None) from error
@@ -123,17 +139,21 @@ async def _here(call: Call, request: ChatRequest, reason: Reason) -> None:
         if not exchange.started:
             raise RuntimeBrokenError(str(error)) from error
         return await _broken_off(call, f"the runtime broke off: {error}", Reason.RUNTIME_FAILED)
-    _account(call, served, told)
-    if not exchange.ask.probe and told.first_ms is not None:
+    _account(call, told)
+    if isinstance(request, ChatRequest) and not exchange.ask.probe and told.first_ms is not None:
         call.plane.probes.consider(exchange, call.rules, told.first_ms, ChatProbeAsk(request))
     return None
 
 
-def _account(call: Call, served: Chat, told: _Told) -> None:
+async def _heard(served: Chat, turn: Turn, pieces: AsyncIterator[ChatPiece]) -> AsyncIterator[ChatPiece]:
+    """The same pieces, noted in whose turn it is."""
+    async for piece in pieces:
+        served.slots.hear(turn, piece)
+        yield piece
+
+
+def _account(call: Call, told: _Told) -> None:
     ended_ms = call.spent_ms()
-    service_ms = ended_ms - told.begun_ms
-    first_ms = None if told.first_ms is None else told.first_ms - told.begun_ms
-    served.slots.seen(first_token_ms=first_ms, total_ms=service_ms)
     if call.exchange.ask.probe:
         return
     call.plane.stats.answered(
@@ -142,7 +162,7 @@ def _account(call: Call, served: Chat, told: _Told) -> None:
             path="local",
             latency_ms=ended_ms,
             queue_ms=told.begun_ms - told.arrived_ms,
-            service_ms=service_ms,
+            service_ms=ended_ms - told.begun_ms,
             ttft_ms=told.first_ms,
             target_ms=call.rules.target_ms,
             raw_bytes=call.exchange.ask.raw_bytes,
@@ -150,9 +170,12 @@ def _account(call: Call, served: Chat, told: _Told) -> None:
     )
 
 
-def _ask(request: ChatRequest) -> ChatAsk:
+def _ask(request: _Request) -> ChatAsk:
+    turns = request.messages if isinstance(request, ChatRequest) else ()
     return ChatAsk(
-        messages=[ChatMessage(role=turn.role, content=turn.content) for turn in request.messages],
+        messages=[ChatMessage(role=turn.role, content=turn.content) for turn in turns],
+        prompt=request.prompt if isinstance(request, CompletionRequest) else None,
+        shorten=request.shorten,
         max_tokens=request.max_tokens,
         temperature=request.temperature,
         top_p=request.top_p,
@@ -164,10 +187,11 @@ def _ask(request: ChatRequest) -> ChatAsk:
 class _Speaker:
     """Says an answer to the client, whole or as a stream of events."""
 
-    def __init__(self, call: Call, request: ChatRequest, reason: Reason) -> None:
+    def __init__(self, call: Call, request: _Request, reason: Reason) -> None:
         self._exchange = call.exchange
         self._request = request
-        self._answer = Answer(id=f"chatcmpl-{secrets.token_hex(12)}", model=request.model, created=int(call.plane.clock.utc()))
+        form, kind = (ChatAnswer, "chatcmpl") if isinstance(request, ChatRequest) else (CompletionAnswer, "cmpl")
+        self._answer = form(id=f"{kind}-{secrets.token_hex(12)}", model=request.model, created=int(call.plane.clock.utc()))
         self._headers: list[Header] = [
             (names.SERVED_BY, call.plane.node),
             *call.variant_headers(),
@@ -228,7 +252,7 @@ async def _broken_off(call: Call, message: str, reason: Reason) -> None:
     await call.exchange.part(error_event(message, reason), more=False)
 
 
-async def _at_hub(call: Call, request: ChatRequest, reason: Reason) -> None:
+async def _at_hub(call: Call, request: _Request, reason: Reason) -> None:
     plane, hub, exchange = call.plane, call.plane.hub, call.exchange
     if hub is None:
         raise TemporaryError("there is no hub")
@@ -273,7 +297,7 @@ async def _at_hub(call: Call, request: ChatRequest, reason: Reason) -> None:
     return None
 
 
-async def _pass_on(exchange: Exchange, request: ChatRequest, response: ForwardResponse, reason: Reason) -> float:
+async def _pass_on(exchange: Exchange, request: _Request, response: ForwardResponse, reason: Reason) -> float:
     """Passes the hub's answer on as it comes; returns when its first text came, ms since the request's first byte."""
     good = response.status == 200
     if not (good and request.stream):

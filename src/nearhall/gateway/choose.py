@@ -10,6 +10,7 @@ from nearhall.gateway.lanes import Lane
 from nearhall.gateway.models import Model, Models
 from nearhall.gateway.slots import Slots
 from nearhall.gateway.stats import Stats
+from nearhall.gateway.turns import Turns
 from nearhall.gateway.variants import Variant
 from nearhall.gateway.workloads import Rules
 from nearhall.policy.admit import queue_full
@@ -130,7 +131,7 @@ def _form(variant: Variant, wanted: Wanted) -> Form:
     return variant.form(ready=True, own_ms=queue.own_ms(wanted.input_bytes), expected_ms=_expected_ms(queue, wanted))
 
 
-def _expected_ms(queue: Lane | Slots, wanted: Wanted) -> float:
+def _expected_ms(queue: Lane | Slots | Turns, wanted: Wanted) -> float:
     if queue_full(queue.waiting, queue.limit):
         return inf
     return queue.expected_ms(wanted.due_s, wanted.rules.priority, wanted.input_bytes)

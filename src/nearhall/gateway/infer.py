@@ -40,7 +40,7 @@ async def infer(plane: Plane, exchange: Exchange, name: str, version: str | None
     exchange.workload = rules.workload
     model = plane.models.find(name, version)
     if model is not None and model.entry.chat:
-        raise Refusal(Reason.UNSUPPORTED, f"model {name!r} is a language model; ask it at /v1/chat/completions")
+        raise Refusal(Reason.UNSUPPORTED, f"model {name!r} is a language model; {model.door}")
     body = await read_body(exchange, plane.limits)
     request = decode_request(body.plain, exchange.ask.head_bytes)
     call = Call(plane, exchange, rules, name, model, body)

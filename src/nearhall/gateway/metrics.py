@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from nearhall.core.histogram import Histogram
 from nearhall.gateway.energy import EnergyBook, Labels
 from nearhall.gateway.stats import Counts, Stats
+from nearhall.gateway.turns import LanguageUse
 from nearhall.wire.telemetry import ModelState
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
@@ -37,6 +38,14 @@ METRICS: dict[str, str] = {
     "nearhall_probes": "Paired probes of the hub, by workload.",
     "nearhall_probes_served": "Probes of sites that this gateway answered as their hub.",
     "nearhall_service_cpu_seconds": "CPU time of the runtimes' threads, by workload.",
+    "nearhall_language_running": "Chats and completions under way, by model and variant.",
+    "nearhall_language_waiting": "Chats and completions that wait for their turn, by model and variant.",
+    "nearhall_language_kv_tokens": "Tokens in a language model's cache when its last step began, by model and variant.",
+    "nearhall_language_kv_tokens_budget": "Tokens that the cache holds, by model and variant.",
+    "nearhall_language_prompt_tokens": "Tokens of prompts that were answered, by model and variant.",
+    "nearhall_language_generated_tokens": "Tokens of answers, by model and variant.",
+    "nearhall_language_steps": "Steps, each of which gives a token to every answer under way, by model and variant.",
+    "nearhall_language_step_seconds": "Time of all steps, by model and variant; over their number, the pause between tokens.",
     "nearhall_in_flight": "Requests being answered now.",
     "nearhall_model_ready": "Whether a model answers (1) or not (0), by model, version, variant and runtime.",
     "nearhall_model_memory_bytes": "What a loaded model is charged with, by model, version, variant and evidence (kind).",
@@ -54,7 +63,20 @@ METRICS: dict[str, str] = {
 
 BUCKETS_MS = (0.25, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 50, 75, 100, 200, 500, 1000, 2000, 5000, 10_000)
 """Around the targets that sites have: single milliseconds for machines, tens for people, seconds for chat."""
+_GAUGES: dict[str, Callable[[LanguageUse], float]] = {
+    "nearhall_language_running": lambda use: use.running,
+    "nearhall_language_waiting": lambda use: use.waiting,
+    "nearhall_language_kv_tokens": lambda use: use.kv_tokens,
+    "nearhall_language_kv_tokens_budget": lambda use: use.kv_tokens_budget,
+}
+_COUNTERS: dict[str, Callable[[LanguageUse], float]] = {
+    "nearhall_language_prompt_tokens": lambda use: use.prompt_tokens,
+    "nearhall_language_generated_tokens": lambda use: use.generated_tokens,
+    "nearhall_language_steps": lambda use: use.steps,
+    "nearhall_language_step_seconds": lambda use: use.step_s,
+}
 _WORKLOAD = ("workload",)
+_MODEL = ("model", "variant")
 MIB = 1024 * 1024
 _PATH = ("workload", "path")
 
@@ -72,12 +94,14 @@ class _Reader(Collector):
         budget_mib: float,
         cap: Callable[[], float],
         energy: EnergyBook,
+        languages: Callable[[], list[tuple[tuple[str, str], LanguageUse]]],
     ) -> None:
         self._budget_mib = budget_mib
         self._cap = cap
         self._stats = stats
         self._energy = energy
         self._models = models
+        self._languages = languages
         self._hub_reachable = hub_reachable
         self._cpu_s = cpu_s
 
@@ -115,6 +139,11 @@ class _Reader(Collector):
         per_request = [(labels, sum_.joules / sum_.requests) for labels, sum_ in sums.items() if sum_.requests]
         yield _gauge("nearhall_energy_joules_per_request", Labels._fields, per_request)
         yield _counter("nearhall_counter_joules", ("source",), [((s,), j) for s, j in self._energy.counters_j.items()])
+        languages = self._languages()
+        for name, read in _GAUGES.items():
+            yield _gauge(name, _MODEL, [(labels, read(use)) for labels, use in languages])
+        for name, read in _COUNTERS.items():
+            yield _counter(name, _MODEL, [(labels, read(use)) for labels, use in languages])
         reachable = self._hub_reachable()
         yield _gauge("nearhall_hub_reachable", (), [] if reachable is None else [((), float(reachable))])
 
@@ -173,13 +202,23 @@ class Metrics:
         hub_reachable: Callable[[], bool | None],
         cpu_s: Callable[[], float],
         energy: EnergyBook,
+        languages: Callable[[], list[tuple[tuple[str, str], LanguageUse]]],
         budget_mib: float = 0.0,
         cap: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """`budget_mib`: what loaded models may take; `cap`: the power cap in force, 0 to 1."""
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(
-            _Reader(stats, models=models, hub_reachable=hub_reachable, cpu_s=cpu_s, energy=energy, budget_mib=budget_mib, cap=cap)
+            _Reader(
+                stats,
+                models=models,
+                hub_reachable=hub_reachable,
+                cpu_s=cpu_s,
+                energy=energy,
+                budget_mib=budget_mib,
+                cap=cap,
+                languages=languages,
+            )
         )
 
     def page(self) -> bytes:

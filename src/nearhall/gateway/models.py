@@ -21,6 +21,7 @@ from nearhall.gateway.memory import ModelMemory
 from nearhall.gateway.opening import Cores, opened
 from nearhall.gateway.repository import Entry, VariantEntry, read_entry, scan
 from nearhall.gateway.slots import Slots
+from nearhall.gateway.turns import LanguageUse, Turns
 from nearhall.gateway.variants import Chat, Served, State, Tensors, Upstream, Variant
 from nearhall.policy.admit import Estimate
 from nearhall.policy.memory import NoRoom
@@ -119,6 +120,18 @@ class Model:
     def loaded_s(self) -> float:
         """When it became ready, seconds since 1970 UTC."""
         return self.front.loaded_s
+
+    @property
+    def openai(self) -> bool:
+        """Whether it is asked in OpenAI's words: chats, completions, embeddings."""
+        return self.entry.chat or self.entry.embeds
+
+    @property
+    def door(self) -> str:
+        """Where it is asked, for who came to another door."""
+        if self.entry.chat:
+            return "ask it at /v1/chat/completions or /v1/completions"
+        return "ask it at /v1/embeddings" if self.entry.embeds else f"ask it at /v2/models/{self.entry.name}/infer"
 
     @property
     def inputs(self) -> Sequence[TensorSpec]:
@@ -332,6 +345,15 @@ class Models:
             if variant in {model.default, model.front} or variant.loads or variant.state is not State.UNLOADED
         ]
 
+    def languages(self) -> list[tuple[tuple[str, str], LanguageUse]]:
+        """What each loaded language model does, by model and variant, for metrics."""
+        return [
+            ((model.entry.name, variant.name), variant.served.slots.use)
+            for model in self.all()
+            for variant in model.variants.values()
+            if isinstance(variant.served, Chat)
+        ]
+
     def _spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
@@ -480,19 +502,19 @@ class Models:
 
     async def _open_chat(self, runtime: ChatRuntime) -> Chat:
         """Generates once: the first answer after loading takes ten times as long as the second."""
-        slots = Slots(count=int(getattr(runtime, "slots", 1)), limit=self._queue_length, clock=self._clock)
+        turns = Turns(runtime.capacity, limit=self._queue_length, clock=self._clock)
         ask = ChatAsk(messages=[ChatMessage(role="user", content="Hello")], max_tokens=4)
         try:
-            for _ in range(2):
-                begun, first = self._clock.monotonic(), None
+            for watched in (False, True):
+                if watched:
+                    runtime.watch(turns.heard)
                 async with asyncio.timeout(CHAT_WARM_UP_S_MAX):
                     async for _ in runtime.generate(ask):
-                        first = first if first is not None else (self._clock.monotonic() - begun) * 1e3
-                slots.first_token = Estimate(first) if first is not None else slots.first_token
+                        pass
         except BaseException:
             await runtime.close()
             raise
-        return Chat(runtime, slots)
+        return Chat(runtime, turns)
 
     async def _open_tensors(self, entry: Entry, variant: VariantEntry, runtime: TensorRuntime) -> Tensors:
         found = await asyncio.to_thread(opened, runtime, variant.file, entry.examples, self._cores, self._clock)

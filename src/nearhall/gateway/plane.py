@@ -20,6 +20,7 @@ from nearhall.gateway.settings import Limits
 from nearhall.gateway.slots import Slots
 from nearhall.gateway.statistics import ModelCounter
 from nearhall.gateway.stats import Stats
+from nearhall.gateway.turns import Talk, Turns
 from nearhall.gateway.variants import Variant
 from nearhall.gateway.workloads import Rules, Workloads
 from nearhall.policy.admit import queue_full
@@ -77,6 +78,8 @@ class Call:
     body: Rest
     input_bytes: int = 0
     """Of what the model is given: requests are expected to take as long as others of their size."""
+    talk: Talk | None = None
+    """What is asked of a language model; None of any other."""
     variant: Variant | None = None
     """Which form of the model answers, if it is answered here; set by `place`."""
     stepped_from: Variant | None = None
@@ -124,7 +127,7 @@ class Lost:
     hub: bool = False
 
 
-def queue_of(model: Model) -> Lane | Slots | None:
+def queue_of(model: Model) -> Lane | Slots | Turns | None:
     """Where requests to a loaded model wait: those to the variant that stands for it."""
     return model.front.queue
 
@@ -220,11 +223,16 @@ def _local(call: Call, lost: Lost) -> LocalState:
     queue = variant.queue
     if queue is None or not variant.ready:
         return _coming(call, model, variant)
+    due_s, priority = call.due_s, call.rules.priority
+    if isinstance(queue, Turns):
+        expected_ms = queue.expected_ms(due_s, priority, call.input_bytes, call.talk)
+    else:
+        expected_ms = queue.expected_ms(due_s, priority, call.input_bytes)
     return LocalState(
         present=True,
         ready=True,
         queue_full=queue_full(queue.waiting, queue.limit),
-        expected_ms=queue.expected_ms(call.due_s, call.rules.priority, call.input_bytes) + call.plane.loop.lag_ms,
+        expected_ms=expected_ms + call.plane.loop.lag_ms,
     )
 
 

@@ -142,8 +142,10 @@ class Probes:
 
     def _request(self, answered: _Answered, *, random_payload: bool) -> ForwardRequest:
         head: list[Header] = [(names.PROBE, b"1")]
-        ask = answered.ask
+        ask, path = answered.ask, answered.path
         if isinstance(ask, TensorAsk):
+            if random_payload and not path.startswith("/v2/"):  # texts by OpenAI's words: random ones are tensors
+                path = f"/v2/models/{ask.model}/infer"
             body, head_bytes = self._random_tensors(ask) if random_payload else (ask.body, _head_bytes(answered.headers))
             if head_bytes is None:
                 head.append((b"content-type", b"application/json"))
@@ -152,7 +154,7 @@ class Probes:
         else:
             head.append((b"content-type", b"application/json"))
             body = self._chat(ask, random_payload=random_payload)
-        return ForwardRequest(method="POST", path=answered.path, headers=head, body=body, timeout_s=TIMEOUT_S)
+        return ForwardRequest(method="POST", path=path, headers=head, body=body, timeout_s=TIMEOUT_S)
 
     def _random_tensors(self, ask: TensorAsk) -> tuple[bytes, int | None]:
         """The same request with other values, in the same form and of about the same size."""

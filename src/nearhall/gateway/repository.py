@@ -35,6 +35,8 @@ class Entry:
     version: str = ""
     versions: tuple[str, ...] = ()
     chat: bool = False
+    embeds: bool = False
+    """Texts into vectors: listed and asked at `/v1`, and a model of tensors in all else."""
     stateful: bool = False
     """A request to it is never repeated elsewhere."""
     file: ModelFile | None = None
@@ -107,6 +109,7 @@ def _ours(place: Path, document: ModelDocument) -> Entry:
         version=document.default_version,
         versions=tuple(document.versions),
         chat=document.task == "chat",
+        embeds=document.task == "embeddings",
         stateful=document.stateful,
         file=default.file,
         inputs=_specs(document.inputs),

@@ -1,4 +1,4 @@
-"""Whose turn it is with a language model: a few slots, a bounded queue, earliest deadline first."""
+"""Whose turn it is with another server: a number of slots, a bounded queue, earliest deadline first."""
 
 from __future__ import annotations
 
@@ -89,28 +89,32 @@ class Slots:
         self._sequence += 1
         ticket = self._sequence
         if len(self._running) >= self._count or self._waiting:
-            await self._wait((priority, due_s, ticket))
+            await self._wait((priority, due_s, ticket), deadline_s)
         self._running[ticket] = self._clock.monotonic()
         try:
             deadline = None if deadline_s is None else deadline_s * 1e3
             if not still_worth(self._clock.monotonic() * 1e3, deadline, self._aged().service_ms, client_gone=False):
-                raise Expired(Reason.DEADLINE, "the deadline passed in the queue", retry_after_ms=None)
+                raise _late()
             yield
         finally:
             del self._running[ticket]
             self._next()
 
-    async def _wait(self, key: _Key) -> None:
+    async def _wait(self, key: _Key, deadline_s: float | None) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         entry = (key, future)
         insort(self._waiting, entry, key=_key)
+        left_s = None if deadline_s is None else max(0.0, deadline_s - self._clock.monotonic())
         try:
-            await future
-        except BaseException:
+            async with asyncio.timeout(left_s):
+                await future
+        except BaseException as error:
             if entry in self._waiting:
                 self._waiting.remove(entry)
             elif not future.cancelled():
                 self._next()
+            if isinstance(error, TimeoutError):
+                raise _late() from error
             raise
 
     def _next(self) -> None:
@@ -119,6 +123,10 @@ class Slots:
             if not future.done():
                 future.set_result(None)
                 return
+
+
+def _late() -> Expired:
+    return Expired(Reason.DEADLINE, "the deadline passed in the queue", retry_after_ms=None)
 
 
 def _key(entry: tuple[_Key, asyncio.Future[None]]) -> _Key:

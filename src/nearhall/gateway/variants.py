@@ -13,6 +13,7 @@ from nearhall.core.tensor import TensorSpec
 from nearhall.gateway.lanes import Lane
 from nearhall.gateway.repository import VariantEntry
 from nearhall.gateway.slots import Slots
+from nearhall.gateway.turns import Turns
 from nearhall.policy.memory import NoRoom, Resident
 from nearhall.policy.variant import Form
 from nearhall.ports.runtime import ChatRuntime, UpstreamRuntime
@@ -43,7 +44,7 @@ class Chat:
     """A loaded language model."""
 
     runtime: ChatRuntime
-    slots: Slots
+    slots: Turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ class Variant:
         return isinstance(served, Tensors) or served.runtime.alive
 
     @property
-    def queue(self) -> Lane | Slots | None:
+    def queue(self) -> Lane | Slots | Turns | None:
         """Where requests to it wait; None while it is not loaded."""
         served = self.served
         if served is None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from nearhall.core.tensor import Tensor, TensorSpec
+from nearhall.policy.tokens import Capacity, Step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,11 +72,15 @@ class ChatAsk:
     top_p: float = 1.0
     seed: int | None = None
     stop: Sequence[str] = ()
+    prompt: str | None = None
+    """Goes on from this text as it stands, without a chat template; `messages` is empty then."""
+    shorten: bool = False
+    """`max_tokens` is a limit and no wish: it may be less, as the context has room."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatPiece:
-    """A piece of the answer. The last one has `finish` set and both token counts."""
+    """A piece of the answer. The last one has `finish` set; the first and the last one have both token counts."""
 
     text: str
     finish: str | None = None
@@ -90,6 +95,15 @@ class ChatRuntime(Protocol):
     @property
     def alive(self) -> bool:
         """False while its process is starting again or has failed."""
+        ...
+
+    @property
+    def capacity(self) -> Capacity:
+        """What it holds, as it said when it was loaded."""
+        ...
+
+    def watch(self, heard: Callable[[Step], None]) -> None:
+        """Tells of every step from now on, in the event loop that this is called in."""
         ...
 
     def generate(self, ask: ChatAsk) -> AsyncIterator[ChatPiece]:

@@ -103,7 +103,8 @@ class ChatReader:
         self.tokens = usage if isinstance(usage, int) else self.tokens
         choices = said.get("choices")
         for choice in cast("list[Any]", choices) if isinstance(choices, list) else []:
-            self.spoke = self.spoke or bool(_object(_object(choice).get("delta")).get("content"))
+            said_now = _object(choice)
+            self.spoke = self.spoke or bool(_object(said_now.get("delta")).get("content") or said_now.get("text"))
 
 
 class FirstText:

@@ -41,6 +41,7 @@ RUNTIMES = (
     "openvino-tokenizers",
     "numpy",
     "scikit-learn",
+    "tokenizers",
     "onnx",
     "av",
     "bokeh",
@@ -75,6 +76,10 @@ def add(
         list[str] | None,
         typer.Option(help="What an input is tried with, where zeros with free lengths of 1 do not run: NAME=1x576, NAME=:16000."),
     ] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="For a model of embeddings: its tokenizer.json; the file is an ONNX text model.")
+    ] = None,
+    embeddings: Annotated[bool, typer.Option("--embeddings", help="For a URL: that model makes embeddings.")] = False,
     as_json_: Json = False,
 ) -> None:
     """Add a model: infers inputs and outputs, writes model.yaml, warms it up, measures it, and says how to ask it.
@@ -83,7 +88,16 @@ def add(
     server, under this gateway's admission, residency and counting.
     """
     place = repository or _default_repository()
-    added = put_in(source, place, name=name, remote_model=remote_model, api_key_file=api_key_file, examples=example or ())
+    added = put_in(
+        source,
+        place,
+        name=name,
+        remote_model=remote_model,
+        api_key_file=api_key_file,
+        examples=example or (),
+        tokenizer=tokenizer,
+        embeddings=embeddings,
+    )
     data = {**as_json(added.document), "repository": str(added.repository), "commands": list(added.commands)}
     emit(_added(added), data, as_json=as_json_)
 

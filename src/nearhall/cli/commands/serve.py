@@ -78,7 +78,7 @@ def serve(
     node: Annotated[list[str] | None, typer.Option(help=NODE_HELP, metavar="ID=URL")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object when it serves, instead of a summary.")] = False,
 ) -> None:
-    """Serve models over the Open Inference Protocol v2 (REST and gRPC) and OpenAI's chat API, until Ctrl-C."""
+    """Serve models over the Open Inference Protocol v2 (REST and gRPC) and OpenAI's API, until Ctrl-C."""
     if not front and node:
         raise InputError("nodes are for a front", where="--node", right="add --front")
     level = logging.WARNING if as_json else logging.INFO
@@ -245,6 +245,8 @@ def curl_line(url: str, model: Model, tls: Tls | None = None) -> str | None:
     if model.entry.chat:
         ask = f'{{"model": "{name}", "messages": [{{"role": "user", "content": "Say hello"}}], "max_completion_tokens": 24}}'
         return f"  {curl} {url}/v1/chat/completions -d '{ask}'"
+    if model.entry.embeds:
+        return f'  {curl} {url}/v1/embeddings -d \'{{"model": "{name}", "input": "Hello"}}\''
     inputs = [_example(spec) for spec in model.inputs]
     if not inputs or None in inputs:
         return None

@@ -31,6 +31,7 @@ from nearhall.drivers.upstream_models import Offered, described, offered
 from nearhall.ports.runtime import ChatAsk, ChatMessage, ModelFile
 
 DEFAULT_PORT = 8080
+TOKENIZER = "tokenizer.json"
 EXAMPLE_VALUES_MAX = 1 << 26
 """A batch of large images; more would be a mistyped shape."""
 COPY_BYTES = 1 << 20
@@ -59,26 +60,42 @@ def add_model(
     remote_model: str | None = None,
     api_key_file: Path | None = None,
     examples: Sequence[str] = (),
+    tokenizer: Path | None = None,
+    embeddings: bool = False,
 ) -> Added:
     """Adds a file or a URL; raises InputError for what is not supported or is there already."""
     if source.startswith(("http://", "https://")):
-        return _add_url(source, repository, name=name, remote_model=remote_model, api_key_file=api_key_file)
+        if tokenizer is not None:
+            raise InputError(f"{source} is another server", where="--tokenizer", right="leave it out; that server has its own")
+        return _add_url(
+            source, repository, name=name, remote_model=remote_model, api_key_file=api_key_file, embeddings=embeddings
+        )
+    if embeddings:
+        right = "name the file's tokenizer with --tokenizer instead"
+        raise InputError(f"{source} is a file", where="--embeddings", right=right)
     for option, given in (("--remote-model", remote_model), ("--api-key-file", api_key_file)):
         if given is not None:
             raise InputError(f"{source} is a file", where=option, right="leave it out; it is for the URL of another server")
     path = Path(source)
     given = dict(map(_example, examples))
     runtime = runtime_of(path)
+    if tokenizer is not None and runtime != "onnxruntime":
+        raise InputError(f"{source} is no ONNX file", where="--tokenizer", right="leave it out; it is for models of embeddings")
+    if tokenizer is not None and not tokenizer.is_file():
+        raise InputError(f"{tokenizer} is no file", where="--tokenizer", right="name the model's tokenizer.json")
     model = _checked_name(name or _name_of(path), repository)
     _room_for(path, repository)
     with _copied(path, repository, model) as file:
+        options = _tokenizer_beside(file, tokenizer)
         variant, inputs, outputs = (
-            (_measured_chat(file, model), [], []) if runtime == "genai" else _measured_tensors(path, file, runtime, given)
+            (_measured_chat(file, model), [], [])
+            if runtime == "genai"
+            else _measured_tensors(path, file, runtime, given, options)
         )
-        task = "chat" if runtime == "genai" else "tensors"
+        task = "chat" if runtime == "genai" else "tensors" if tokenizer is None else "embeddings"
         about = {"task": task, "licence": "yours", "source": str(path.resolve()), "inputs": inputs, "outputs": outputs}
         document = write_model(repository, model, file, variant, **about)
-    ask = _ask_chat(model) if runtime == "genai" else _ask_tensors(model, inputs)
+    ask = _ask_text(model, task) if task != "tensors" else _ask_tensors(model, inputs)
     return Added(document=document, repository=repository, commands=[_serve(repository), ask])
 
 
@@ -102,11 +119,23 @@ def _copied(path: Path, repository: Path, model: str) -> Generator[Path]:
         raise
 
 
+def _tokenizer_beside(file: Path, tokenizer: Path | None) -> dict[str, str]:
+    """Copies a model's tokenizer to where its file is; the options that name it."""
+    if tokenizer is None:
+        return {}
+    shutil.copyfile(tokenizer, file.with_name(TOKENIZER))
+    return {"tokenizer": TOKENIZER}
+
+
 def _measured_tensors(
-    path: Path, file: Path, runtime: str, examples: Mapping[str, tuple[Sequence[int], float]]
+    path: Path,
+    file: Path,
+    runtime: str,
+    examples: Mapping[str, tuple[Sequence[int], float]],
+    options: Mapping[str, str],
 ) -> tuple[Variant, list[TensorShape], list[TensorShape]]:
     try:
-        measured = measured_variant(file, runtime, examples)
+        measured = measured_variant(file, runtime, examples, options)
     except PermanentError as error:
         right = "check the file with the tool that made it"
         if runtime == "onnxruntime" and "xternal" in str(error):
@@ -135,7 +164,9 @@ def _example(text: str) -> tuple[str, tuple[Sequence[int], float]]:
     return found["name"], (shape, float(found["value"] or 0))
 
 
-def _add_url(url: str, repository: Path, *, name: str | None, remote_model: str | None, api_key_file: Path | None) -> Added:
+def _add_url(
+    url: str, repository: Path, *, name: str | None, remote_model: str | None, api_key_file: Path | None, embeddings: bool
+) -> Added:
     if without_login(url) != url:
         right = "put the server's key into a file and name it with --api-key-file"
         raise InputError("the address holds a secret, which would stand in model.yaml", where=url, right=right)
@@ -145,7 +176,8 @@ def _add_url(url: str, repository: Path, *, name: str | None, remote_model: str 
         theirs = _theirs(url, offer, name, remote_model)
         model = _checked_name(name or _plain_name(theirs), repository)
         chat = theirs in offer.chats or (theirs not in offer.tensors and not url.rstrip("/").endswith("/v2"))
-        about = None if chat else described(url, theirs, key)
+        task = "embeddings" if embeddings else "chat" if chat else "tensors"
+        about = described(url, theirs, key) if task == "tensors" else None
     except PermanentError as error:
         raise InputError(str(error), where="--api-key-file", right="name a file whose first line is the key") from error
     except TemporaryError as error:
@@ -162,14 +194,14 @@ def _add_url(url: str, repository: Path, *, name: str | None, remote_model: str 
         model,
         None,
         variant,
-        task="chat" if chat else "tensors",
+        task=task,
         licence="theirs",
         source=f"{theirs} at {url}",
         inputs=inputs,
         outputs=outputs,
     )
-    if chat:
-        ask = _ask_chat(model)
+    if task != "tensors":
+        ask = _ask_text(model, task)
     else:
         ask = _ask_tensors(model, inputs) if inputs else f"curl -s http://127.0.0.1:{DEFAULT_PORT}/v2/models/{model}"
     return Added(document=document, repository=repository, commands=[_serve(repository), ask])
@@ -273,7 +305,10 @@ def _serve(repository: Path) -> str:
     return f"nearhall serve --repository {shlex.quote(str(repository))} --http {DEFAULT_PORT}"
 
 
-def _ask_chat(model: str) -> str:
+def _ask_text(model: str, task: str) -> str:
+    if task == "embeddings":
+        body = json.dumps({"model": model, "input": ["Hello, who are you?"]})
+        return f"curl -s http://127.0.0.1:{DEFAULT_PORT}/v1/embeddings -H 'content-type: application/json' -d {shlex.quote(body)}"
     body = json.dumps(
         {"model": model, "messages": [{"role": "user", "content": "Hello, who are you?"}], "max_completion_tokens": 32}
     )

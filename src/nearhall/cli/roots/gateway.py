@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvloop
 
+from nearhall.cli.roots.embeddings import with_tokenizer
 from nearhall.cli.roots.energy_counters import count_energy
 from nearhall.cli.roots.listening import Addresses, bind, check_free, number_of, remove_socket, socket_at, tls_context
 from nearhall.cli.roots.program import listen_unix, read_settings, run_program, say_ready, stop_event
@@ -74,7 +75,7 @@ def open_runtime(file: ModelFile) -> Runtime:
         if file.runtime == "onnxruntime":
             from nearhall.drivers.onnx_runtime import OnnxRuntime
 
-            return OnnxRuntime(file)
+            return with_tokenizer(file, OnnxRuntime(file))
         if file.runtime == "openvino":
             from nearhall.drivers.openvino_runtime import OpenVinoRuntime
 
@@ -183,6 +184,7 @@ def compose(
         energy=plane.energy,
         budget_mib=budget_mib,
         cap=lambda: choosing.step_down(clock.monotonic()),
+        languages=models.languages,
     )
     may_load = settings.control_socket is None and loopback(settings.host)
     front = None if settings.control_plane is None else open_front(settings.control_plane)

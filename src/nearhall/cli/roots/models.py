@@ -18,6 +18,7 @@ import psutil
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from nearhall.cli.roots.embeddings import with_tokenizer
 from nearhall.core.errors import PermanentError, Refusal
 from nearhall.core.reasons import Reason
 from nearhall.core.tensor import BYTES, ITEM_BYTES, Tensor, TensorSpec
@@ -234,16 +235,21 @@ def _add(
 
 
 def measured_variant(
-    file: Path, runtime: str, examples: Mapping[str, tuple[Sequence[int], float]] | None = None
+    file: Path,
+    runtime: str,
+    examples: Mapping[str, tuple[Sequence[int], float]] | None = None,
+    options: Mapping[str, str] | None = None,
 ) -> tuple[Variant, list[TensorShape], list[TensorShape]]:
     """Loads a tensor model, warms it up, measures latency and memory on this host.
 
     Raises PermanentError if it does not load, Refusal if it does not run on the example.
-    `examples` gives shape and value of inputs for which zeros with free lengths of 1 are no valid example.
+    `examples` gives shape and value of inputs for which zeros with free lengths of 1 are no valid example; `options` are those of
+    model.yaml.
     """
-    given = examples or {}
+    given, chosen = examples or {}, dict(options or {})
     before = psutil.Process().memory_info().rss
-    loaded = load_tensor_runtime(ModelFile(model=file.stem, version="1", variant="default", runtime=runtime, path=str(file)))
+    form = ModelFile(model=file.stem, version="1", variant="default", runtime=runtime, path=str(file), options=chosen)
+    loaded = load_tensor_runtime(form)
     try:
         feed = [example(spec, *given.get(spec.name, (None, 0.0))) for spec in loaded.inputs]
         took = _timed_runs(loaded, feed)
@@ -255,7 +261,8 @@ def measured_variant(
             date=datetime.now(UTC).date().isoformat(),  # noqa: TID251 (cli dates its files)
             host=f"{platform.machine()}, {psutil.cpu_count()} cores",
         )
-        variant = Variant(runtime=runtime, file=file.name, sha256=packages.sha256_of(file), measured=measured)  # pyright: ignore[reportArgumentType]
+        digest = packages.sha256_of(file)
+        variant = Variant(runtime=runtime, file=file.name, sha256=digest, options=chosen, measured=measured)  # pyright: ignore[reportArgumentType]
         return variant, _shapes(loaded.inputs, given), _shapes(loaded.outputs, {})
     finally:
         loaded.close()
@@ -286,7 +293,7 @@ def load_tensor_runtime(file: ModelFile) -> TensorRuntime:
         return OpenVinoRuntime(file)
     from nearhall.drivers.onnx_runtime import OnnxRuntime
 
-    return OnnxRuntime(file)
+    return with_tokenizer(file, OnnxRuntime(file))
 
 
 def example(spec: TensorSpec, shape_given: Sequence[int] | None = None, value: float = 0.0) -> Tensor:
