@@ -31,11 +31,12 @@ OPTIONS: dict[str, dict[str, str]] = {
 `optimization`: of the graph (default all). `device`: `cpu` (default); `cuda` or `cuda:1`, an NVIDIA device, refused where there
 is none; `auto`, the device where there is one and else the CPU. On a device: `gpu_memory_mib` bounds what the model may take of
 its memory (default 8192), `conv_search` says how cuDNN chooses an algorithm (default heuristic), and `tf32: on` lets tensor cores
-round FP32 (default off: the CPU's answers). `tokenizer`: of a model of embeddings, a tokenizer.json beside its file;
-`max_tokens`: of one text (default 256). `context`: tokens of prompt and answer together (default 2048). `kv_cache_gib`: what its key-value
-cache may grow to (default 1). `prefix_cache`: what begins like an earlier prompt is not read again (default on). `model`: the
-model's name at the other server (default: ours). `api_key_file`: its first line is sent as the bearer token; the key itself never
-stands in model.yaml.
+round FP32 (default off: the CPU's answers).
+`tokenizer`: of a model of embeddings, a tokenizer.json beside its file; `max_tokens`:
+of one text (default 256). `context`: tokens of prompt and answer together (default 2048). `kv_cache_gib`: what its key-value
+cache may grow to (default 1). `prefix_cache`: what begins like an earlier prompt is not read again (default on).
+`model`: the model's name at the other server (default: ours). `api_key_file`: its first line is sent as the bearer token; the key
+itself never stands in model.yaml.
 """
 
 

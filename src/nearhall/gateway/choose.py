@@ -7,7 +7,8 @@ from math import inf
 
 from nearhall.gateway.cap import Cap
 from nearhall.gateway.lanes import Lane
-from nearhall.gateway.models import Model, Models
+from nearhall.gateway.model import Model
+from nearhall.gateway.models import Models
 from nearhall.gateway.slots import Slots
 from nearhall.gateway.stats import Stats
 from nearhall.gateway.turns import Turns

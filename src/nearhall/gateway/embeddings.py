@@ -8,7 +8,7 @@ from nearhall.core.tensor import BYTES, Tensor
 from nearhall.gateway.body import read_body
 from nearhall.gateway.exchange import Exchange, Header
 from nearhall.gateway.lanes import Done
-from nearhall.gateway.models import Model
+from nearhall.gateway.model import Model
 from nearhall.gateway.plane import Call, Plane
 from nearhall.gateway.tensors import answer
 from nearhall.wire.oip import InferRequest

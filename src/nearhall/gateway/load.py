@@ -10,9 +10,10 @@ from msgspec.structs import replace
 
 from nearhall.gateway.exchange import EXTENSION, Scope
 from nearhall.gateway.lanes import Lane
-from nearhall.gateway.models import Model
+from nearhall.gateway.model import Model
 from nearhall.gateway.plane import Plane
 from nearhall.gateway.slots import Slots
+from nearhall.gateway.turns import Turns
 from nearhall.gateway.variants import State, Variant
 from nearhall.wire.headers import PRIORITY_MAX
 from nearhall.wire.load import ModelLoad, NodeLoad
@@ -60,6 +61,8 @@ def _model(model: Model, now_s: float) -> ModelLoad:
     queue = variant.queue
     if isinstance(queue, Slots):
         return replace(told, **_chats(queue))
+    if isinstance(queue, Turns):
+        return replace(told, **_talks(queue))
     return told if queue is None else replace(told, **_runs(queue))
 
 
@@ -78,6 +81,19 @@ def _chats(slots: Slots) -> dict[str, Any]:
         "slots": slots.count,
         "free": max(0, slots.free - slots.waiting),
         "waiting": slots.waiting,
+    }
+
+
+def _talks(turns: Turns) -> dict[str, Any]:
+    own_ms = turns.own_ms(0)
+    use = turns.use
+    return {
+        "backlog_ms": round(max(0.0, turns.expected_ms(inf, PRIORITY_MAX, 0) - own_ms), 3),
+        "own_ms": round(own_ms, 3),
+        "hold_ms": round(turns.answer_ms, 3),
+        "slots": turns.capacity.sequences,
+        "free": max(0, turns.capacity.sequences - use.running - use.waiting),
+        "waiting": use.waiting,
     }
 
 

@@ -14,7 +14,8 @@ from nearhall.gateway.exchange import ClientGoneError, Exchange, Expired, Header
 from nearhall.gateway.forward import HubLink
 from nearhall.gateway.lanes import Lane
 from nearhall.gateway.loop_watch import LoopWatch
-from nearhall.gateway.models import Model, Models
+from nearhall.gateway.model import Model
+from nearhall.gateway.models import Models
 from nearhall.gateway.probes import Probes
 from nearhall.gateway.settings import Limits
 from nearhall.gateway.slots import Slots

@@ -111,6 +111,11 @@ class Turns:
         )
 
     @property
+    def answer_ms(self) -> float:
+        """A whole answer of the usual length, to its last token, among as many others as talk now."""
+        return self.own_ms(0) + self.pace.answer_tokens.service_ms * self.pace.step_ms(max(1, len(self._running)))
+
+    @property
     def busy(self) -> bool:
         """Whether somebody talks."""
         return bool(self._running)
