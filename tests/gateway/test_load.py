@@ -21,7 +21,7 @@ def test_it_tells_what_waits_and_what_a_request_takes(tmp_path):
             assert (load["double"].ready, load["double"].chat, load["double"].free) == (True, False, 1)
             assert load["double"].own_ms > 0
             assert 5 in load["double"].own_by_size_ms
-            assert (load["parrot"].chat, load["parrot"].slots, load["parrot"].free) == (True, 1, 1)
+            assert (load["parrot"].chat, load["parrot"].slots, load["parrot"].free) == (True, 4, 4)
             assert load["parrot"].hold_ms > load["parrot"].own_ms > 0
             site.runtimes["double"].go.clear()
             asking = [asyncio.create_task(site.infer("double", [1, 2, 3, 4])) for _ in range(3)]

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -26,7 +26,7 @@ from nearhall.gateway.oip_paths import MODELS, model_and_version, not_served, te
 from nearhall.gateway.plane import Plane
 from nearhall.gateway.repository_api import repository_api
 from nearhall.policy.storm import Budget, delay_s
-from nearhall.wire.headers import FRONT, SERVED_BY
+from nearhall.wire.headers import DEADLINE, FRONT, HEAD_LENGTH, PRIORITY, PROBE, RESIDENCY, SERVED_BY, WORKLOAD
 from nearhall.wire.load import PATH as LOAD_PATH
 from nearhall.wire.openai import models_list, one_model
 from nearhall.wire.refusal import refusal_response
@@ -36,6 +36,22 @@ log = logging.getLogger("nearhall.gateway")
 
 FOR_WANT_OF_ROOM = frozenset({Reason.QUEUE_FULL, Reason.DEADLINE})
 Handler = Callable[[Exchange], Awaitable[None]]
+AWAY_S = 0.001
+"""For so long a refusal holds for all who ask the same: a lane does not get on by more meanwhile, and judging each one anew took
+the event loop's time from those who were accepted."""
+AWAY_MAX = 256
+_JUDGED = frozenset({DEADLINE, PRIORITY, WORKLOAD, RESIDENCY, FRONT, PROBE, HEAD_LENGTH, b"content-length"})
+"""What a head says that decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Away:
+    """A refusal that holds for a moment."""
+
+    turned: Turned
+    workload: str
+    reason: Reason
+    until_s: float
 
 
 class App:
@@ -51,6 +67,7 @@ class App:
         self._may_load = may_load
         self._front = front
         self._budget = Budget()
+        self._away: dict[tuple[str, tuple[tuple[bytes, bytes], ...]], _Away] = {}
         self._get: Mapping[str, Handler] = {
             "/healthz": self._live,
             "/v2": self._server,
@@ -144,10 +161,30 @@ class App:
         """The refusal of a tensor request whose head says already that it cannot be answered in time; None: let it come.
 
         Under overload most requests are refused, and what that costs is taken from those that are not: here nothing is read,
-        parsed or copied of them, and no task is made.
+        parsed or copied of them, and no task is made. What is refused holds for a moment for all who ask the same.
         """
+        said = tuple([pair for pair in scope["headers"] if pair[0] in _JUDGED])
+        if scope["method"] != "POST" or not any(name == DEADLINE for name, _ in said):
+            return None
+        key = (scope["path"], said)
+        now_s = self._plane.clock.monotonic()
+        known = self._away.get(key)
+        if known is not None and now_s < known.until_s:
+            self._plane.stats.decided(known.workload, known.reason)
+            self._plane.stats.refused(known.workload, known.reason)
+            return replace(known.turned, delay_s=self._kept_back_s(Exchange(scope, _never, _never, self._plane.clock)))
+        found = self._judged(scope)
+        if found is None:
+            return None
+        if len(self._away) >= AWAY_MAX:
+            self._away.clear()
+        self._away[key] = found
+        return found.turned
+
+    def _judged(self, scope: Scope) -> _Away | None:
+        """What the head alone decides; raises nothing."""
         path: str = scope["path"]
-        if scope["method"] != "POST" or not path.startswith(MODELS) or not path.endswith("/infer"):
+        if not path.startswith(MODELS) or not path.endswith("/infer"):
             return None
         exchange = Exchange(scope, _never, _never, self._plane.clock)
         try:
@@ -162,7 +199,10 @@ class App:
                 return None  # it will be found again, with the body read
             self._plane.stats.refused(exchange.workload, refusal.reason)
             status, headers, body = refusal_response(refusal, path)
-            return Turned(status, [*headers, (SERVED_BY, self._plane.node)], body, self._kept_back_s(exchange))
+            wait_s = self._kept_back_s(exchange)
+            turned = Turned.put_together(status, [*headers, (SERVED_BY, self._plane.node)], body, delay_s=wait_s)
+            until_s = self._plane.clock.monotonic() + AWAY_S
+            return _Away(turned, exchange.workload, refusal.reason, until_s)
         return None
 
     def _kept_back_s(self, exchange: Exchange) -> float:

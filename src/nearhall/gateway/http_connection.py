@@ -50,6 +50,20 @@ class Turned:
     body: bytes
     delay_s: float = 0.0
     """It is told only then: who came back at once before shall not do so again."""
+    raw: bytes = b""
+    """The same as it goes over a connection that is kept, where somebody has put it together already."""
+
+    @classmethod
+    def put_together(cls, status: int, headers: Sequence[Header], body: bytes, *, delay_s: float) -> Turned:
+        """With `raw`, for an answer that is given many times."""
+        lines = [_status_line(status), *(b"%b: %b\r\n" % header for header in headers)]
+        if all(name != _CONTENT_LENGTH for name, _ in headers):
+            lines.append(b"content-length: %d\r\n" % len(body))
+        return cls(status, headers, body, delay_s, b"".join([*lines, b"\r\n", body]))
+
+
+def _status_line(status: int) -> bytes:
+    return _STATUS.get(status) or b"HTTP/1.1 %d \r\n" % status
 
 
 class Serving(Protocol):
@@ -177,7 +191,7 @@ class Turn:
 
     def _begun(self, status: int, headers: Sequence[Header], size: int, *, more: bool) -> bytes:
         """Status line and headers, and how the body's end is told."""
-        lines = [_STATUS.get(status) or b"HTTP/1.1 %d \r\n" % status]
+        lines = [_status_line(status)]
         sized = status in _WITHOUT_BODY
         for name, value in headers:
             sized = sized or name == _CONTENT_LENGTH
@@ -201,6 +215,13 @@ class Turn:
 
     def turn_away(self, turned: Turned) -> None:
         """Answers without the application; the body is read and dropped, so that the connection can go on."""
+        connection = self._connection
+        if turned.raw and self.keep_alive and not (self.old or self.head_only or connection.closing):
+            if not connection.transport.is_closing():
+                connection.transport.write(turned.raw)
+                self.ended = True
+                connection.answered(self)
+            return
         self._head = (turned.status, turned.headers)
         self.write(turned.body, more=False)
 
