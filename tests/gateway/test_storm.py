@@ -1,4 +1,4 @@
-"""Clients that come back at once after a refusal do not starve the worker: their next refusal is delayed."""
+"""Clients that come back at once after a refusal do not starve the worker: in a storm their next refusal is delayed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import time
 
 from gateway.plane_rig import rig
 from nearhall.drivers.fallback_memory import MemoryFallback
-from nearhall.policy.storm import IMPATIENT_S
+from nearhall.policy.storm import IMPATIENT_S, Budget
 from waiting import until_async
 
 
-def test_the_second_refusal_on_a_connection_waits(tmp_path):
+def test_in_a_storm_the_second_refusal_on_a_connection_waits(tmp_path):
     async def tell():
         async with rig(tmp_path, models=["double"], limits={"queue_length": 1}) as site:
             site.runtimes["double"].go.clear()
@@ -20,6 +20,9 @@ def test_the_second_refusal_on_a_connection_waits(tmp_path):
             await until_async(lambda: lane.running)
             waiting = asyncio.create_task(site.infer("double", [1, 1, 1, 1]))
             await until_async(lambda: lane.waiting == 1)
+            at_once = await site.infer("double", [1, 1, 1, 1])
+            assert at_once.status == 429
+            site.composed.app._budget = Budget(tokens=-1e12, at_s=0.0)
             notes = {}
             took = []
             for _ in range(3):

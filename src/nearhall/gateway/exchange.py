@@ -171,11 +171,11 @@ class Exchange:
         await self.part(body, more=False)
 
     async def until_sent(self) -> None:
-        """Returns once the answer has left for the kernel: a loop writes at the end of its turn, and large answers in pieces."""
-        await asyncio.sleep(0)
+        """Returns once the answer has left for the kernel: mostly it has at once, but large ones leave in pieces."""
         transport = self._transport
-        if transport is None:
+        if transport is None or not transport.get_write_buffer_size():
             return
+        await asyncio.sleep(0)
         for _ in range(_LOOKS_MAX):
             if transport.is_closing() or not transport.get_write_buffer_size():
                 return
