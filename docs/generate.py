@@ -34,7 +34,8 @@ REQUEST_HEADERS: dict[str, str] = {
     "DEADLINE": "The answer is worthless after this many milliseconds. For chat: to the first token.",
     "TOTAL_DEADLINE": "For chat: milliseconds to the last token.",
     "RESIDENCY": "`site`, `jurisdiction:DE` or `any`. It can only tighten the workload's own rule.",
-    "PRIORITY": "0 (first) to 9; decides between requests that are due at the same time.",
+    "PRIORITY": "0 (first) to 9: a lower one goes before all higher ones that wait for the same model; unsaid, the "
+    "workload's `priority`, or 5 without one.",
     "WORKLOAD": "The workload that the request belongs to, where its model does not say so.",
     "RAW_BYTES": "What a sensible central design would have sent for this request; counted as `raw`.",
     "PROBE": "`1`: a paired probe, set by gateways; served, and counted apart.",

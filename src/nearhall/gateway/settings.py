@@ -39,7 +39,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     slo_ttft_ms: float | None = None
     """For chat: to the first token."""
     priority: int = 0
-    """Decides between requests that are due at the same time: 0 first."""
+    """0 to 9: a lower one goes before all higher ones that wait for the same model."""
     residency: str = "any"
     chat: bool = False
     quality_min: float | None = None

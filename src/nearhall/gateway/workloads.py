@@ -15,6 +15,9 @@ from nearhall.wire.telemetry import OTHER
 NAMES_MAX = 64
 """Models that no workload names are counted by name up to here, and then together: names come from clients."""
 
+RANK_UNSAID = 5
+"""Of a request that says nothing and belongs to no workload: in the middle, so that silence goes before no critical one."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
@@ -52,7 +55,7 @@ class Workloads:
         residency = Residency(Reach.ANY) if workload is None else self._residency[workload.id]
         if ask.residency is not None:
             residency = residency.stricter(ask.residency)
-        priority = ask.priority if ask.priority is not None else (workload.priority if workload is not None else 0)
+        priority = ask.priority if ask.priority is not None else (workload.priority if workload is not None else RANK_UNSAID)
         return Rules(
             workload=self.name(workload, model),
             residency=residency,
