@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nearhall.core.evidence import Kind
-from nearhall.policy.batching import GAIN_MIN, Curve, Point, Runs, batch_now, batching, device_key
+from nearhall.policy.batching import GAIN_MIN, Curve, Point, Runs, batching, device_key
 
 HERE = Runs(device="cpu:Old Faithful 1000", sha256="a" * 64, threads=1)
 
@@ -78,11 +78,6 @@ def test_a_cpu_is_known_by_its_name_and_a_gpu_by_its_own():
     assert device_key("cuda:NVIDIA H100", "Old Faithful 1000") == "cuda:NVIDIA H100"
 
 
-def test_a_batch_is_what_waits_already():
-    assert [batch_now((2, 4, 8), waiting) for waiting in (0, 1, 2, 3, 4, 7, 8, 100)] == [1, 1, 2, 2, 4, 4, 8, 8]
-    assert batch_now((), 100) == 1
-
-
 times = st.floats(0.01, 1000)
 curves = st.dictionaries(st.sampled_from([1, 2, 3, 4, 8, 16, 64]), st.tuples(times, st.one_of(st.none(), times)), max_size=7)
 
@@ -110,10 +105,3 @@ def test_a_looser_slo_never_lowers_the_best_throughput(said, limit, factor):
 
     assert most(limit * factor) >= most(limit)
     assert most(inf) >= most(limit)
-
-
-@given(st.lists(st.integers(2, 64), unique=True), st.integers(0, 100))
-def test_a_batch_is_never_more_than_waits_nor_a_size_that_does_not_pay(pays, waiting):
-    size = batch_now(sorted(pays), waiting)
-    assert size == 1 or (size in pays and size <= waiting)
-    assert all(other <= size for other in pays if other <= waiting)

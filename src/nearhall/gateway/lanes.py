@@ -21,7 +21,7 @@ from nearhall.gateway.batches import Key, joined, key_of, parted, rows_of, takes
 from nearhall.gateway.exchange import ClientGoneError, Expired
 from nearhall.gateway.loop_watch import LoopWatch
 from nearhall.policy.admit import Estimate, ServiceTimes, expected_ms, size_class, still_worth
-from nearhall.policy.batch import Waiting, together
+from nearhall.policy.batching import Waiting, together
 from nearhall.ports.clock import Clock
 from nearhall.ports.runtime import TensorRuntime
 from nearhall.wire.headers import PRIORITY_MAX as PRIORITY_LOWEST

@@ -1,4 +1,4 @@
-"""Which batch sizes pay: read off a curve that was measured on this very device, of this very file; without one, none.
+"""Which batch sizes pay, by a curve measured on this very device, of this very file; and how many of those who wait run together.
 
 On a CPU a batch of a convolutional net gives as many items a second as they give one by one (measured: 1.00 times on two
 cores), and makes the first of them wait for the last. On a GPU, and for products of matrices, it may pay several times over.
@@ -6,7 +6,7 @@ cores), and makes the first of them wait for the last. On a GPU, and for product
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -76,16 +76,32 @@ def batching(curve: Curve | None, *, here: Runs, p90_ms_max: float = inf) -> tup
     return tuple(paying)
 
 
-def batch_now(paying: Sequence[int], waiting: int) -> int:
-    """How many of `waiting` requests to run together now: the largest size that pays and is there, else one.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """One request that could join the run that begins now, in the order of the queue."""
 
-    Nobody waits for a batch to fill: a request that is alone runs alone.
+    rows: int
+    """Its own batch."""
+    input_bytes: int
+    deadline_ms: float | None
+    """On the lane's clock; None: it has none."""
+
+
+def together(waiting: Sequence[Waiting], *, rows_max: int, now_ms: float, expected_ms: Callable[[int], float]) -> int:
+    """How many of `waiting`, from its head, run as one: at least the first.
+
+    `rows_max`: the largest batch that pays; `expected_ms`: what a run takes, by the bytes of all its inputs. A request joins
+    only while the run of all of them still ends within every deadline in it: throughput is never bought with a miss.
     """
-    return max(_reached(paying, waiting), default=1)
-
-
-def _reached(paying: Iterable[int], waiting: int) -> Iterable[int]:
-    return (size for size in paying if size <= waiting)
+    rows, size, earliest, count = 0, 0, float("inf"), 0
+    for one in waiting:
+        rows += one.rows
+        size += one.input_bytes
+        earliest = min(earliest, float("inf") if one.deadline_ms is None else one.deadline_ms)
+        if count and (rows > rows_max or now_ms + expected_ms(size) > earliest):
+            break
+        count += 1
+    return count
 
 
 def _items_per_s(point: Point) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nearhall.policy.batch import Waiting, together
+from nearhall.policy.batching import Waiting, together
 
 requests = st.builds(
     Waiting, rows=st.integers(1, 8), input_bytes=st.integers(1, 4096), deadline_ms=st.none() | st.floats(0, 100, allow_nan=False)
