@@ -13,6 +13,7 @@ from nearhall.policy.admit import (
     Estimate,
     ServiceTimes,
     expected_ms,
+    loop_ms,
     queue_full,
     size_class,
     still_worth,
@@ -109,3 +110,9 @@ def test_the_sizes_that_are_told_apart_are_bounded(runs):
     assert len(times.by_class) <= SIZES_MAX + 1
     for size, _ in runs:
         assert times.of(size_class(size)) == times.by_class[size_class(size)]
+
+
+@given(milliseconds, st.integers(1, 9))
+def test_a_crowded_loop_counts_more_against_who_may_wait(turn_ms, rank):
+    assert loop_ms(turn_ms, 0) == turn_ms <= loop_ms(turn_ms, rank)
+    assert loop_ms(0.0, rank) == 0.0

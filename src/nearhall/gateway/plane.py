@@ -24,7 +24,7 @@ from nearhall.gateway.stats import Stats
 from nearhall.gateway.turns import Talk, Turns
 from nearhall.gateway.variants import Variant
 from nearhall.gateway.workloads import Rules, Workloads
-from nearhall.policy.admit import queue_full
+from nearhall.policy.admit import loop_ms, queue_full
 from nearhall.policy.memory import NoRoom
 from nearhall.policy.route import Ask, AwaitModel, Decision, LocalState, Refuse, ServeLocal, route
 from nearhall.ports.clock import Clock
@@ -233,7 +233,7 @@ def _local(call: Call, lost: Lost) -> LocalState:
         present=True,
         ready=True,
         queue_full=queue_full(queue.waiting, queue.limit),
-        expected_ms=expected_ms + call.plane.loop.lag_ms,
+        expected_ms=expected_ms + loop_ms(call.plane.loop.lag_ms, call.rules.priority),
     )
 
 
