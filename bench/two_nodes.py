@@ -17,6 +17,7 @@ import os
 import platform
 import random
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -30,8 +31,11 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import uvloop
-from gateway_overhead import Case, Client, add, make_conv, make_small
 
+from nearhall.cli.roots.bench.built_in import CONV, TINY, write_models
+from nearhall.cli.roots.bench.load import ask, connect
+from nearhall.cli.roots.bench.requests import binary_request, header_of, http_outputs
+from nearhall.cli.roots.bench.servers import Limit, limit_of
 from nearhall.drivers.clock import SystemClock
 from nearhall.drivers.node_http import Address, NodeHttp
 from nearhall.ports.node import NodeAnswer, NodeAsk, NodeLostError
@@ -97,44 +101,41 @@ class Programs:
                 process.kill()
 
 
-def request_of(case: Case) -> tuple[bytes, bytes]:
-    """JSON head and whole body of a binary v2 request."""
-    one = {"name": "x", "datatype": "FP32", "shape": case.values.shape, "parameters": {"binary_data_size": case.values.nbytes}}
-    head = json.dumps({"inputs": [one], "parameters": {"binary_data_output": True}}).encode()
-    return head, head + case.values.tobytes()
+@dataclass(frozen=True)
+class Case:
+    """A model, and what it gives in this process."""
+
+    name: str
+    limit: Limit
+
+    @property
+    def wire(self) -> bytes:
+        """A binary v2 request to it, as it goes over the wire."""
+        return binary_request(self.name, self.limit.inputs, self.limit.names)
 
 
-def wire_of(case: Case) -> bytes:
-    head, body = request_of(case)
-    lines = (
-        f"POST /v2/models/{case.name}/infer HTTP/1.1\r\nhost: bench\r\ncontent-length: {len(body)}\r\n"
-        f"inference-header-content-length: {len(head)}\r\n\r\n"
-    )
-    return lines.encode() + body
-
-
-def check(case: Case, client: Client) -> None:
+def check(case: Case, link: socket.socket) -> None:
     """The answer is the model's, bit for bit as far as threads allow."""
-    head, body = client.ask(wire_of(case))
-    assert head.startswith(b"HTTP/1.1 200"), head
-    length = int(head.lower().partition(b"inference-header-content-length: ")[2].partition(b"\r\n")[0])
-    got = np.frombuffer(body[length:], np.float32)
-    np.testing.assert_allclose(got, case.run().ravel(), rtol=1e-4, atol=1e-5)
+    status, head, body = ask(link, case.wire)
+    assert status == 200, head
+    got = http_outputs(head, body)
+    for name, expected in case.limit.outputs().items():
+        np.testing.assert_allclose(got[name].ravel(), expected.ravel(), rtol=1e-4, atol=1e-5)
 
 
-def slice_ms(client: Client, wire: bytes, requests: int) -> float:
+def slice_ms(link: socket.socket, wire: bytes, requests: int) -> float:
     """The median of so many requests, ms."""
     took: list[float] = []
     for _ in range(requests):
         begun = time.perf_counter()
-        client.ask(wire)
+        ask(link, wire)
         took.append((time.perf_counter() - begun) * 1e3)
     return statistics.median(took)
 
 
-def cost(case: Case, straight: Client, front: Client, rounds: int, requests: int) -> dict[str, Any]:
+def cost(case: Case, straight: socket.socket, front: socket.socket, rounds: int, requests: int) -> dict[str, Any]:
     """Through the front against straight to a node, slices in turn."""
-    wire = wire_of(case)
+    wire = case.wire
     for client in (straight, front):
         slice_ms(client, wire, 50)
     pairs = [(slice_ms(straight, wire, requests), slice_ms(front, wire, requests)) for _ in range(rounds)]
@@ -152,10 +153,10 @@ class Load:
     """Requests at random times, whatever comes back."""
 
     def __init__(self, port: int, case: Case, *, rate_per_s: float, deadline_ms: float) -> None:
-        head, self._body = request_of(case)
+        lines, _, self._body = case.wire.partition(b"\r\n\r\n")
         self._target = f"/v2/models/{case.name}/infer".encode()
         self._headers = [
-            (b"inference-header-content-length", b"%d" % len(head)),
+            (b"inference-header-content-length", header_of(lines, b"inference-header-content-length") or b""),
             (b"x-nearhall-deadline-ms", b"%.1f" % deadline_ms),
         ]
         self._link = NodeHttp(Address(host="127.0.0.1", port=port), SystemClock(), connections_max=20_000)
@@ -260,13 +261,15 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         programs = Programs(Path(place))
-        cases = [add(programs.folder / "models", make_small()), add(programs.folder / "models", make_conv())]
+        models = programs.folder / "models"
+        write_models(models)
+        cases = [Case(name, limit_of(models, name, ())) for name in (TINY, CONV)]
         try:
             programs.node("n1")
             programs.node("n2")
             nodes = [{"id": name, "url": f"http://127.0.0.1:{programs.ports[name]}"} for name in ("n1", "n2")]
             programs.start("front", "nearhall.cli.roots.front", nodes=nodes)
-            straight, front = Client(programs.ports["n1"]), Client(programs.ports["front"])
+            straight, front = (connect(("127.0.0.1", programs.ports[name])) for name in ("n1", "front"))
             for case in cases:
                 check(case, straight)
                 check(case, front)
