@@ -1,6 +1,6 @@
 """What an NVIDIA device brings behind the gateway: p50, batching and joules on it, on the CPU, and in this process.
 
-Two models: the conv net of `gateway_overhead.py` (about a millisecond on one core) and a wide one (some 25 times the work).
+Two models: the conv net of `nearhall bench serve` (about a millisecond on one core) and a wide one (some 25 times the work).
 Answers are checked against the CPU provider before anything is timed. Slices of all contenders lie side by side in every round,
 so only ratios of one run mean anything. Needs `make gpu` and a device; without one it says what is missing and measures nothing,
 or with --anyway the CPU alone.
@@ -29,12 +29,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import gateway_overhead as overhead
 import numpy as np
 import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
+from nearhall.cli.roots.bench.built_in import conv_net
+from nearhall.cli.roots.bench.load import ask, connect
+from nearhall.cli.roots.bench.requests import binary_request
 from nearhall.core.errors import NearhallError
 from nearhall.core.tensor import Tensor
 from nearhall.drivers.arrays import to_array
@@ -54,8 +56,11 @@ SETTLE_S = 1.5
 
 
 def make_conv() -> onnx.ModelProto:
-    """[n, 3, 64, 64], the overhead bench's own, with a free first length."""
-    return _freed(overhead.make_conv())
+    """[n, 3, 64, 64], `nearhall bench serve`'s own, with a free first length."""
+    model = onnx.load_model_from_string(conv_net())
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "n"
+    model.graph.output[0].type.tensor_type.shape.dim[0].dim_param = "n"
+    return model
 
 
 def make_wide() -> onnx.ModelProto:
@@ -150,15 +155,30 @@ def bound_run(session: ort.InferenceSession, values: np.ndarray) -> Callable[[],
     return run
 
 
+def request_of(net: Net, device: str) -> bytes:
+    """A binary v2 request to the model's form on a device."""
+    entry = net.open(device="cpu")
+    return binary_request(f"{net.name}-{device}", {entry.inputs[0].name: net.values}, [entry.outputs[0].name])
+
+
+def p50_ms(work: Callable[[], object], times: int) -> float:
+    """The median of so many runs."""
+    took: list[float] = []
+    for _ in range(times):
+        begun = time.perf_counter()
+        work()
+        took.append(time.perf_counter() - begun)
+    return statistics.median(took) * 1e3
+
+
 def latency(net: Net, port: int, devices: Sequence[str], rounds: int, requests: int) -> dict[str, Any]:
     """p50 of each contender, medians over rounds, and what the gateway adds to the session on the same device."""
     contenders: dict[str, Callable[[], object]] = {}
     for device in devices:
         runtime, one = net.open(device=device), net.batch(1)
         contenders[f"session {device}"] = lambda runtime=runtime, one=one: runtime.run(one, ())
-        client = overhead.Client(port)
-        request = overhead.binary_request(overhead.Case(f"{net.name}-{device}", net.path, net.values, None))  # type: ignore[arg-type]
-        contenders[f"gateway {device}"] = lambda client=client, request=request: client.ask(request)
+        link, request = connect(("127.0.0.1", port)), request_of(net, device)
+        contenders[f"gateway {device}"] = lambda link=link, request=request: ask(link, request)
     if "cuda" in devices:
         for search in ("exhaustive", "default"):
             runtime = net.open(device="cuda", conv_search=search)
@@ -173,7 +193,7 @@ def latency(net: Net, port: int, devices: Sequence[str], rounds: int, requests: 
             work()
     for _ in range(rounds):
         for name, work in contenders.items():
-            slices[name].append(overhead.p50_ms(work, requests))
+            slices[name].append(p50_ms(work, requests))
     found: dict[str, Any] = {name: {"p50_ms": round(statistics.median(values), 4)} for name, values in slices.items()}
     for device in devices:
         ratios = [a / b for a, b in zip(slices[f"gateway {device}"], slices[f"session {device}"], strict=True)]
@@ -209,9 +229,7 @@ def batching(net: Net, device: str, rounds: int) -> dict[str, float]:
     for n in BATCHES:
         batch = net.batch(n)
         times = max(5, min(100, 200 // n))
-        curve[str(n)] = round(
-            statistics.median(overhead.p50_ms(lambda b=batch: runtime.run(b, ()), times) / n for _ in range(rounds)), 5
-        )
+        curve[str(n)] = round(statistics.median(p50_ms(lambda b=batch: runtime.run(b, ()), times) / n for _ in range(rounds)), 5)
     return curve
 
 
@@ -246,11 +264,11 @@ async def _lane_rate(net: Net, device: str, rows: int, seconds: float) -> dict[s
 
 
 def _ask_for(port: int, request: bytes, seconds: float, answers: Any) -> None:
-    client, count, took = overhead.Client(port), 0, []
+    link, count, took = connect(("127.0.0.1", port)), 0, []
     ends = time.perf_counter() + seconds
     while (begun := time.perf_counter()) < ends:
-        head, _ = client.ask(request)
-        count += b" 200 " in head.split(b"\r\n")[0]
+        status, _, _ = ask(link, request)
+        count += status == 200
         took.append(time.perf_counter() - begun)
     answers.put((count, statistics.median(took) * 1e3))
 
@@ -267,7 +285,7 @@ class Bench:
 def load(bench: Bench, net: Net, device: str, clients: int, seconds: float) -> dict[str, Any]:
     """Closed-loop clients in processes of their own: requests a second, p50, and the device's joules for each, idle taken off."""
     time.sleep(SETTLE_S)
-    request = overhead.binary_request(overhead.Case(f"{net.name}-{device}", net.path, net.values, None))  # type: ignore[arg-type]
+    request = request_of(net, device)
     fork = multiprocessing.get_context("fork")
     answers: Any = fork.Queue()
     workers = [fork.Process(target=_ask_for, args=(bench.port, request, seconds, answers)) for _ in range(clients)]
