@@ -14,6 +14,7 @@ import pytest
 
 from gateway.front_rig import ScriptedNode, front_of, model, until_standing
 from nearhall.gateway.nodes.settings import FrontLimits
+from nearhall.policy.storm import Budget
 from nearhall.wire.load import NodeLoad
 from waiting import until_async
 
@@ -421,9 +422,10 @@ async def test_a_front_that_is_being_stopped_takes_nothing_more():
 
 
 @story
-async def test_who_comes_again_at_once_is_held_back_but_not_past_the_deadline():
+async def test_in_a_storm_who_comes_again_at_once_is_held_back_but_not_past_the_deadline():
     async with front_of(ScriptedNode("n1", model())) as rig:
         rig.nodes["n1"].does = "refuses"
+        rig.app._budget = Budget(tokens=-1e12, at_s=0.0)
         _, first = await timed(rig.infer(x_nearhall_deadline_ms="1000"))
         _, again = await timed(rig.infer(x_nearhall_deadline_ms="1000"))
         _, short = await timed(rig.infer(x_nearhall_deadline_ms="20"))

@@ -12,7 +12,7 @@ from gateway.plane_rig import rig
 from nearhall.core.errors import TemporaryError
 from nearhall.gateway.grpc import open_inference_pb2 as pb
 from nearhall.gateway.grpc.calls import Calls
-from nearhall.policy.storm import IMPATIENT_S
+from nearhall.policy.storm import IMPATIENT_S, OVER_BUDGET_S, Budget
 from nearhall.ports.runtime import ForwardResponse, LinkUse
 from nearhall.wire.oip import decode_request, encode_response
 from waiting import until_async
@@ -375,13 +375,14 @@ def test_a_fault_of_ours_is_told_without_a_traceback(tmp_path, caplog):
     run(story, tmp_path, models=["double"])
 
 
-def test_a_client_that_comes_back_at_once_waits(tmp_path):
+def test_in_a_storm_a_client_that_comes_back_at_once_waits(tmp_path):
     async def story(site, calls):
         now_s = site.composed.plane.clock.monotonic
         assert calls._kept_back_s("a", now_s()) == 0
+        calls._budget = Budget(tokens=-1e12, at_s=0.0)
         assert calls._kept_back_s("a", now_s()) == IMPATIENT_S
-        assert calls._kept_back_s("b", now_s()) == 0
-        assert calls._kept_back_s("a", now_s()) == 0, "no more clients are remembered than may be connected"
+        assert calls._kept_back_s("b", now_s()) == OVER_BUDGET_S
+        assert calls._kept_back_s("a", now_s()) == OVER_BUDGET_S, "no more clients are remembered than may be connected"
         await refused(calls, message(), Context(left_s=1e-6, peer="c"))
         assert calls._kept_back_s("c", now_s()) == IMPATIENT_S
 

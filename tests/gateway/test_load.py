@@ -9,6 +9,7 @@ import pytest
 
 from gateway.plane_rig import Answer, rig
 from nearhall.gateway.load import load_report, may_tell_load
+from nearhall.policy.storm import Budget
 from nearhall.wire.load import decode_load
 from waiting import until_async
 
@@ -98,6 +99,7 @@ def test_a_front_holds_retries_back_itself(tmp_path):
             await until_async(lambda: lane.running and not lane.waiting, what="one runs")
             asking.append(asyncio.create_task(site.infer("double", [1, 2, 3, 4])))
             await until_async(lambda: lane.waiting == 1, what="it is full")
+            site.composed.app._budget = Budget(tokens=-1e12, at_s=0.0)
             took = {}
             for name, headers in (("client", {}), ("front", {"x-nearhall-front": "1"})):
                 notes: dict[str, float] = {}
