@@ -92,7 +92,7 @@ def test_counters_count_and_say_what_they_leave_out(tmp_path: Path):
     energy, notes = _timed(tmp_path, wish, counters=lambda _: found, rest=rest)
     assert energy.cpu is not None
     assert energy.gpu is not None
-    assert (energy.cpu.kind, "fans" in energy.cpu.source) == ("measured", True)
+    assert (energy.cpu.kind, "fans" in energy.cpu.source) == ("assumed", True)
     assert (energy.gpu.kind, "whole device" in energy.gpu.source) == ("assumed", True)
     assert (rapl.closed, nvml.closed) == (True, True)
     assert notes == ["no counter of energy: another: not here"]

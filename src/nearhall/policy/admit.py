@@ -98,8 +98,8 @@ def expected_ms(*, ahead_ms: Iterable[float], running_left_ms: Iterable[float], 
 
 LOOP_TURNS = 4.0
 """Turns of the event loop for which there must be room before a deadline: one until the request is seen, one until its body has
-come, one until its answer is written, and one for what comes meanwhile. Measured at three times the limit, two cores: critical
-requests in time 76 % at one turn for all, 85 % at two, 88 % at four."""
+come, one until its answer is written, and one for what comes meanwhile. Tried at three times the limit,
+one or two runs of 4 s each, two cores for the gateway: critical requests in time 76 % at one turn, 85 % at two, 88 % at four."""
 
 
 def loop_ms(turn_ms: float, rank: int) -> float:

@@ -341,7 +341,7 @@ def _by_counter(counter: Counter, work: Callable[[], Burst], rest: Callable[[flo
     if counter.source == "nvml":
         source = "NVML's counter, which is of the whole device, whoever uses it"
         return "gpu", counted(counter, work, kind=Kind.ASSUMED, source=source, rest=rest)
-    return "cpu", counted(counter, work, kind=Kind.MEASURED, source=f"RAPL: {RAPL_OMITS}", rest=rest)
+    return "cpu", counted(counter, work, kind=Kind.ASSUMED, source=f"RAPL: {RAPL_OMITS}", rest=rest)
 
 
 def check_meter(wish: Wish) -> None:

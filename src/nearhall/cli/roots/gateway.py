@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import socket
-import sys
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
@@ -191,14 +190,9 @@ def compose(
     return Composed(plane=plane, app=App(plane, metrics, may_load=may_load, front=front), metrics=metrics, front=front)
 
 
-SWITCH_S = 0.0002
-"""How long a thread may keep the interpreter from another that wants it. Python's 5 ms is half a deadline of 10 ms: under load
-the lane's thread, back from its run, waited so long for the event loop that it answered too late."""
-
-
 GARBAGE_AFTER = 20_000
-"""Objects that are made and not freed between two looks for garbage. With Python's 700 the collector looked at every request or
-two, and took half of the event loop's time under load."""
+"""Objects that are made and not freed between two looks for garbage. With Python\'s 700 a profile under load
+showed the collector again and again; what that cost in answers was not more than the runs differ by."""
 
 
 def settle_memory() -> None:
@@ -210,7 +204,6 @@ def settle_memory() -> None:
 
 async def serve(settings: Settings, *, announce: Callable[[Addresses, Plane], None]) -> None:
     """Runs the gateway until SIGTERM, SIGINT, a drain on the control socket, or (if asked) the end of standard input."""
-    sys.setswitchinterval(SWITCH_S)
     check_free(settings)
     bound = bind(settings)
     port: int = bound.getsockname()[1]
