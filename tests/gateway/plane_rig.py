@@ -106,6 +106,7 @@ class Rig:
     """One gateway and its runtimes."""
 
     composed: Composed
+    settings: Settings
     runtimes: dict[str, Any] = field(default_factory=dict)
 
     async def ask(
@@ -249,8 +250,9 @@ async def rig(
         runtimes[file.model] = runtimes[f"{file.model}/{file.variant}"] = runtime
         return runtime
 
+    settings = msgspec.convert(plain, Settings)
     composed = compose(
-        msgspec.convert(plain, Settings),
+        settings,
         clock=clock or SystemClock(),
         opener=opener,
         fallback=fallback,
@@ -264,7 +266,7 @@ async def rig(
             await until_async(lambda: all(model.ready for model in plane.models.all()), what="every model ready")
         else:
             await plane.models.until_settled()
-        yield Rig(composed, runtimes)
+        yield Rig(composed, settings, runtimes)
     finally:
         for runtime in runtimes.values():
             if isinstance(runtime, Doubler):

@@ -32,7 +32,7 @@ async def crowded(site):
 def test_the_hopeless_are_turned_away_by_their_head(tmp_path):
     async def tell():
         async with rig(tmp_path, models=["double"]) as site:
-            turn_away = site.composed.app.turn_away
+            turn_away = site.composed.direct.turn_away
             assert turn_away(head(*HURRIED)) is None
             _, asking = await crowded(site)
             turned = turn_away(head(*HURRIED))
@@ -54,7 +54,7 @@ def test_the_hopeless_are_turned_away_by_their_head(tmp_path):
 def test_who_may_still_be_answered_is_let_come(tmp_path):
     async def tell():
         async with rig(tmp_path, models=["double"]) as site:
-            turn_away = site.composed.app.turn_away
+            turn_away = site.composed.direct.turn_away
             _, asking = await crowded(site)
             patient = (b"x-nearhall-deadline-ms", b"5000")
             for others in (
@@ -81,7 +81,7 @@ def test_a_refusal_holds_for_a_moment_and_not_longer(tmp_path):
     async def tell():
         async with rig(tmp_path, models=["double"]) as site:
             lane, asking = await crowded(site)
-            turn_away = site.composed.app.turn_away
+            turn_away = site.composed.direct.turn_away
             assert turn_away(head(*HURRIED)) is not None
             site.runtimes["double"].go.set()
             await asyncio.gather(*asking)
@@ -96,7 +96,7 @@ def test_in_a_storm_who_comes_back_at_once_is_told_later(tmp_path):
         async with rig(tmp_path, models=["double"]) as site:
             _, asking = await crowded(site)
             notes = {}
-            turn_away = site.composed.app.turn_away
+            turn_away = site.composed.direct.turn_away
             delays = [turn_away(head(*HURRIED, notes=notes)).delay_s for _ in range(2 * int(BURST))]
             assert set(delays[: int(BURST)]) == {0.0}
             assert IMPATIENT_S in delays
@@ -111,8 +111,8 @@ def test_what_is_remembered_is_bounded(tmp_path):
         async with rig(tmp_path, models=["double"]) as site:
             _, asking = await crowded(site)
             for number in range(600):
-                assert site.composed.app.turn_away(head((b"x-nearhall-deadline-ms", b"%d.5" % (1 + number % 300)), *LENGTH))
-            assert len(site.composed.app._away) <= 256
+                assert site.composed.direct.turn_away(head((b"x-nearhall-deadline-ms", b"%d.5" % (1 + number % 300)), *LENGTH))
+            assert len(site.composed.direct._away) <= 256
             site.runtimes["double"].go.set()
             await asyncio.gather(*asking)
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from nearhall.core.errors import Refusal
 from nearhall.core.reasons import Reason
 from nearhall.core.tensor import BYTES, ITEM_BYTES, Tensor, TensorSpec
+from nearhall.wire import oip
 from nearhall.wire.oip import decode_request, decode_response, encode_request, encode_response
 from nearhall.wire.oip_tensors import (
     InferRequest,
@@ -309,3 +310,77 @@ def test_v2_priorities_begin_at_one_and_our_ranks_at_nought(priority, rank):
 @given(st.integers(1, 100), st.integers(1, 100))
 def test_a_higher_priority_is_never_behind_a_lower_one(one, other):
     assert (rank_of(min(one, other)) or 0) <= (rank_of(max(one, other)) or 0)
+
+
+# ---- what is remembered of a request's head --------------------------------------------------------------------------------
+
+
+def _whole(head, data):
+    """The request as it is read without anything remembered."""
+    return oip._decoded(memoryview(head), memoryview(data))
+
+
+def _either(read):
+    try:
+        return read()
+    except Refusal as refusal:
+        return refusal.reason, str(refusal)
+
+
+DATATYPES = st.sampled_from(["FP32", "INT64", "BOOL", "BYTES", "UINT8", "FP16", "FP99"])
+
+
+@given(
+    inputs=st.lists(
+        st.tuples(
+            st.sampled_from(["x", "y", "z"]),
+            DATATYPES,
+            st.lists(st.integers(-1, 3), max_size=3),
+            st.one_of(st.none(), st.booleans(), st.integers(-1, 40), st.just("exact")),
+        ),
+        max_size=3,
+    ),
+    parameters=st.dictionaries(
+        st.sampled_from(["timeout", "priority", "binary_data_output", "surprise"]), st.one_of(st.integers(-1, 9), st.booleans())
+    ),
+    outputs=st.lists(st.sampled_from(["a", "b"]), max_size=2),
+    data=st.binary(max_size=64),
+    cut=st.booleans(),
+)
+def test_a_remembered_head_is_read_as_it_was_the_first_time(inputs, parameters, outputs, data, cut):
+    sized = []
+    total = 0
+    for name, dtype, shape, size in inputs:
+        exact = math.prod(shape) * {"FP32": 4, "INT64": 8, "FP16": 2}.get(dtype, 1)
+        bytes_ = exact if size == "exact" else size
+        total += bytes_ if type(bytes_) is int else 0
+        more = {} if bytes_ is None else {"parameters": {"binary_data_size": bytes_}}
+        sized.append({"name": name, "datatype": dtype, "shape": shape, **more})
+    head = json.dumps({"id": "1", "inputs": sized, "parameters": parameters, "outputs": [{"name": o} for o in outputs]}).encode()
+    data = data if cut else bytes(max(0, total))
+    first, again = (_either(lambda: oip.decode_request(head + data, len(head))) for _ in range(2))
+    assert first == again == _either(lambda: _whole(head, data))
+
+
+def test_a_form_is_told_apart_from_another():
+    def asked(size, shape, dtype="FP32"):
+        one = {"name": "x", "datatype": dtype, "shape": shape, "parameters": {"binary_data_size": size}}
+        head = json.dumps({"inputs": [one]}).encode()
+        return oip.decode_request(head + bytes(size), len(head))
+
+    assert asked(8, [2]).form is asked(8, [2]).form is not None
+    assert asked(8, [1, 2]).form is not asked(8, [2]).form
+    assert asked(2, [2], "BOOL").form is not None
+    long = "x" * oip.FORM_BYTES_MAX
+    head = json.dumps({"id": long, "inputs": [{"name": "x", "datatype": "UINT8", "shape": [1], "data": [1]}]}).encode()
+    assert oip.decode_request(head, len(head)).form is None
+
+
+def test_a_remembered_head_does_not_vouch_for_the_bytes():
+    one = {"name": "x", "datatype": "BOOL", "shape": [2], "parameters": {"binary_data_size": 2}}
+    head = json.dumps({"inputs": [one]}).encode()
+    assert bytes(oip.decode_request(head + b"\0\1", len(head)).inputs[0].data) == b"\0\1"
+    with pytest.raises(Refusal, match="other than 0 and 1"):
+        oip.decode_request(head + b"\0\2", len(head))
+    with pytest.raises(Refusal, match="1 bytes follow"):
+        oip.decode_request(head + b"\0\1\1", len(head))

@@ -6,8 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import msgspec
 
@@ -18,40 +17,22 @@ from nearhall.gateway.chat import chat, complete
 from nearhall.gateway.embeddings import embed
 from nearhall.gateway.exchange import ClientGoneError, Exchange, Receive, Scope, Send
 from nearhall.gateway.front import PREFIX, Front
-from nearhall.gateway.http_connection import Turned
-from nearhall.gateway.infer import hopeless, infer
+from nearhall.gateway.infer import infer
 from nearhall.gateway.load import load_report, may_tell_load
 from nearhall.gateway.metrics import CONTENT_TYPE, Metrics
 from nearhall.gateway.oip_paths import MODELS, model_and_version, not_served, tell_not_served, tell_of_models
 from nearhall.gateway.plane import Plane
 from nearhall.gateway.repository_api import repository_api
 from nearhall.policy.storm import Budget, delay_s
-from nearhall.wire.headers import DEADLINE, FRONT, HEAD_LENGTH, PRIORITY, PROBE, RESIDENCY, SERVED_BY, WORKLOAD
+from nearhall.wire.headers import FRONT
 from nearhall.wire.load import PATH as LOAD_PATH
 from nearhall.wire.openai import models_list, one_model
-from nearhall.wire.refusal import refusal_response
 from nearhall.wire.telemetry import OTHER
 
 log = logging.getLogger("nearhall.gateway")
 
 FOR_WANT_OF_ROOM = frozenset({Reason.QUEUE_FULL, Reason.DEADLINE})
 Handler = Callable[[Exchange], Awaitable[None]]
-AWAY_S = 0.001
-"""For so long a refusal holds for all who ask the same: a lane does not get on by more meanwhile, and judging each one anew took
-the event loop's time from those who were accepted."""
-AWAY_MAX = 256
-_JUDGED = frozenset({DEADLINE, PRIORITY, WORKLOAD, RESIDENCY, FRONT, PROBE, HEAD_LENGTH, b"content-length"})
-"""What a head says that decides."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Away:
-    """A refusal that holds for a moment."""
-
-    turned: Turned
-    workload: str
-    reason: Reason
-    until_s: float
 
 
 class App:
@@ -67,7 +48,6 @@ class App:
         self._may_load = may_load
         self._front = front
         self._budget = Budget()
-        self._away: dict[tuple[str, tuple[tuple[bytes, bytes], ...]], _Away] = {}
         self._get: Mapping[str, Handler] = {
             "/healthz": self._live,
             "/v2": self._server,
@@ -84,8 +64,13 @@ class App:
         plane = self._plane
         exchange = Exchange(scope, receive, send, plane.clock)
         plane.stats.in_flight += 1
+        await self.settle(exchange, self._answer(exchange))
+
+    async def settle(self, exchange: Exchange, answering: Awaitable[None]) -> None:
+        """Awaits what answers a request that is in flight, and says and counts how that went wrong, if it does."""
+        plane = self._plane
         try:
-            await self._answer(exchange)
+            await answering
         except Refusal as refusal:
             await self._refuse(exchange, refusal)
         except ClientGoneError:
@@ -151,63 +136,15 @@ class App:
             log.error("%s %s: %s", exchange.method, exchange.path, refusal)
         if exchange.started:
             return exchange.abort()
-        if refusal.reason in FOR_WANT_OF_ROOM and (wait_s := self._kept_back_s(exchange)):
+        if refusal.reason in FOR_WANT_OF_ROOM and (wait_s := self.kept_back_s(exchange, front=self._from_front(exchange))):
             await asyncio.sleep(wait_s)
         with suppress(ClientGoneError):
             await exchange.refuse(refusal, self._plane.node)
         return None
 
-    def turn_away(self, scope: Scope) -> Turned | None:
-        """The refusal of a tensor request whose head says already that it cannot be answered in time; None: let it come.
-
-        Under overload most requests are refused, and what that costs is taken from those that are not: here nothing is read,
-        parsed or copied of them, and no task is made. What is refused holds for a moment for all who ask the same.
-        """
-        said = tuple([pair for pair in scope["headers"] if pair[0] in _JUDGED])
-        if scope["method"] != "POST" or not any(name == DEADLINE for name, _ in said):
-            return None
-        key = (scope["path"], said)
-        now_s = self._plane.clock.monotonic()
-        known = self._away.get(key)
-        if known is not None and now_s < known.until_s:
-            self._plane.stats.decided(known.workload, known.reason)
-            self._plane.stats.refused(known.workload, known.reason)
-            return replace(known.turned, delay_s=self._kept_back_s(Exchange(scope, _never, _never, self._plane.clock)))
-        found = self._judged(scope)
-        if found is None:
-            return None
-        if len(self._away) >= AWAY_MAX:
-            self._away.clear()
-        self._away[key] = found
-        return found.turned
-
-    def _judged(self, scope: Scope) -> _Away | None:
-        """What the head alone decides; raises nothing."""
-        path: str = scope["path"]
-        if not path.startswith(MODELS) or not path.endswith("/infer"):
-            return None
-        exchange = Exchange(scope, _never, _never, self._plane.clock)
-        try:
-            exchange.read_headers()
-            head_bytes, length = exchange.ask.head_bytes, exchange.ask.content_length
-            if head_bytes is None or length is None or exchange.ask.probe:
-                return None
-            name, version = model_and_version(path[len(MODELS) : -len("/infer")])
-            hopeless(self._plane, exchange, name, version, length - head_bytes)
-        except Refusal as refusal:
-            if refusal.reason not in FOR_WANT_OF_ROOM:
-                return None  # it will be found again, with the body read
-            self._plane.stats.refused(exchange.workload, refusal.reason)
-            status, headers, body = refusal_response(refusal, path)
-            wait_s = self._kept_back_s(exchange)
-            turned = Turned.put_together(status, [*headers, (SERVED_BY, self._plane.node)], body, delay_s=wait_s)
-            until_s = self._plane.clock.monotonic() + AWAY_S
-            return _Away(turned, exchange.workload, refusal.reason, until_s)
-        return None
-
-    def _kept_back_s(self, exchange: Exchange) -> float:
-        """How long the refusal of this request is kept back."""
-        if self._from_front(exchange):
+    def kept_back_s(self, exchange: Exchange, *, front: bool) -> float:
+        """How long the refusal of this request is kept back; a `front` holds back who comes again at once by itself."""
+        if front:
             return 0.0
         now_s = self._plane.clock.monotonic()
         wait_s, self._budget = delay_s(self._budget, now_s=now_s, since_refusal_s=exchange.since_refusal_s())
@@ -215,9 +152,12 @@ class App:
         return wait_s
 
     def _from_front(self, exchange: Exchange) -> bool:
-        """Whether a front holds back those who come again at once: all of its clients share its connections here."""
-        asked = any(name == FRONT for name, _ in exchange.headers)
-        return asked and may_tell_load(exchange.scope, wherever=self._plane.load_report)
+        """Whether all clients of a front share its connections here."""
+        return self.believed(exchange) and any(name == FRONT for name, _ in exchange.headers)
+
+    def believed(self, exchange: Exchange) -> bool:
+        """Whether somebody who says that he is a front may be one."""
+        return may_tell_load(exchange.scope, wherever=self._plane.load_report)
 
     async def _live(self, exchange: Exchange) -> None:
         await exchange.json(200, b"{}")
@@ -241,10 +181,6 @@ class App:
         if model is None or not model.openai or not model.ready:
             raise Refusal(Reason.MODEL_UNKNOWN, f"there is no model {name[:64]!r} of texts ready here")
         await exchange.json(200, one_model(name, int(model.loaded_s), self._plane.node.decode()))
-
-
-async def _never(*_: object) -> Any:
-    raise AssertionError  # a request that is judged by its head alone neither reads nor writes
 
 
 def _unknown(exchange: Exchange) -> Refusal:

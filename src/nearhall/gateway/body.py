@@ -58,12 +58,17 @@ async def read_body(exchange: Exchange, limits: Limits) -> Body:
     raw = await received(exchange, most)
     plain = raw if encoding in {"", "identity"} else await _inflated(raw, encoding, limits)
     head = exchange.ask.head_bytes
-    if (len(plain) if head is None else head) > limits.json_mib * MIB:
+    check_json(limits, len(plain) if head is None else head)
+    return Body(raw, plain)
+
+
+def check_json(limits: Limits, size: int) -> None:
+    """Raises Refusal(TOO_LARGE) for more JSON, in bytes, than a request may hold."""
+    if size > limits.json_mib * MIB:
         raise Refusal(
             Reason.TOO_LARGE,
             f"the request's JSON is over the limit of {limits.json_mib:g} MiB; send tensors as binary data (binary_data_size)",
         )
-    return Body(raw, plain)
 
 
 async def received(exchange: Exchange, most: int) -> bytes:

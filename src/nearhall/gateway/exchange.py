@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, MutableMapping, Sequence
 from math import inf
 from typing import Any, Protocol, cast
 
@@ -51,8 +51,12 @@ class Busy(Protocol):
         ...
 
     @property
-    def answering(self) -> Collection[object]:
-        """One for each request that has come whole and is not answered."""
+    def answering(self) -> int:
+        """How many requests have come whole and are not answered."""
+        ...
+
+    def leave(self, answering: Coroutine[Any, Any, None] | None) -> None:
+        """A request without a task is answered, or goes on in a task that awaits `answering`."""
         ...
 
 
@@ -139,7 +143,7 @@ class Exchange:
     @property
     def alone(self) -> bool:
         """Whether no other request is being answered; False where the server does not say."""
-        return self._server is not None and len(self._server.answering) == 1
+        return self._server is not None and self._server.answering == 1
 
     def since_refusal_s(self) -> float:
         """How long before this request's first byte the last refusal for want of room was told on this connection."""
@@ -170,10 +174,20 @@ class Exchange:
         await self.head(status, [*headers, (b"content-length", b"%d" % len(body))])
         await self.part(body, more=False)
 
+    def depart(self, answering: Coroutine[Any, Any, None] | None = None) -> None:
+        """Ends a request that was answered without a task, or lets it go on in one that awaits `answering`."""
+        if self._server is not None:
+            self._server.leave(answering)
+
+    @property
+    def sent(self) -> bool:
+        """Whether all that was written has left for the kernel."""
+        return self._transport is None or not self._transport.get_write_buffer_size()
+
     async def until_sent(self) -> None:
         """Returns once the answer has left for the kernel: mostly it has at once, but large ones leave in pieces."""
         transport = self._transport
-        if transport is None or not transport.get_write_buffer_size():
+        if transport is None or self.sent:
             return
         await asyncio.sleep(0)
         for _ in range(_LOOKS_MAX):

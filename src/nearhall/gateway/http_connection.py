@@ -70,7 +70,6 @@ class Serving(Protocol):
 
     body_bytes_max: int
     connections: set[Connection]
-    answering: set[asyncio.Task[None]]
     turn_away: Callable[[Scope], Turned | None]
     tls_of: Callable[[Any], dict[str, Any] | None]
     stirred: Callable[[], None]
@@ -142,9 +141,7 @@ class Turn:
     async def receive(self) -> Message:
         """The body, whole, or as far as it was read when it grew too large; then how it goes on."""
         if not self.taken:
-            self.taken = True
-            body, self.parts = b"".join(self.parts) if len(self.parts) != 1 else self.parts[0], []
-            self._connection.release(self)
+            body = self.take()
             if self.whole:
                 self._moved.clear()
             return {"type": "http.request", "body": body, "more_body": not self.whole}
@@ -153,6 +150,18 @@ class Turn:
             return {"type": "http.disconnect"}
         self._moved.clear()
         return {"type": "http.request", "body": b"", "more_body": not self.whole}
+
+    def take(self) -> bytes:
+        """What has come of the body; it is not held here any more."""
+        self.taken = True
+        body, self.parts = b"".join(self.parts) if len(self.parts) != 1 else self.parts[0], []
+        self._connection.release(self)
+        return body
+
+    def respond(self, status: int, headers: Sequence[Header], body: bytes) -> None:
+        """Writes a whole answer."""
+        self._head = (status, headers)
+        self.write(body, more=False)
 
     async def send(self, message: Message) -> None:
         """Writes the head with the first piece of the body; waits while the client reads too slowly."""
@@ -221,8 +230,7 @@ class Turn:
                 self.ended = True
                 connection.answered(self)
             return
-        self._head = (turned.status, turned.headers)
-        self.write(turned.body, more=False)
+        self.respond(turned.status, turned.headers, turned.body)
 
 
 class Connection(asyncio.Protocol):

@@ -7,7 +7,7 @@ import logging
 import socket
 import ssl
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -27,6 +27,9 @@ SWEEP_S = 1.0
 
 TurnAway = Callable[[Any], "Turned | None"]
 """Told a request's head (ASGI's scope): the answer if it is refused at once, None to let it come."""
+Take = Callable[[Sequence[Turn]], Sequence[Turn]]
+"""Given the requests that have come whole in one turn of the loop: begins to answer those that it can without a task, and returns
+the others for the application. Each one that it keeps is to `leave` the server."""
 
 
 def _nobody(_: Any) -> None:
@@ -46,6 +49,7 @@ class Server:
         *,
         body_bytes_max: int,
         turn_away: TurnAway = _nobody,
+        take: Take | None = None,
         tls_of: Callable[[Any], dict[str, Any] | None] = _nobody,
         stirred: Callable[[], None] = _nothing,
         held_bytes_max: int = HELD_BYTES_MAX,
@@ -61,8 +65,12 @@ class Server:
         self.connections: set[Connection] = set()
         self._held_bytes_max = held_bytes_max
         self._held = 0
-        self.answering: set[asyncio.Task[None]] = set()
-        """One task for each request that has come whole and is not answered yet."""
+        self._take = take
+        self._come: list[Turn] = []
+        """Requests that have come whole in this turn of the loop."""
+        self._taken = 0
+        """Requests that are being answered without a task."""
+        self._tasks: set[asyncio.Task[None]] = set()
         self._empty = asyncio.Event()
         self.stirred = stirred
         self._listener: asyncio.Server | None = None
@@ -86,19 +94,44 @@ class Server:
         self._empty.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(drain_s):
-                while self.connections or self.answering:
+                while self.connections or self._tasks:
                     self._empty.clear()
                     await self._empty.wait()
         for connection in tuple(self.connections):
             connection.transport.abort()
-        for task in tuple(self.answering):
+        for task in tuple(self._tasks):
             task.cancel()
-        await asyncio.gather(*self.answering, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @property
+    def answering(self) -> int:
+        """How many requests have come whole and are not answered yet."""
+        return len(self._tasks) + self._taken
 
     def begin(self, turn: Turn) -> None:
-        """Lets the application answer."""
-        task = asyncio.ensure_future(self._app(turn.scope, turn.receive, turn.send))
-        self.answering.add(task)
+        """Lets the request be answered: once all are known that come in this turn of the loop, if it is whole."""
+        if self._take is None or not turn.whole:
+            self._spawn(self._app(turn.scope, turn.receive, turn.send))
+            return
+        self._come.append(turn)
+        if len(self._come) == 1:
+            asyncio.get_running_loop().call_soon(self._hand_over, self._take)
+
+    def _hand_over(self, take: Take) -> None:
+        come, self._come = self._come, []
+        self._taken += len(come)
+        for turn in take(come):
+            self.leave(self._app(turn.scope, turn.receive, turn.send))
+
+    def leave(self, answering: Awaitable[None] | None) -> None:
+        """A request without a task is answered, or goes on in a task that awaits `answering`."""
+        self._taken -= 1
+        if answering is not None:
+            self._spawn(answering)
+
+    def _spawn(self, answering: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(answering)
+        self._tasks.add(task)
         task.add_done_callback(self._done)
 
     def hold(self, size: int) -> bool:
@@ -112,7 +145,7 @@ class Server:
         self._empty.set()
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        self.answering.discard(task)
+        self._tasks.discard(task)
         self._empty.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("the application failed", exc_info=error)

@@ -63,6 +63,10 @@ class Done:
     """How many requests ran together."""
 
 
+Outcome = Done | BaseException
+"""What came of a job; as an error: Refusal, Expired, ClientGoneError or RuntimeBrokenError."""
+
+
 @dataclass(slots=True)
 class Job:
     """One request in a lane. Times are on the monotonic clock, in seconds."""
@@ -80,11 +84,11 @@ class Job:
     input_bytes: int = 0
     expected_ms: float = field(default=0.0, init=False)
     """Its own run, as expected when it was queued."""
-    future: asyncio.Future[Done] = field(init=False)
+    tell: Callable[[Outcome], None] = field(init=False)
+    """Called on the loop, once, with what came of it."""
 
 
 _Key = tuple[int, float, int]
-_Outcome = Done | BaseException
 
 
 class Lane:
@@ -215,31 +219,48 @@ class Lane:
         return own is not None and own.service_ms <= (ALONE_MS if alone else AT_ONCE_MS)
 
     def run_at_once(self, job: Job) -> Done:
-        """Runs a `quick` job here and now; raises what `submit`'s future would."""
-        outcome = self._outcomes([job], self._clock.monotonic())[0]
+        """Runs a `quick` job here and now; raises an outcome that is an error."""
+        begun = self._clock.monotonic()
+        outcome = self._dropped(job, begun) or self._alone(job, begun)
         if isinstance(outcome, Done):
             return outcome
         raise outcome
 
     def submit(self, job: Job) -> asyncio.Future[Done]:
-        """Queues a request; the caller has asked `waiting` against `limit` before.
+        """Queues a request, as `hand` does; the future raises an outcome that is an error."""
+        future: asyncio.Future[Done] = self._loop.create_future()
 
-        The future raises Refusal, Expired, ClientGoneError or RuntimeBrokenError.
-        """
-        job.future = self._loop.create_future()
+        def tell(outcome: Outcome) -> None:
+            if future.done():  # cancelled: its request was given up
+                return
+            if isinstance(outcome, Done):
+                future.set_result(outcome)
+            else:
+                future.set_exception(outcome)
+
+        self.hand(job, tell)
+        return future
+
+    def hand(self, job: Job, tell: Callable[[Outcome], None]) -> None:
+        """Queues a request; the caller has asked `waiting` against `limit` before. `tell` is called on the loop, later or now."""
+        job.tell = tell
         job.expected_ms = self.times.of(size_class(job.input_bytes)).service_ms
         with self._lock:
-            if self._closed:
-                job.future.set_exception(RuntimeBrokenError("the model has just been unloaded"))
-                return job.future
-            self._sequence += 1
-            insort(self._waiting, ((job.priority, job.due_s, self._sequence), job), key=_key)
-            if self._idle:
-                self._idle -= 1
-                self._wake.put(None)
-            elif len(self._threads) < self._workers:
-                self._hire()
-        return job.future
+            closed = self._closed
+            if not closed:
+                self._queue(job)
+        if closed:
+            tell(RuntimeBrokenError("the model has just been unloaded"))
+
+    def _queue(self, job: Job) -> None:
+        """Takes its place among those that wait, and wakes or hires who works; the lock is held."""
+        self._sequence += 1
+        insort(self._waiting, ((job.priority, job.due_s, self._sequence), job), key=_key)
+        if self._idle:
+            self._idle -= 1
+            self._wake.put(None)
+        elif len(self._threads) < self._workers:
+            self._hire()
 
     def close(self) -> None:
         """Stops taking work, fails what waits, lets the run in progress finish, frees the runtime; blocks meanwhile."""
@@ -317,11 +338,11 @@ class Lane:
             expected_ms=lambda size: self.times.of(size_class(size)).service_ms,
         )
 
-    def _outcomes(self, jobs: Sequence[Job], begun: float) -> list[_Outcome]:
+    def _outcomes(self, jobs: Sequence[Job], begun: float) -> list[Outcome]:
         """What came of each of the jobs, which run together."""
         if len(jobs) == 1:
             return [self._dropped(jobs[0], begun) or self._alone(jobs[0], begun)]
-        found: dict[int, _Outcome] = {}
+        found: dict[int, Outcome] = {}
         for index, job in enumerate(jobs):
             if (dropped := self._dropped(job, begun)) is not None:
                 found[index] = dropped
@@ -340,7 +361,7 @@ class Lane:
             return None
         return Expired(Reason.DEADLINE, "the deadline passed in the queue", retry_after_ms=None)
 
-    def _alone(self, job: Job, begun: float) -> _Outcome:
+    def _alone(self, job: Job, begun: float) -> Outcome:
         cpu = time.thread_time()
         try:
             outputs = self._runtime.run(job.inputs, job.outputs)
@@ -351,7 +372,7 @@ class Lane:
         service_ms = self._learnt(job.input_bytes, begun)
         return Done(outputs, (begun - job.arrived_s) * 1e3, service_ms, (time.thread_time() - cpu) * 1e3)
 
-    def _together(self, jobs: Sequence[Job], begun: float) -> list[_Outcome]:
+    def _together(self, jobs: Sequence[Job], begun: float) -> list[Outcome]:
         """One run for all; where it fails, or its outputs cannot be told apart, each runs alone."""
         cpu = time.thread_time()
         rows = [rows_of(job.inputs) for job in jobs]
@@ -395,7 +416,7 @@ class Lane:
             return RuntimeBrokenError(str(second))
         return Refusal(Reason.BAD_REQUEST, f"the model cannot compute with these values: {error}")
 
-    def _settle(self, jobs: Sequence[Job], outcomes: Sequence[_Outcome]) -> None:
+    def _settle(self, jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:
         if not jobs:
             return
         try:
@@ -413,11 +434,6 @@ def _key(entry: tuple[_Key, Job]) -> _Key:
     return entry[0]
 
 
-def _resolve(jobs: Sequence[Job], outcomes: Sequence[_Outcome]) -> None:
+def _resolve(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:
     for job, outcome in zip(jobs, outcomes, strict=True):
-        if job.future.done():  # cancelled: its request was given up
-            continue
-        if isinstance(outcome, Done):
-            job.future.set_result(outcome)
-        else:
-            job.future.set_exception(outcome)
+        job.tell(outcome)

@@ -26,7 +26,7 @@ from nearhall.gateway.variants import Variant
 from nearhall.gateway.workloads import Rules, Workloads
 from nearhall.policy.admit import loop_ms, queue_full
 from nearhall.policy.memory import NoRoom
-from nearhall.policy.route import Ask, AwaitModel, Decision, LocalState, Refuse, ServeLocal, route
+from nearhall.policy.route import Ask, AwaitModel, Decision, ForwardToHub, LocalState, Refuse, ServeLocal, route
 from nearhall.ports.clock import Clock
 from nearhall.wire import headers as names
 
@@ -135,7 +135,7 @@ def queue_of(model: Model) -> Lane | Slots | Turns | None:
 
 def counted(call: Call) -> ModelCounter:
     """The counters of the model that is asked for."""
-    return call.plane.stats.model(call.name, "" if call.model is None else call.model.entry.version)
+    return call.plane.stats.counter(call.name, "" if call.model is None else call.model.entry.version)
 
 
 def place(call: Call, lost: Lost) -> Decision:
@@ -146,14 +146,8 @@ def place(call: Call, lost: Lost) -> Decision:
     decision = decide(call, lost)
     if isinstance(decision, Refuse):
         raise refused(call, decision)
-    if decision.reason in _BY_ESTIMATE:
-        _pass_over(call)
-    if isinstance(decision, AwaitModel):
-        return decision
-    if isinstance(decision, ServeLocal) and call.variant is not None:
-        call.plane.models.memory.touch(call.variant)
-    if not call.exchange.ask.probe:
-        _count(call, decision)
+    if not isinstance(decision, AwaitModel):
+        count(call, decision)
     return decision
 
 
@@ -172,7 +166,14 @@ def decide(call: Call, lost: Lost) -> Decision:
     return route(ask, _local(call, lost), hub)
 
 
-def _count(call: Call, decision: Decision) -> None:
+def count(call: Call, decision: ServeLocal | ForwardToHub) -> None:
+    """Notes that the request goes where it was decided."""
+    if decision.reason in _BY_ESTIMATE:
+        _pass_over(call)
+    if isinstance(decision, ServeLocal) and call.variant is not None:
+        call.plane.models.memory.touch(call.variant)
+    if call.exchange.ask.probe:
+        return
     stats, workload, variant = call.plane.stats, call.rules.workload, call.variant
     stats.decided(workload, decision.reason)
     if isinstance(decision, ServeLocal) and variant is not None:

@@ -30,30 +30,42 @@ Give = Callable[[Done, list[Header]], Awaitable[None]]
 
 async def answer(call: Call, request: InferRequest, give: Give) -> None:
     """Answers one request; raises Refusal, or ClientGoneError when nobody waits for it any more."""
+    understood(call, request)
+    await answered(call, request, give, Lost())
+
+
+def understood(call: Call, request: InferRequest) -> None:
+    """Notes what the request itself says of its deadline, its rank and its size."""
     if request.timeout_us:
         call.rules = call.rules.within(request.timeout_us / 1e3)
     if call.exchange.ask.priority is None and (rank := rank_of(request.priority)) is not None:
         call.rules = replace(call.rules, priority=rank)
     call.input_bytes = bytes_of(request.inputs)
+
+
+async def answered(call: Call, request: InferRequest, give: Give, lost: Lost) -> None:
+    """Answers what is `understood`, wherever that may be; raises as `answer` does."""
     try:
-        await _answer(call, request, give)
+        await _answered(call, request, give, lost)
     except Refusal:
-        if call.model is not None:
-            counted(call).failed(call.spent_ms())
+        failed(call)
         raise
 
 
-async def _answer(call: Call, request: InferRequest, give: Give) -> None:
-    lost = Lost()
+def failed(call: Call) -> None:
+    """Counts a request that got no answer."""
+    if call.model is not None:
+        counted(call).failed(call.spent_ms())
+
+
+async def _answered(call: Call, request: InferRequest, give: Give, lost: Lost) -> None:
     while True:
         decision = place(call, lost)
         if isinstance(decision, ServeLocal) and call.model is not None:
             try:
                 return await _here(call, request, decision.reason, give)
             except RuntimeBrokenError as error:
-                lost.runtime = True
-                if call.model.entry.stateful:
-                    raise Refusal(Reason.RUNTIME_FAILED, f"the runtime of model {call.name!r} broke: {error}") from error
+                broken(call, lost, error)
         elif isinstance(decision, ForwardToHub):
             try:
                 return await _at_hub(call, decision.reason)
@@ -63,15 +75,32 @@ async def _answer(call: Call, request: InferRequest, give: Give) -> None:
             await loaded(call, decision)
 
 
+def broken(call: Call, lost: Lost, error: RuntimeBrokenError) -> None:
+    """Notes that the model's runtime broke under this request; raises Refusal where nobody else could answer in its place."""
+    lost.runtime = True
+    if call.model is not None and call.model.entry.stateful:
+        raise Refusal(Reason.RUNTIME_FAILED, f"the runtime of model {call.name!r} broke: {error}") from error
+
+
 async def _here(call: Call, request: InferRequest, reason: Reason, give: Give) -> None:
     served = None if call.variant is None else call.variant.served
     if isinstance(served, Upstream):
         return await pass_through(call, served, reason)
     if not isinstance(served, Tensors):
         raise RuntimeBrokenError("the model has just been unloaded")
-    check_inputs(request.inputs, served.inputs, call.name)
-    check_outputs(request.outputs, served.outputs, call.name)
-    job = Job(
+    job = job_of(call, request, served)
+    done = served.lane.run_at_once(job) if quick(call, job, served) else await served.lane.submit(job)
+    return await told(call, request, done, reason, give)
+
+
+def job_of(call: Call, request: InferRequest, served: Tensors) -> Job:
+    """What the lane is given; raises Refusal where the tensors do not fit the model."""
+    if request.form is None or request.form not in served.fitting:
+        check_inputs(request.inputs, served.inputs, call.name)
+        check_outputs(request.outputs, served.outputs, call.name)
+        if request.form is not None:
+            served.fits(request.form)
+    return Job(
         inputs=request.inputs,
         outputs=[wanted.name for wanted in request.outputs],
         gone=call.exchange.gone,
@@ -81,19 +110,22 @@ async def _here(call: Call, request: InferRequest, reason: Reason, give: Give) -
         priority=call.rules.priority,
         input_bytes=call.input_bytes,
     )
-    lane = served.lane
-    done = (
-        lane.run_at_once(job)
-        if lane.quick(job, alone=call.exchange.alone and call.plane.stats.in_flight == 1)
-        else await lane.submit(job)
-    )
-    await give(done, _headers(call, reason, done))
+
+
+def quick(call: Call, job: Job, served: Tensors) -> bool:
+    """Whether the job runs here and now, on the event loop."""
+    return served.lane.quick(job, alone=call.exchange.alone and call.plane.stats.in_flight == 1)
+
+
+async def told(call: Call, request: InferRequest, done: Done, reason: Reason, give: Give) -> None:
+    """Writes the answer and accounts for it once it has left."""
+    await give(done, said(call, reason, done))
     await call.exchange.until_sent()
-    _account(call, done, request)
-    return None
+    account(call, done, request)
 
 
-def _headers(call: Call, reason: Reason, done: Done) -> list[Header]:
+def said(call: Call, reason: Reason, done: Done) -> list[Header]:
+    """The headers of an answer that was computed here: by whom, why, and in what time."""
     network_ms = max(0.0, call.spent_ms() - done.queue_ms - done.service_ms)
     return [
         (names.SERVED_BY, call.plane.node),
@@ -103,32 +135,23 @@ def _headers(call: Call, reason: Reason, done: Done) -> list[Header]:
     ]
 
 
-def _account(call: Call, done: Done, request: InferRequest) -> None:
+def account(call: Call, done: Done, request: InferRequest) -> None:
+    """Counts an answer that has been given."""
+    plane, probe = call.plane, call.exchange.ask.probe
     latency_ms = call.spent_ms()
-    counted(call).answered(
+    answer = Answered(
+        path="local",
         latency_ms=latency_ms,
         queue_ms=done.queue_ms,
-        compute_ms=done.service_ms,
-        at_s=call.plane.clock.utc(),
-        together=done.batch,
+        service_ms=done.service_ms,
+        target_ms=call.rules.target_ms,
+        cpu_ms=done.cpu_ms * _threads(call),
+        batch=done.batch,
+        raw_bytes=call.exchange.ask.raw_bytes,
     )
-    if call.exchange.ask.probe:
-        return
-    call.plane.stats.answered(
-        call.rules.workload,
-        Answered(
-            path="local",
-            latency_ms=latency_ms,
-            queue_ms=done.queue_ms,
-            service_ms=done.service_ms,
-            target_ms=call.rules.target_ms,
-            cpu_ms=done.cpu_ms * _threads(call),
-            batch=done.batch,
-            raw_bytes=call.exchange.ask.raw_bytes,
-        ),
-    )
-    if call.plane.hub is not None:
-        call.plane.probes.consider(call.exchange, call.rules, latency_ms, TensorAsk(call.name, request, call.body.plain))
+    plane.stats.ran("" if probe else call.rules.workload, answer, counted(call), plane.clock.utc())
+    if plane.hub is not None and not probe:
+        plane.probes.consider(call.exchange, call.rules, latency_ms, TensorAsk(call.name, request, call.body.plain))
 
 
 def _threads(call: Call) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from math import inf
 
@@ -17,6 +17,7 @@ from nearhall.gateway.turns import Turns
 from nearhall.policy.memory import NoRoom, Resident
 from nearhall.policy.variant import Form
 from nearhall.ports.runtime import ChatRuntime, UpstreamRuntime
+from nearhall.wire.oip import FORMS_KEPT
 
 
 class State(Enum):
@@ -37,6 +38,14 @@ class Tensors:
     outputs: Sequence[TensorSpec]
     device: str = "cpu"
     """Where it runs; a runtime that does not say runs on the CPU."""
+    fitting: set[object] = field(default_factory=set[object], compare=False)
+    """Forms of requests (`InferRequest.form`) that were found to fit the model."""
+
+    def fits(self, form: object) -> None:
+        """Notes that requests of this form fit."""
+        if len(self.fitting) >= FORMS_KEPT:
+            self.fitting.clear()
+        self.fitting.add(form)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ class AskHeaders:
 
 def parse_ask(headers: Iterable[tuple[bytes, bytes]]) -> AskHeaders:
     """Reads the headers (names in lower case, as ASGI gives them); raises Refusal(BAD_REQUEST) for a value that is none."""
-    known: dict[bytes, bytes] = {name: value for name, value in headers if name in _ASKED}
+    known: dict[bytes, bytes] = {name: value for name, value in headers if name in ASKED}
     if not known:
         return _NOTHING
     if known.keys() <= _FRAMING:
@@ -76,7 +76,8 @@ def parse_ask(headers: Iterable[tuple[bytes, bytes]]) -> AskHeaders:
 _content_length, _content_encoding = b"content-length", b"content-encoding"
 _FRAMING = frozenset({HEAD_LENGTH, _content_length})
 """What most requests of machines say, and no more."""
-_ASKED = _FRAMING | {_content_encoding, DEADLINE, TOTAL_DEADLINE, RESIDENCY, PRIORITY, WORKLOAD, RAW_BYTES, PROBE}
+ASKED = _FRAMING | {_content_encoding, DEADLINE, TOTAL_DEADLINE, RESIDENCY, PRIORITY, WORKLOAD, RAW_BYTES, PROBE}
+"""The headers that `parse_ask` reads."""
 _NOTHING = AskHeaders()
 
 

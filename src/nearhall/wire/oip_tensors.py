@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any, NoReturn
 
@@ -62,6 +62,8 @@ class InferRequest:
     """v2 `parameters.timeout`, microseconds."""
     priority: int | None
     """v2 `parameters.priority`: 0 is the default, 1 the highest."""
+    form: object | None = field(default=None, compare=False)
+    """The same object for requests that have everything but their tensors' bytes in common; None where that is not known."""
 
 
 def rank_of(priority: int | None) -> int | None:

@@ -39,6 +39,7 @@ from nearhall.gateway.app import App
 from nearhall.gateway.body import MIB
 from nearhall.gateway.choose import Choosing
 from nearhall.gateway.control import Control, snapshot
+from nearhall.gateway.direct import Direct
 from nearhall.gateway.energy import EnergyBook
 from nearhall.gateway.forward import HubLink
 from nearhall.gateway.front import Front
@@ -116,6 +117,7 @@ class Composed:
 
     plane: Plane
     app: App
+    direct: Direct
     metrics: Metrics
     front: Front | None
 
@@ -187,7 +189,8 @@ def compose(
     )
     may_load = settings.control_socket is None and loopback(settings.host)
     front = None if settings.control_plane is None else open_front(settings.control_plane)
-    return Composed(plane=plane, app=App(plane, metrics, may_load=may_load, front=front), metrics=metrics, front=front)
+    app = App(plane, metrics, may_load=may_load, front=front)
+    return Composed(plane=plane, app=app, direct=Direct(app, plane), metrics=metrics, front=front)
 
 
 GARBAGE_AFTER = 20_000
@@ -241,9 +244,9 @@ async def _listening(settings: Settings, composed: Composed, bound: socket.socke
     drain_s = settings.limits.drain_s
     ends: list[Callable[[], Awaitable[None]]] = []
     try:
-        service = _service(composed, settings)
-        ends.append(partial(service.close, drain_s))
-        await service.start(bound, tls=tls_context(settings.tls))
+        main = service(composed, settings)
+        ends.append(partial(main.close, drain_s))
+        await main.start(bound, tls=tls_context(settings.tls))
         grpc_port = None
         if settings.grpc is not None:
             grpc = _grpc_server(settings, composed.plane)
@@ -253,7 +256,7 @@ async def _listening(settings: Settings, composed: Composed, bound: socket.socke
             if settings.uds is not None:
                 local = files.enter_context(socket_at(settings.uds))
                 files.callback(remove_socket, settings.uds.path, number_of(settings.uds.path))
-                own = _service(composed, settings)
+                own = service(composed, settings)
                 ends.append(partial(own.close, drain_s))
                 await own.start(local)
             yield Addresses(port=bound.getsockname()[1], grpc_port=grpc_port)
@@ -274,13 +277,14 @@ def _server(app: Any, settings: Settings) -> Server:
     return Server(app, body_bytes_max=int(settings.limits.body_mib * MIB), tls_of=tls_extension)
 
 
-def _service(composed: Composed, settings: Settings) -> Server:
+def service(composed: Composed, settings: Settings) -> Server:
     """A server of the data plane's own application."""
     return Server(
         composed.app,
         body_bytes_max=int(settings.limits.body_mib * MIB),
         tls_of=tls_extension,
-        turn_away=composed.app.turn_away,
+        turn_away=composed.direct.turn_away,
+        take=composed.direct.take,
         stirred=composed.plane.loop.stirred,
     )
 
