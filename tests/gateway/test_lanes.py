@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from gateway.plane_rig import Doubler
+from gateway.plane_rig import Doubler, rig
 from nearhall.core.tensor import Tensor
 from nearhall.drivers.clock import SystemClock
 from nearhall.gateway.exchange import ClientGoneError
@@ -163,3 +163,49 @@ def test_what_takes_next_to_nothing_runs_at_once():
         await running
 
     with_lane(story)
+
+
+class Clock(SystemClock):
+    """A monotonic clock that a test moves."""
+
+    def __init__(self):
+        self.ahead_s = 0.0
+
+    def monotonic(self):
+        return super().monotonic() + self.ahead_s
+
+
+def test_what_the_reckoning_missed_is_learnt_within_bounds_and_forgotten():
+    async def story():
+        clock = Clock()
+        lane = Lane(Noting(), sample=[tensor()], first=Estimate(1.0), limit=8, clock=clock, broken=lambda _: None, name="t")
+        try:
+            assert lane.missed_ms() == 0.0
+            lane.missed_by(-5.0)
+            assert lane.missed_ms() == 0.0
+            for _ in range(100):
+                lane.missed_by(4.0)
+            assert lane.missed_ms() == pytest.approx(4.0, rel=0.01)
+            clock.ahead_s = 10.0
+            assert lane.missed_ms() < 0.01
+            lane.missed_by(1e9)
+            assert lane.missed_ms() <= 10.1
+        finally:
+            await asyncio.to_thread(lane.close)
+
+    asyncio.run(story())
+
+
+def test_requests_that_may_wait_are_refused_while_answers_come_later_than_foreseen(tmp_path):
+    async def tell():
+        async with rig(tmp_path, models=["double"]) as site:
+            assert (await site.infer("double", [1, 2, 3, 4], {"x-nearhall-deadline-ms": "20"})).status == 200
+            lane = site.composed.plane.models.find("double").front.queue
+            for _ in range(100):
+                lane.missed_by(50.0)
+            late = {"x-nearhall-deadline-ms": "20"}
+            assert (await site.infer("double", [1, 2, 3, 4], late)).status == 503
+            assert (await site.infer("double", [1, 2, 3, 4], {**late, "x-nearhall-priority": "0"})).status == 200
+            assert (await site.infer("double", [1, 2, 3, 4], {"x-nearhall-deadline-ms": "2000"})).status == 200
+
+    asyncio.run(tell())

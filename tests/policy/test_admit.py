@@ -12,8 +12,8 @@ from nearhall.policy.admit import (
     SIZES_MAX,
     Estimate,
     ServiceTimes,
+    beyond_ms,
     expected_ms,
-    loop_ms,
     queue_full,
     size_class,
     still_worth,
@@ -112,7 +112,8 @@ def test_the_sizes_that_are_told_apart_are_bounded(runs):
         assert times.of(size_class(size)) == times.by_class[size_class(size)]
 
 
-@given(milliseconds, st.integers(1, 9))
-def test_a_crowded_loop_counts_more_against_who_may_wait(turn_ms, rank):
-    assert loop_ms(turn_ms, 0) == turn_ms <= loop_ms(turn_ms, rank)
-    assert loop_ms(0.0, rank) == 0.0
+@given(milliseconds, milliseconds, st.integers(1, 9))
+def test_a_crowded_loop_and_what_was_missed_count_against_who_may_wait(turn_ms, missed_ms, rank):
+    assert beyond_ms(turn_ms=turn_ms, missed_ms=missed_ms, rank=0) == turn_ms
+    assert beyond_ms(turn_ms=turn_ms, missed_ms=missed_ms, rank=rank) >= turn_ms + missed_ms
+    assert beyond_ms(turn_ms=0.0, missed_ms=0.0, rank=rank) == 0.0

@@ -21,7 +21,7 @@ from nearhall.gateway.infer import giver, hopeless, tensors_of, written
 from nearhall.gateway.lanes import Done, Outcome, RuntimeBrokenError
 from nearhall.gateway.pack import wanted
 from nearhall.gateway.plane import Call, Lost, Plane, count, decide
-from nearhall.gateway.tensors import account, answered, broken, failed, job_of, quick, said, told, understood
+from nearhall.gateway.tensors import account, answered, broken, failed, job_of, learn, quick, said, told, understood
 from nearhall.gateway.variants import Tensors
 from nearhall.policy.route import ServeLocal
 from nearhall.wire.headers import SERVED_BY
@@ -196,6 +196,7 @@ class _Errand:
             raise
         if wanted(exchange.headers, len(body)) is not None:
             return self._leave(told(call, request, done, self._reason, giver(call, request)))
+        learn(call)
         exchange.started = exchange.ended = True
         self._turn.respond(200, [*said(call, self._reason, done), *more], body)
         if not exchange.sent:

@@ -36,6 +36,8 @@ measured on two cores), and parsing a request in JSON blocks the loop for longer
 ALONE_MS = 2.0
 """The same while no other request is being answered: a run on the loop spares two wake-ups of sleeping cores (0.1 ms, and a tenth
 of the energy of a run of 1 ms). Who comes meanwhile waits a fifth of the shortest deadline at most, and for this very lane."""
+MISSED_MS_MAX = 100.0
+"""One answer that was held up longer, say while the machine slept, says nothing about the next."""
 BRIEF_RUNS = 64
 BRIEF_MS_WORST = 5.0
 """Only after so many runs in a row of which none took longer than this: what a model once took by chance proves nothing."""
@@ -135,6 +137,9 @@ class Lane:
         """Threads that wait to be woken."""
         self._passed_over_s: dict[int, float] = {}
         """Since when requests of a size went elsewhere, or nowhere, because of the estimate."""
+        self._missed = Estimate(0.0)
+        self._missed_s = 0.0
+        """When that was last seen."""
         self._brief_runs = 0
         """Runs in a row that took no longer than `BRIEF_MS_WORST`."""
         self._rows_max = batch_rows_max if takes_batches(runtime.inputs, runtime.outputs) else 1
@@ -198,6 +203,16 @@ class Lane:
     def backlog_ms(self) -> float:
         """Until a request of the lowest rank that arrived now would begin."""
         return self.expected_ms(inf, PRIORITY_LOWEST, 0) - self._aged(0, self._clock.monotonic()).service_ms
+
+    def missed_ms(self) -> float:
+        """By how much answers came later than `expected_ms` had said, about the p90 of the last; it ages while none comes."""
+        return self._missed.aged(self._clock.monotonic() - self._missed_s).service_ms
+
+    def missed_by(self, late_ms: float) -> None:
+        """Notes by how much an answer came later than was said; negative if it came earlier."""
+        now_s = self._clock.monotonic()
+        self._missed = self._missed.aged(now_s - self._missed_s).seen(min(max(0.0, late_ms), MISSED_MS_MAX))
+        self._missed_s = now_s
 
     def passed_over(self, input_bytes: int) -> None:
         """Notes that a request went elsewhere, or nowhere, because of the estimate: from then on it ages until it is tested."""

@@ -24,7 +24,7 @@ from nearhall.gateway.stats import Stats
 from nearhall.gateway.turns import Talk, Turns
 from nearhall.gateway.variants import Variant
 from nearhall.gateway.workloads import Rules, Workloads
-from nearhall.policy.admit import loop_ms, queue_full
+from nearhall.policy.admit import beyond_ms, queue_full
 from nearhall.policy.memory import NoRoom
 from nearhall.policy.route import Ask, AwaitModel, Decision, ForwardToHub, LocalState, Refuse, ServeLocal, route
 from nearhall.ports.clock import Clock
@@ -90,6 +90,8 @@ class Call:
     """Why the model is not loaded, in words."""
     waited_s: float = 0.0
     """For the model to be loaded."""
+    foreseen_ms: float = 0.0
+    """When its lane would have its answer, by its own reckoning, in milliseconds after the first byte."""
 
     def variant_headers(self) -> list[Header]:
         """Which variant answers here, and for which better one."""
@@ -226,15 +228,19 @@ def _local(call: Call, lost: Lost) -> LocalState:
     if queue is None or not variant.ready:
         return _coming(call, model, variant)
     due_s, priority = call.due_s, call.rules.priority
+    missed_ms = 0.0
     if isinstance(queue, Turns):
         expected_ms = queue.expected_ms(due_s, priority, call.input_bytes, call.talk)
     else:
         expected_ms = queue.expected_ms(due_s, priority, call.input_bytes)
+        if isinstance(queue, Lane):
+            call.foreseen_ms = call.spent_ms() + expected_ms
+            missed_ms = queue.missed_ms()
     return LocalState(
         present=True,
         ready=True,
         queue_full=queue_full(queue.waiting, queue.limit),
-        expected_ms=expected_ms + loop_ms(call.plane.loop.lag_ms, call.rules.priority),
+        expected_ms=expected_ms + beyond_ms(turn_ms=call.plane.loop.lag_ms, missed_ms=missed_ms, rank=priority),
     )
 
 

@@ -13,7 +13,7 @@ from nearhall.core.errors import Refusal, TemporaryError
 from nearhall.core.reasons import Reason
 from nearhall.gateway.exchange import Expired, Header
 from nearhall.gateway.forward import header, hub_times, link_bytes, returned_headers, whole_body
-from nearhall.gateway.lanes import Done, Job, RuntimeBrokenError, bytes_of
+from nearhall.gateway.lanes import Done, Job, Lane, RuntimeBrokenError, bytes_of
 from nearhall.gateway.plane import Call, Lost, counted, loaded, place
 from nearhall.gateway.probes import TensorAsk
 from nearhall.gateway.stats import Answered
@@ -119,9 +119,17 @@ def quick(call: Call, job: Job, served: Tensors) -> bool:
 
 async def told(call: Call, request: InferRequest, done: Done, reason: Reason, give: Give) -> None:
     """Writes the answer and accounts for it once it has left."""
+    learn(call)
     await give(done, said(call, reason, done))
     await call.exchange.until_sent()
     account(call, done, request)
+
+
+def learn(call: Call) -> None:
+    """Tells the lane how far off its reckoning was; the first rank's requests were taken whatever that is."""
+    queue = None if call.variant is None else call.variant.queue
+    if call.rules.priority and isinstance(queue, Lane):
+        queue.missed_by(call.spent_ms() - call.foreseen_ms)
 
 
 def said(call: Call, reason: Reason, done: Done) -> list[Header]:

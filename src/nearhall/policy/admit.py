@@ -103,12 +103,14 @@ runs of 4 s each: critical requests in time at three times the limit 91 to 95 % 
 six; goodput 0.76 to 0.83, 0.89 to 0.91, 0.70 to 0.98 of the limit."""
 
 
-def loop_ms(turn_ms: float, rank: int) -> float:
-    """What waiting for the event loop adds to an answer, beyond the model; the first rank is not refused for its sake.
+def beyond_ms(*, turn_ms: float, missed_ms: float, rank: int) -> float:
+    """What an answer takes beyond what its lane reckons: waiting for the event loop, and what the reckoning has missed of late.
 
-    Requests of other ranks leave room for a crowded loop, so that it becomes less crowded for those of the first.
+    `turn_ms` is a turn of the loop; `missed_ms` by how much answers came later than was foreseen, about the p90. The first rank
+    is not refused for the sake of either. Requests of other ranks leave room for a crowded loop, so that it becomes less crowded
+    for those of the first.
     """
-    return turn_ms if rank == 0 else LOOP_TURNS * turn_ms
+    return turn_ms if rank == 0 else LOOP_TURNS * turn_ms + missed_ms
 
 
 def queue_full(waiting: int, limit: int) -> bool:
