@@ -15,7 +15,7 @@ from nearhall.core.reasons import FAILURES, Reason
 from nearhall.gateway import describe
 from nearhall.gateway.chat import chat, complete
 from nearhall.gateway.embeddings import embed
-from nearhall.gateway.exchange import ClientGoneError, Exchange, Receive, Scope, Send
+from nearhall.gateway.exchange import ClientGoneError, Exchange, Expired, Header, Receive, Scope, Send
 from nearhall.gateway.front import PREFIX, Front
 from nearhall.gateway.infer import infer
 from nearhall.gateway.load import load_report, may_tell_load
@@ -24,9 +24,10 @@ from nearhall.gateway.oip_paths import MODELS, model_and_version, not_served, te
 from nearhall.gateway.plane import Plane
 from nearhall.gateway.repository_api import repository_api
 from nearhall.policy.storm import Budget, delay_s
-from nearhall.wire.headers import FRONT
+from nearhall.wire.headers import FRONT, SERVED_BY
 from nearhall.wire.load import PATH as LOAD_PATH
 from nearhall.wire.openai import models_list, one_model
+from nearhall.wire.refusal import refusal_response
 from nearhall.wire.telemetry import OTHER
 
 log = logging.getLogger("nearhall.gateway")
@@ -80,8 +81,12 @@ class App:
             log.exception("%s %s", exchange.method, exchange.path)
             await self._refuse(exchange, Refusal(Reason.RUNTIME_FAILED, "the gateway failed; its log says why"))
         finally:
-            plane.stats.in_flight -= 1
-            plane.stats.probes_served += exchange.ask.probe
+            self.done(exchange)
+
+    def done(self, exchange: Exchange) -> None:
+        """The request is not in flight any more."""
+        self._plane.stats.in_flight -= 1
+        self._plane.stats.probes_served += exchange.ask.probe
 
     async def _answer(self, exchange: Exchange) -> None:
         exchange.read_headers()
@@ -130,17 +135,26 @@ class App:
 
     async def _refuse(self, exchange: Exchange, refusal: Refusal) -> None:
         """Answers with a refusal, counted; a stream that has begun can only be cut off."""
+        status, headers, body, wait_s = self.refused(exchange, refusal)
+        if exchange.started:
+            return exchange.abort()
+        if wait_s:
+            await asyncio.sleep(wait_s)
+        with suppress(ClientGoneError):
+            await exchange.head(status, headers)
+            await exchange.part(body, more=False)
+        return None
+
+    def refused(self, exchange: Exchange, refusal: Refusal) -> tuple[int, list[Header], bytes, float]:
+        """A refusal's status, headers and body, and for how many seconds it is to be kept back; counted."""
         if exchange.workload and not exchange.ask.probe:
             self._plane.stats.refused(exchange.workload, refusal.reason)
         if refusal.reason in FAILURES:
             log.error("%s %s: %s", exchange.method, exchange.path, refusal)
-        if exchange.started:
-            return exchange.abort()
-        if refusal.reason in FOR_WANT_OF_ROOM and (wait_s := self.kept_back_s(exchange, front=self._from_front(exchange))):
-            await asyncio.sleep(wait_s)
-        with suppress(ClientGoneError):
-            await exchange.refuse(refusal, self._plane.node)
-        return None
+        status, headers, body = refusal_response(refusal, exchange.path, expired=isinstance(refusal, Expired))
+        room = refusal.reason in FOR_WANT_OF_ROOM and not exchange.started
+        wait_s = self.kept_back_s(exchange, front=self._from_front(exchange)) if room else 0.0
+        return status, [*headers, (SERVED_BY, self._plane.node)], body, wait_s
 
     def kept_back_s(self, exchange: Exchange, *, front: bool) -> float:
         """How long the refusal of this request is kept back; a `front` holds back who comes again at once by itself."""

@@ -6,6 +6,7 @@ goes the way of every other request (`gateway.app`), with what is known of it so
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,20 +15,18 @@ from nearhall.core.errors import Refusal
 from nearhall.core.reasons import Reason
 from nearhall.gateway.app import FOR_WANT_OF_ROOM, App
 from nearhall.gateway.body import Body, check_json
-from nearhall.gateway.exchange import ClientGoneError, Exchange, Scope
+from nearhall.gateway.exchange import ClientGoneError, Exchange, Header, Scope
 from nearhall.gateway.heads import Head, Heads
 from nearhall.gateway.http_connection import Turn, Turned
 from nearhall.gateway.infer import giver, hopeless, tensors_of, written
 from nearhall.gateway.lanes import Done, Outcome, RuntimeBrokenError
 from nearhall.gateway.pack import wanted
-from nearhall.gateway.plane import Call, Lost, Plane, count, decide
+from nearhall.gateway.plane import Call, Lost, Plane, count, decide, refused
 from nearhall.gateway.tensors import account, answered, broken, failed, job_of, learn, quick, said, told, understood
 from nearhall.gateway.variants import Tensors
-from nearhall.policy.route import ServeLocal
-from nearhall.wire.headers import SERVED_BY
+from nearhall.policy.route import Refuse, ServeLocal
 from nearhall.wire.oip import decode_request
 from nearhall.wire.oip_tensors import InferRequest
-from nearhall.wire.refusal import refusal_response
 
 AWAY_S = 0.001
 """For so long a refusal holds for all who ask the same: a lane does not get on by more meanwhile, and judging each one anew took
@@ -93,10 +92,8 @@ class Direct:
         except Refusal as refusal:
             if refusal.reason not in FOR_WANT_OF_ROOM:
                 return None  # it will be found again, with the body read
-            plane.stats.refused(exchange.workload, refusal.reason)
-            status, headers, body = refusal_response(refusal, exchange.path)
-            wait_s = self._kept_back_s(exchange, head)
-            turned = Turned.put_together(status, [*headers, (SERVED_BY, plane.node)], body, delay_s=wait_s)
+            status, headers, body, wait_s = self._app.refused(exchange, refusal)
+            turned = Turned.put_together(status, headers, body, delay_s=wait_s)
             return _Away(turned, exchange.workload, refusal.reason, plane.clock.monotonic() + AWAY_S)
         return None
 
@@ -151,6 +148,9 @@ class _Errand:
         understood(call, request)
         decision = decide(call, Lost())
         served = None if call.variant is None else call.variant.served
+        if isinstance(decision, Refuse):
+            failed(call)
+            raise refused(call, decision)
         if not isinstance(decision, ServeLocal) or not isinstance(served, Tensors):
             return self._go_on(Lost())
         self._reason = decision.reason
@@ -169,7 +169,21 @@ class _Errand:
 
     def fail(self, error: BaseException) -> None:
         """Ends the request with an error."""
-        self._leave(_raised(error))
+        exchange = self._exchange
+        if not isinstance(error, Refusal) or error.reason not in FOR_WANT_OF_ROOM or exchange.started:
+            return self._leave(_raised(error))
+        status, headers, body, wait_s = self._app.refused(exchange, error)
+        if wait_s:
+            asyncio.get_running_loop().call_later(wait_s, self._say, status, headers, body)
+        else:
+            self._say(status, headers, body)
+        return None
+
+    def _say(self, status: int, headers: Sequence[Header], body: bytes) -> None:
+        """Writes a refusal."""
+        self._turn.respond(status, headers, body)
+        self._app.done(self._exchange)
+        self._exchange.depart()
 
     def _told(self, outcome: Outcome) -> None:
         """What came of the job; raises nothing, for others of its batch are told after it."""
@@ -202,7 +216,7 @@ class _Errand:
         if not exchange.sent:
             return self._leave(self._accounted(done))
         account(call, done, request)
-        call.plane.stats.in_flight -= 1
+        self._app.done(exchange)
         return exchange.depart()
 
     async def _accounted(self, done: Done) -> None:

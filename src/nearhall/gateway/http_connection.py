@@ -69,6 +69,7 @@ class Serving(Protocol):
     """What a connection asks of the server that it belongs to."""
 
     body_bytes_max: int
+    buffer: bytearray
     connections: set[Connection]
     turn_away: Callable[[Scope], Turned | None]
     tls_of: Callable[[Any], dict[str, Any] | None]
@@ -95,6 +96,7 @@ class Turn:
         "_connection",
         "_head",
         "_moved",
+        "_said_whole",
         "ended",
         "expects",
         "head_only",
@@ -132,24 +134,29 @@ class Turn:
         """Whether all of the answer has been written."""
         self._head: tuple[int, Sequence[Header]] | None = None
         self._chunked = False
-        self._moved = asyncio.Event()
+        self._said_whole = False
+        """Whether the application knows that all has come."""
+        self._moved: asyncio.Event | None = None
+        """Made where somebody waits: most requests are answered without a second look."""
 
     def moved(self) -> None:
         """Wakes whoever waits in `receive`: the request is whole, the answer has ended, or the client has gone."""
-        self._moved.set()
+        if self._moved is not None:
+            self._moved.set()
 
     async def receive(self) -> Message:
         """The body, whole, or as far as it was read when it grew too large; then how it goes on."""
         if not self.taken:
             body = self.take()
-            if self.whole:
-                self._moved.clear()
+            self._said_whole = self.whole
             return {"type": "http.request", "body": body, "more_body": not self.whole}
-        await self._moved.wait()
-        if self.ended or self._connection.lost:
-            return {"type": "http.disconnect"}
-        self._moved.clear()
-        return {"type": "http.request", "body": b"", "more_body": not self.whole}
+        while not (self.ended or self._connection.lost):
+            if self.whole and not self._said_whole:
+                self._said_whole = True
+                return {"type": "http.request", "body": b"", "more_body": False}
+            self._moved = asyncio.Event()
+            await self._moved.wait()
+        return {"type": "http.disconnect"}
 
     def take(self) -> bytes:
         """What has come of the body; it is not held here any more."""
@@ -233,7 +240,7 @@ class Turn:
         self.respond(turned.status, turned.headers, turned.body)
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """Reads requests, one after the other, and lets them be answered in that order."""
 
     def __init__(self, server: Serving) -> None:
@@ -312,12 +319,16 @@ class Connection(asyncio.Protocol):
 
     # ---- reading ---------------------------------------------------------------------------------------------------
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> bytearray:
+        """Where the next bytes go: into one buffer for all, since what is read is parsed before anything else is read."""
+        return self._server.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Parses what has come."""
         self.active_s = time.monotonic()
         self._server.stirred()
         try:
-            self._parser.feed_data(data)
+            self._parser.feed_data(memoryview(self._server.buffer)[:nbytes])
         except httptools.HttpParserUpgrade:
             self.closing = True  # the upgrade is not made: the request is answered as it is, and the connection ends
         except httptools.HttpParserError as error:
