@@ -209,3 +209,35 @@ def test_requests_that_may_wait_are_refused_while_answers_come_later_than_forese
             assert (await site.infer("double", [1, 2, 3, 4], {"x-nearhall-deadline-ms": "2000"})).status == 200
 
     asyncio.run(tell())
+
+
+def test_others_give_way_while_the_first_rank_is_strained(tmp_path):
+    async def tell():
+        async with rig(tmp_path, models=["double"]) as site:
+            usual, first = {"x-nearhall-deadline-ms": "100"}, {"x-nearhall-deadline-ms": "100", "x-nearhall-priority": "0"}
+            lane = site.composed.plane.models.find("double").front.queue
+            assert (await site.infer("double", [1, 2, 3, 4], usual)).status == 200
+            assert (await site.infer("double", [1, 2, 3, 4], first)).status == 200
+            assert lane.strain() < 0.25
+            for _ in range(100):
+                lane.strained(9.0)
+            assert 1.0 < lane.strain() <= 1.5
+            assert (await site.infer("double", [1, 2, 3, 4], usual)).status == 503
+            assert (await site.infer("double", [1, 2, 3, 4])).status == 200
+            assert (await site.infer("double", [1, 2, 3, 4], first)).status == 200
+
+    asyncio.run(tell())
+
+
+def test_a_refusal_of_the_first_rank_strains_it(tmp_path):
+    async def tell():
+        async with rig(tmp_path, models=["double"]) as site:
+            lane = site.composed.plane.models.find("double").front.queue
+            lane.times = ServiceTimes(Estimate(500.0))
+            hurried = {"x-nearhall-deadline-ms": "20"}
+            assert (await site.infer("double", [1, 2, 3, 4], hurried)).status == 503
+            assert lane.strain() == 0.0
+            assert (await site.infer("double", [1, 2, 3, 4], {**hurried, "x-nearhall-priority": "0"})).status == 503
+            assert lane.strain() > 0.1
+
+    asyncio.run(tell())

@@ -7,7 +7,7 @@ import time
 
 from gateway.plane_rig import rig
 from nearhall.drivers.fallback_memory import MemoryFallback
-from nearhall.policy.storm import IMPATIENT_S, Budget
+from nearhall.policy.storm import AT_ONCE_S, IMPATIENT_S, Budget
 from waiting import until_async
 
 
@@ -25,12 +25,16 @@ def test_in_a_storm_the_second_refusal_on_a_connection_waits(tmp_path):
             site.composed.app._budget = Budget(tokens=-1e12, at_s=0.0)
             notes = {}
             took = []
-            for _ in range(3):
+            for _ in range(100):
                 begun = time.monotonic()
+                at_once = begun - notes.get("refused_s", 0.0) < AT_ONCE_S / 2  # a busy machine may make the client patient
                 refused = await site.infer("double", [1, 1, 1, 1], connection=notes)
-                took.append(time.monotonic() - begun)
+                if at_once:
+                    took.append(time.monotonic() - begun)
                 assert (refused.status, refused.reason) == (429, "queue_full")
-            assert min(took[1:]) >= IMPATIENT_S * 0.9
+                if len(took) == 2:
+                    break
+            assert min(took) >= IMPATIENT_S * 0.9
             fresh = await site.infer("double", [1, 1, 1, 1], connection={})
             assert fresh.status == 429
             site.runtimes["double"].go.set()

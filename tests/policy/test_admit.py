@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from nearhall.policy.admit import (
     HALF_LIFE_S,
     SIZES_MAX,
+    STRAINED,
     Estimate,
     ServiceTimes,
     beyond_ms,
@@ -17,6 +18,7 @@ from nearhall.policy.admit import (
     queue_full,
     size_class,
     still_worth,
+    way_ms,
 )
 
 milliseconds = st.floats(0, 1000, allow_nan=False)
@@ -113,7 +115,14 @@ def test_the_sizes_that_are_told_apart_are_bounded(runs):
 
 
 @given(milliseconds, milliseconds, st.integers(1, 9))
-def test_a_crowded_loop_and_what_was_missed_count_against_who_may_wait(turn_ms, missed_ms, rank):
-    assert beyond_ms(turn_ms=turn_ms, missed_ms=missed_ms, rank=0) == turn_ms
-    assert beyond_ms(turn_ms=turn_ms, missed_ms=missed_ms, rank=rank) >= turn_ms + missed_ms
-    assert beyond_ms(turn_ms=0.0, missed_ms=0.0, rank=rank) == 0.0
+def test_a_crowded_loop_and_what_was_missed_count_against_who_may_wait(turn_ms, aside_ms, rank):
+    assert beyond_ms(turn_ms=turn_ms, aside_ms=aside_ms, rank=0) == turn_ms
+    assert beyond_ms(turn_ms=turn_ms, aside_ms=aside_ms, rank=rank) >= turn_ms + aside_ms
+    assert beyond_ms(turn_ms=0.0, aside_ms=0.0, rank=rank) == 0.0
+
+
+@given(st.floats(0, 2), st.floats(0, 2), milliseconds)
+def test_others_give_way_the_more_the_nearer_the_first_rank_comes_to_its_deadlines(strain, more, limit_ms):
+    assert 0.0 <= way_ms(strain, limit_ms) <= way_ms(strain + more, limit_ms) <= limit_ms
+    assert way_ms(min(strain, STRAINED), limit_ms) == 0.0
+    assert way_ms(1.0 + strain, limit_ms) == limit_ms

@@ -38,6 +38,8 @@ ALONE_MS = 2.0
 of the energy of a run of 1 ms). Who comes meanwhile waits a fifth of the shortest deadline at most, and for this very lane."""
 MISSED_MS_MAX = 100.0
 """One answer that was held up longer, say while the machine slept, says nothing about the next."""
+STRAIN_MAX = 1.5
+"""What an answer counts for that was refused or far too late."""
 BRIEF_RUNS = 64
 BRIEF_MS_WORST = 5.0
 """Only after so many runs in a row of which none took longer than this: what a model once took by chance proves nothing."""
@@ -139,7 +141,10 @@ class Lane:
         """Since when requests of a size went elsewhere, or nowhere, because of the estimate."""
         self._missed = Estimate(0.0)
         self._missed_s = 0.0
-        """When that was last seen."""
+        """How far off the reckoning was, and when that was last seen."""
+        self._strain = Estimate(0.0)
+        self._strain_s = 0.0
+        """The same for the first rank's answers, and their share of their deadlines."""
         self._brief_runs = 0
         """Runs in a row that took no longer than `BRIEF_MS_WORST`."""
         self._rows_max = batch_rows_max if takes_batches(runtime.inputs, runtime.outputs) else 1
@@ -213,6 +218,16 @@ class Lane:
         now_s = self._clock.monotonic()
         self._missed = self._missed.aged(now_s - self._missed_s).seen(min(max(0.0, late_ms), MISSED_MS_MAX))
         self._missed_s = now_s
+
+    def strain(self) -> float:
+        """The share of their deadlines that the first rank's answers take, about the p90 of the last ones."""
+        return self._strain.aged(self._clock.monotonic() - self._strain_s).service_ms
+
+    def strained(self, share: float) -> None:
+        """Notes what share of its deadline an answer of the first rank took; more than 1 if there was none in time."""
+        now_s = self._clock.monotonic()
+        self._strain = self._strain.aged(now_s - self._strain_s).seen(min(share, STRAIN_MAX))
+        self._strain_s = now_s
 
     def passed_over(self, input_bytes: int) -> None:
         """Notes that a request went elsewhere, or nowhere, because of the estimate: from then on it ages until it is tested."""

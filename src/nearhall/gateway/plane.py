@@ -12,7 +12,7 @@ from nearhall.gateway.choose import Choosing, Wanted
 from nearhall.gateway.energy import EnergyBook
 from nearhall.gateway.exchange import ClientGoneError, Exchange, Expired, Header
 from nearhall.gateway.forward import HubLink
-from nearhall.gateway.lanes import Lane
+from nearhall.gateway.lanes import STRAIN_MAX, Lane
 from nearhall.gateway.loop_watch import LoopWatch
 from nearhall.gateway.model import Model
 from nearhall.gateway.models import Models
@@ -24,7 +24,7 @@ from nearhall.gateway.stats import Stats
 from nearhall.gateway.turns import Talk, Turns
 from nearhall.gateway.variants import Variant
 from nearhall.gateway.workloads import Rules, Workloads
-from nearhall.policy.admit import beyond_ms, queue_full
+from nearhall.policy.admit import beyond_ms, queue_full, way_ms
 from nearhall.policy.memory import NoRoom
 from nearhall.policy.route import Ask, AwaitModel, Decision, ForwardToHub, LocalState, Refuse, ServeLocal, route
 from nearhall.ports.clock import Clock
@@ -228,20 +228,27 @@ def _local(call: Call, lost: Lost) -> LocalState:
     if queue is None or not variant.ready:
         return _coming(call, model, variant)
     due_s, priority = call.due_s, call.rules.priority
-    missed_ms = 0.0
+    aside_ms = 0.0
     if isinstance(queue, Turns):
         expected_ms = queue.expected_ms(due_s, priority, call.input_bytes, call.talk)
     else:
         expected_ms = queue.expected_ms(due_s, priority, call.input_bytes)
         if isinstance(queue, Lane):
             call.foreseen_ms = call.spent_ms() + expected_ms
-            missed_ms = queue.missed_ms()
+            aside_ms = _aside_ms(queue, priority, (due_s - call.exchange.first_byte_s) * 1e3)
     return LocalState(
         present=True,
         ready=True,
         queue_full=queue_full(queue.waiting, queue.limit),
-        expected_ms=expected_ms + beyond_ms(turn_ms=call.plane.loop.lag_ms, missed_ms=missed_ms, rank=priority),
+        expected_ms=expected_ms + beyond_ms(turn_ms=call.plane.loop.lag_ms, aside_ms=aside_ms, rank=priority),
     )
+
+
+def _aside_ms(lane: Lane, rank: int, limit_ms: float) -> float:
+    """What the lane's reckoning missed of late, and the room that is left to the first rank."""
+    if not rank:
+        return 0.0
+    return lane.missed_ms() + (way_ms(lane.strain(), limit_ms) if limit_ms < inf else 0.0)
 
 
 def _coming(call: Call, model: Model, variant: Variant) -> LocalState:
@@ -272,6 +279,8 @@ def refused(call: Call, refuse: Refuse) -> Refusal:
     """The refusal in words, counted."""
     if refuse.reason in _BY_ESTIMATE:
         _pass_over(call)
+        if not call.rules.priority and call.variant is not None and isinstance(call.variant.queue, Lane):
+            call.variant.queue.strained(STRAIN_MAX)
     if not call.exchange.ask.probe:
         call.plane.stats.decided(call.rules.workload, refuse.reason)
     text = _SAYS[refuse.reason].format(model=call.name[:64], residency=call.rules.residency)

@@ -126,10 +126,14 @@ async def told(call: Call, request: InferRequest, done: Done, reason: Reason, gi
 
 
 def learn(call: Call) -> None:
-    """Tells the lane how far off its reckoning was; the first rank's requests were taken whatever that is."""
+    """Tells the lane how far off its reckoning was, and how near the first rank's answers come to their deadlines."""
     queue = None if call.variant is None else call.variant.queue
-    if call.rules.priority and isinstance(queue, Lane):
+    if not isinstance(queue, Lane):
+        return
+    if call.rules.priority:
         queue.missed_by(call.spent_ms() - call.foreseen_ms)
+    elif call.rules.deadline_ms is not None:
+        queue.strained(call.spent_ms() / call.rules.deadline_ms)
 
 
 def said(call: Call, reason: Reason, done: Done) -> list[Header]:
