@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import socket
+import stat
 import subprocess
 import sys
 import threading
 import zlib
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpcore
@@ -16,6 +17,8 @@ import pytest
 
 from gateway.gateway_process import gateway
 from gateway.small_models import add_model
+from nearhall.cli.roots.program import listen_unix
+from nearhall.core.errors import InputError
 from nearhall.drivers.authority import issue, make_authority
 from waiting import until
 
@@ -45,6 +48,37 @@ def test_a_clean_stop_finishes_what_is_in_progress_and_tidies_up(tmp_path, model
         assert running.stop() == 0
         assert not pid_file.exists()
         assert "Traceback" not in running.log.read_text()
+
+
+def test_a_second_one_on_the_same_control_socket_is_refused_and_the_first_serves_on(tmp_path, models):
+    with gateway(tmp_path, models) as first:
+        config = tmp_path / "second.json"
+        plain = {"node": "s/m", "jurisdiction": "DE", "repository": str(models), "port": 0, "control_socket": first.socket}
+        config.write_text(json.dumps(plain))
+        command = [sys.executable, "-m", "nearhall.cli.roots.gateway", str(config)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL, check=False)
+        assert (done.returncode, done.stdout) == (2, "")
+        who = f"another program listens at {first.socket} (process {first.process.pid})"
+        assert done.stderr == f"error: control_socket: {who}; end it, or name another path\n"
+        assert first.stats()["pid"] == first.process.pid
+        first.kill()
+    with gateway(tmp_path, models) as after:  # a killed one leaves its socket, which is in nobody's way
+        assert after.stats()["pid"] == after.process.pid
+
+
+def test_a_program_that_answers_nobody_still_has_its_socket(tmp_path):
+    place = tmp_path / "ctl"
+    with ExitStack() as sockets:
+        frozen = sockets.enter_context(socket.socket(socket.AF_UNIX))
+        frozen.bind(str(place))
+        frozen.listen(0)
+        waiting = sockets.enter_context(socket.socket(socket.AF_UNIX))
+        waiting.connect(str(place))  # the backlog is full
+        with pytest.raises(InputError, match=rf"^control_socket: another program listens at {place}; end it"):
+            listen_unix(place, where="control_socket")
+        frozen.close()
+        with listen_unix(place, where="control_socket"):
+            assert stat.S_IMODE(place.stat().st_mode) == 0o600
 
 
 def test_the_end_of_standard_input_ends_it(tmp_path, models):

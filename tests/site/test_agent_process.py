@@ -262,6 +262,39 @@ def test_a_port_of_somebody_else_is_one_clear_line(short_folder: Path, free_port
     assert done.stderr.splitlines()[-1] == f"failed: port {port} on 127.0.0.1 is taken (Address already in use)"
 
 
+def _second(made: Site) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "nearhall.cli.roots.agent", str(made.config)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL, check=False)
+
+
+def test_a_second_agent_on_the_same_folder_is_one_clear_line(shop: Site, free_port: Callable[[], int]):
+    first = shop.start()
+    shop.until_up()
+    (shop.folder / "other").mkdir()
+    names = {name: str(shop.folder / "other" / name) for name in ("gateway_pid_file", "agent_pid_file", "agent_socket")}
+    other = Site(shop.folder / "other", free_port(), **names, state_dir=str(shop.folder), exit_with_stdin=False)
+    done = _second(other)
+    assert done.returncode == 2
+    right = "end that one first, or give this one a folder of its own (--state)"
+    assert done.stderr == f"error: {shop.folder}: another agent runs on this folder (process {first.pid}); {right}\n"
+    assert done.stdout == ""
+    assert json.loads((shop.folder / "agent.json").read_bytes())["pid"] == first.pid
+    assert shop.status() == 200, "the first one serves on"
+    assert shop.end(signal.SIGKILL) == -signal.SIGKILL
+    shop.start()  # a killed agent leaves nothing that would be in the way
+    assert shop.end() == 0, shop.log.read_text()
+
+
+def test_two_agents_in_folders_of_their_own_run_beside_each_other(shop: Site, free_port: Callable[[], int]):
+    shop.start()
+    (shop.folder / "n2").mkdir()
+    with site(shop.folder / "n2", free_port()) as other:
+        other.start()
+        other.until_up()
+        assert shop.until_up() != other.gateway_pid
+        assert other.end() == 0, other.log.read_text()
+
+
 def test_a_gateway_that_cannot_be_started_is_one_clear_line(short_folder: Path, free_port: Callable[[], int]):
     made = Site(short_folder, free_port(), gateway_command=["/no/such/program"], exit_with_stdin=False)
     command = [sys.executable, "-m", "nearhall.cli.roots.agent", str(made.config)]

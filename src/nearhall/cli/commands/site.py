@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from nearhall.cli.output import emit, notes
 from nearhall.cli.pilot.machine import describe
+from nearhall.cli.roots.agent import state_lock
 from nearhall.cli.roots.models import cache_folder
 from nearhall.core.errors import InputError
 from nearhall.documents.site import Node, SiteDocument
@@ -68,6 +69,8 @@ def command(
     (chosen,), ((gateway, agent),) = nodes, settings
     folder = node_state(site, chosen, state)
     folder.mkdir(parents=True, exist_ok=True)
+    lock = state_lock(folder)
+    lock.hold()  # until the agent takes it: a second one must not find its settings overwritten
     write_whole(folder / "gateway-settings.json", json.dumps(gateway, indent=1).encode())
     write_whole(folder / "agent-settings.json", json.dumps(agent, indent=1).encode())
     which = f"site {site.id}" if len(site.nodes) == 1 else f"site {site.id}, node {chosen.id}"

@@ -9,7 +9,9 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from random import Random, SystemRandom
@@ -17,10 +19,11 @@ from typing import Any
 from uuid import uuid4
 
 from nearhall import __version__
-from nearhall.cli.roots.program import read_settings, run_program, say_ready, stop_event
-from nearhall.core.errors import TemporaryError
+from nearhall.cli.roots.program import listen_unix, read_settings, run_program, say_ready, stop_event
+from nearhall.core.errors import InputError, TemporaryError
 from nearhall.documents.whole_file import write_whole
 from nearhall.drivers.clock import SystemClock
+from nearhall.drivers.folder_lock import FolderLock
 from nearhall.drivers.gateway_socket import GatewaySocket
 from nearhall.drivers.modbus_meter import ModbusMeter, find_profile, parse_meter_url, read_commissioning
 from nearhall.drivers.outbox_patient import PatientOutbox
@@ -54,22 +57,16 @@ async def main(path: str) -> None:
         events.append(Event(at_s=clock.utc(), kind=kind, text=text, level=level))
 
     state_dir = Path(settings.state_dir)
+    lock = state_lock(state_dir)
+    with suppress(TemporaryError):  # a folder that is not there yet is held when the outbox is made in it
+        lock.hold()
+    own = listen_unix(Path(settings.agent_socket), where="agent_socket")
     executor = ThreadPoolExecutor(1, thread_name_prefix="outbox")
 
     async def off_loop(call: Any, *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(executor, partial(call, *arguments))
 
-    pid = {"pid": os.getpid(), "start_ticks": process_start_ticks(os.getpid()), "boot_id": boot_id}
-
-    def on_disk() -> SqliteOutbox:
-        try:
-            write_whole(Path(settings.agent_pid_file), json.dumps(pid).encode())
-        except OSError as error:
-            raise TemporaryError(f"{settings.agent_pid_file} cannot be written ({error.strerror})") from error
-        bytes_max = int(settings.outbox_mib * MIB)
-        return SqliteOutbox(state_dir / "outbox.db", bytes_max=bytes_max, tell=lambda text: tell("spool_damaged", text, "error"))
-
-    outbox = PatientOutbox(on_disk)
+    outbox = PatientOutbox(partial(_outbox, settings, lock, boot_id=boot_id, tell=tell))
     if outbox.why:
         sys.stderr.write(f"{outbox.why}; the site serves on, and telemetry waits until there is room\n")
     meters = {meter.id: _meter(meter, clock) for meter in settings.meters}
@@ -116,7 +113,7 @@ async def main(path: str) -> None:
         off_loop=off_loop,
     )
     agent = Agent(settings, parts, boot_id=boot_id, software=SOFTWARE, events=events)
-    local = await asyncio.start_unix_server(partial(_tell_state, agent), settings.agent_socket)
+    local = await asyncio.start_unix_server(partial(_tell_state, agent), sock=own)
     try:
         await agent.run(stop, lambda: say_ready(port=settings.port))
     finally:
@@ -129,6 +126,27 @@ async def main(path: str) -> None:
             await uplink.close()
         executor.shutdown()
         outbox.close()
+        lock.close()
+
+
+def state_lock(folder: Path) -> FolderLock:
+    """There is one outbox and one desired state in a node's folder, for one agent."""
+    return FolderLock(folder, program="agent", right="end that one first, or give this one a folder of its own (--state)")
+
+
+def _outbox(settings: Settings, lock: FolderLock, *, boot_id: str, tell: Callable[[str, str, str], None]) -> SqliteOutbox:
+    """The outbox on the disk, with the agent's pid file beside it; raises TemporaryError while there cannot be one."""
+    pid = {"pid": os.getpid(), "start_ticks": process_start_ticks(os.getpid()), "boot_id": boot_id}
+    try:
+        lock.hold()
+    except InputError as error:
+        raise TemporaryError(str(error)) from error
+    try:
+        write_whole(Path(settings.agent_pid_file), json.dumps(pid).encode())
+    except OSError as error:
+        raise TemporaryError(f"{settings.agent_pid_file} cannot be written ({error.strerror})") from error
+    place, bytes_max = Path(settings.state_dir) / "outbox.db", int(settings.outbox_mib * MIB)
+    return SqliteOutbox(place, bytes_max=bytes_max, tell=lambda text: tell("spool_damaged", text, "error"))
 
 
 def _meter(meter: Meter, clock: SystemClock) -> ModbusMeter:

@@ -8,8 +8,8 @@ import ssl
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from stat import S_ISSOCK
 
+from nearhall.cli.roots.program import make_way, no_socket
 from nearhall.core.errors import InputError
 from nearhall.gateway.settings import UNIX, Settings, Tls, Uds
 
@@ -61,28 +61,12 @@ def check_free(settings: Settings) -> None:
 
     Nothing is removed but a socket that nobody listens at any more.
     """
+    if settings.control_socket is not None:
+        make_way(Path(settings.control_socket), where="control_socket")
     if settings.uds is not None:
-        _free(Path(settings.uds.path), where="uds")
+        make_way(Path(settings.uds.path), where="uds")
     if settings.grpc is not None and settings.grpc.startswith(UNIX):
-        _free(Path(settings.grpc.removeprefix(UNIX)), where="grpc")
-
-
-def _free(path: Path, *, where: str) -> None:
-    try:
-        found = path.lstat()
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise _cannot(path, where, error) from error
-    if not S_ISSOCK(found.st_mode):
-        raise InputError(f"{path} is there already and is no socket", where=where, right="name a path that is free")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            path.unlink(missing_ok=True)
-            return
-    raise InputError(f"another program listens at {path}", where=where, right="end it, or name another path")
+        make_way(Path(settings.grpc.removeprefix(UNIX)), where="grpc")
 
 
 def socket_at(uds: Uds) -> socket.socket:
@@ -93,7 +77,7 @@ def socket_at(uds: Uds) -> socket.socket:
         bound.bind(uds.path)
     except OSError as error:
         bound.close()
-        raise _cannot(Path(uds.path), "uds", error) from error
+        raise no_socket(Path(uds.path), "uds", error) from error
     finally:
         os.umask(mask)
     return bound
@@ -109,8 +93,3 @@ def remove_socket(path: str, made: int) -> None:
     with suppress(OSError):
         if number_of(path) == made:
             Path(path).unlink()
-
-
-def _cannot(path: Path, where: str, error: OSError) -> InputError:
-    right = "name a short path in a folder of yours"
-    return InputError(f"{path} cannot be made ({error.strerror or error})", where=where, right=right)

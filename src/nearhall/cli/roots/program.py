@@ -13,8 +13,9 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from pathlib import Path
+from stat import S_ISSOCK
+from struct import calcsize, unpack
 from typing import Any, TypeVar
 
 import msgspec
@@ -45,20 +46,62 @@ def read_settings(path: str, kind: type[Settings]) -> Settings:
 
 
 def listen_unix(path: Path, *, where: str) -> socket.socket:
-    """A Unix socket, open to its owner alone before anybody can connect; raises InputError, naming the setting `where`."""
-    with suppress(FileNotFoundError):
-        path.unlink()
+    """A Unix socket that listens, open to its owner alone before anybody can connect.
+
+    Raises InputError, naming the setting `where`; where another program listens, this one does not take its place.
+    """
+    make_way(path, where=where)
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o177)
     try:
         bound.bind(str(path))
+        bound.listen()
     except OSError as error:
         bound.close()
-        right = "name a short path in a folder of yours"
-        raise InputError(f"{path} cannot be made ({error.strerror or error})", where=where, right=right) from error
+        raise no_socket(path, where, error) from error
     finally:
         os.umask(mask)
     return bound
+
+
+def make_way(path: Path, *, where: str) -> None:
+    """Makes sure that a socket may be made there; raises InputError. Nothing is removed but a socket that nobody listens at."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise no_socket(path, where, error) from error
+    if not S_ISSOCK(found.st_mode):
+        raise InputError(f"{path} is there already and is no socket", where=where, right="name a path that is free")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)  # with one, a frozen program whose backlog is full is told at once (EAGAIN, unix(7))
+        try:
+            probe.connect(str(path))
+        except BlockingIOError:
+            listener = 0
+        except ConnectionRefusedError:
+            _removed(path, where)
+            return
+        except OSError as error:
+            raise no_socket(path, where, error) from error
+        else:
+            listener = unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, calcsize("3i")))[0]
+    who = f" (process {listener})" if listener > 0 else ""
+    raise InputError(f"another program listens at {path}{who}", where=where, right="end it, or name another path")
+
+
+def no_socket(path: Path, where: str, error: OSError) -> InputError:
+    """Why there can be no socket at a path."""
+    right = "name a short path in a folder of yours"
+    return InputError(f"{path} cannot be made ({error.strerror or error})", where=where, right=right)
+
+
+def _removed(path: Path, where: str) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise no_socket(path, where, error) from error
 
 
 def say_ready(**facts: object) -> None:
