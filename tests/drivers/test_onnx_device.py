@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 
 from nearhall.core.errors import PermanentError, TemporaryError
 from nearhall.drivers.cuda import load_cuda_libraries, named_device, why_no_device
-from nearhall.drivers.onnx_device import CPU, CUDA, MEMORY_MIB, Placing, place, plain_fault, settle
+from nearhall.drivers.onnx_device import CPU, CUDA, Placing, place, plain_fault, settle
 from nearhall.drivers.onnx_runtime import OnnxRuntime
 from nearhall.ports.devices import Device
 from nearhall.ports.runtime import ModelFile
@@ -78,7 +78,7 @@ def test_a_demanded_device_of_a_build_without_cuda_is_refused_with_what_to_do():
     ("options", "key", "value"),
     [
         ({"device": "cuda:2"}, "device_id", "2"),
-        ({"device": "cuda"}, "gpu_mem_limit", str(MEMORY_MIB * 2**20)),
+        ({"device": "cuda"}, "gpu_mem_limit", str(8192 * 2**20)),
         ({"device": "cuda", "gpu_memory_mib": "512"}, "gpu_mem_limit", str(512 * 2**20)),
         ({"device": "cuda"}, "cudnn_conv_algo_search", "HEURISTIC"),
         ({"device": "cuda", "conv_search": "exhaustive"}, "cudnn_conv_algo_search", "EXHAUSTIVE"),

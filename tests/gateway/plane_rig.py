@@ -229,10 +229,15 @@ async def rig(
     upstream: Any = None,
     clock: Any = None,
     node_memory: Any = None,
+    device_memory: Any = None,
+    around: Callable[[Any], Any] = lambda opener: opener,
     loaded: bool = True,
     **more: Any,
 ) -> AsyncIterator[Rig]:
-    """A gateway whose models are loaded; with `loaded` false only those that there is room for."""
+    """A gateway whose models are loaded; with `loaded` false only those that there is room for.
+
+    `around` is put around what opens them.
+    """
     _make(folder)
     for name in models:
         write_model(folder, name, stateful=stateful)
@@ -254,10 +259,11 @@ async def rig(
     composed = compose(
         settings,
         clock=clock or SystemClock(),
-        opener=opener,
+        opener=around(opener),
         fallback=fallback,
         cpu_s=lambda: 0.0,
         node_memory=node_memory,
+        device_memory=device_memory,
     )
     plane = composed.plane
     try:

@@ -6,13 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nearhall.policy.memory import (
+    DEVICE_RESERVE_MIB,
     RESIDENCE_LOADS,
     RESIDENCE_S_MIN,
     NoRoom,
     Resident,
     Room,
+    Rooms,
+    Shelf,
+    device_budget_mib,
     load_worth,
     make_room,
+    make_rooms,
     stays_until,
 )
 
@@ -107,6 +112,117 @@ def test_the_budget_holds_and_only_who_may_leave_leaves(needed: float, said: Sai
             assert not each.busy
             assert ordered or each.stays_until_s <= 50
             assert sum(r.mib for r in stay) + each.mib + needed > budget - 1e-3, "it left in vain"
+
+
+places = st.sampled_from(["", "cuda:0", "cuda:1"])
+Holders = dict[str, tuple[dict[str, tuple[float, float]], bool, bool, float]]
+holders = st.dictionaries(
+    st.sampled_from("abcdefgh"),
+    st.tuples(st.dictionaries(places, st.tuples(st.floats(0, 200), st.floats(0, 5))), flags, flags, st.floats(0, 100)),
+)
+
+
+def shelves_of(held: Holders, budgets: dict[str, float], ages: dict[str, float]) -> dict[str, Shelf]:
+    return {
+        place: Shelf(
+            budget_mib=budget,
+            age=ages.get(place, 0.0),
+            residents=[
+                Resident(id=name, mib=mib, worth=worth, pinned=pinned, busy=busy, stays_until_s=stays)
+                for name, (holds, pinned, busy, stays) in held.items()
+                for mib, worth in (holds[at] for at in holds if at == place)
+            ],
+        )
+        for place, budget in budgets.items()
+    }
+
+
+@given(
+    st.dictionaries(places, st.floats(0.1, 500), min_size=1),
+    holders,
+    st.dictionaries(places, st.floats(1, 600), min_size=1),
+    st.dictionaries(places, st.floats(0, 5)),
+    flags,
+)
+def test_no_memory_is_passed_and_nobody_leaves_one_in_vain(
+    needed: dict[str, float], held: Holders, budgets: dict[str, float], ages: dict[str, float], ordered: bool
+):
+    shelves = shelves_of(held, budgets, ages)
+    asked = [place for place in needed if place in shelves]
+    found = make_rooms(needed, shelves, now_s=50, ordered=ordered)
+
+    def would_leave(each: Resident) -> bool:
+        return not each.pinned and not each.busy and (ordered or each.stays_until_s <= 50)
+
+    def over(place: str, gone: set[str]) -> float:
+        shelf = shelves[place]
+        return sum(r.mib for r in shelf.residents if r.id not in gone) + needed[place] - shelf.budget_mib
+
+    everybody = {r.id for shelf in shelves.values() for r in shelf.residents if would_leave(r)}
+    if isinstance(found, NoRoom):
+        assert found.place in asked
+        assert over(found.place, everybody) > -1e-3, "it would have fitted"
+        return
+    leave = set(found.leave)
+    assert leave <= everybody
+    for place in asked:
+        assert over(place, leave) <= 1e-3
+        assert found.ages[place] >= ages.get(place, 0.0)
+    for name in leave:
+        others = leave - {name}
+        assert any(over(place, others) > -1e-3 for place in asked), "it left in vain"
+
+
+@given(st.floats(0, 500), shelves, st.floats(1, 600), st.floats(0, 5), flags)
+def test_of_one_memory_alone_it_is_the_same_policy(needed: float, said: Said, budget: float, age: float, ordered: bool):
+    residents = shelf(said)
+    alone = make_room(needed, residents, budget_mib=budget, age=age, now_s=50, ordered=ordered)
+    found = make_rooms({"": needed}, {"": Shelf(budget_mib=budget, residents=residents, age=age)}, now_s=50, ordered=ordered)
+    if isinstance(alone, NoRoom):
+        assert found == alone
+    else:
+        assert isinstance(found, Rooms)
+        assert set(found.leave) <= set(alone.leave)
+        assert sum(r.mib for r in residents if r.id in alone.leave and r.id not in found.leave) <= 1e-3
+
+
+def test_who_leaves_a_device_leaves_main_memory_too_and_nobody_else_needs_to():
+    both = [of("gpu", 30, 0.1), of("cpu", 60, 0.05)]
+    shelves = {
+        "": Shelf(budget_mib=100, residents=both),
+        "cuda:0": Shelf(budget_mib=1000, residents=[of("gpu", 900, 0.2)], age=0.1),
+    }
+    found = make_rooms({"": 30, "cuda:0": 500}, shelves, now_s=0)
+    assert found == Rooms(leave=("gpu",), ages={"": 0.1, "cuda:0": 0.2})
+
+
+def test_who_was_to_leave_for_little_stays_where_another_one_leaves_for_much():
+    shelves = {
+        "": Shelf(budget_mib=100, residents=[of("small", 20, 0.1), of("large", 80, 0.5)]),
+        "cuda:0": Shelf(budget_mib=1000, residents=[of("large", 900, 0.3)]),
+    }
+    assert make_rooms({"": 15}, shelves, now_s=0) == Rooms(leave=("small",), ages={"": 0.1})
+    found = make_rooms({"": 15, "cuda:0": 110}, shelves, now_s=0)
+    assert found == Rooms(leave=("large",), ages={"": 0.5, "cuda:0": 0.3})
+
+
+def test_a_memory_that_nobody_counts_is_in_nobodys_way_and_one_that_is_full_is_named():
+    assert make_rooms({"cuda:3": 1e9}, {}, now_s=0) == Rooms()
+    shelves = {"cuda:0": Shelf(budget_mib=100, residents=[of("face", 30, pinned=True), of("door", 20, busy=True)])}
+    assert make_rooms({"cuda:0": 80}, shelves, now_s=0) == NoRoom(
+        why="needs 80 MiB of cuda:0; the budget for models there is 100 MiB, of which pinned models hold 30 MiB",
+        retry_s=None,
+        place="cuda:0",
+    )
+    now = make_rooms({"cuda:0": 60}, shelves, now_s=0)
+    assert isinstance(now, NoRoom)
+    assert (now.retry_s, now.place) == (1.0, "cuda:0")
+    assert "what else is loaded there is at work" in now.why
+
+
+def test_a_devices_budget_leaves_what_others_hold_and_a_reserve():
+    assert device_budget_mib(16384, 2000) == 16384 - 2000 - DEVICE_RESERVE_MIB
+    assert device_budget_mib(1000, 500) == 0.0
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.floats(0.01, 3.0)), min_size=1, max_size=120))

@@ -101,6 +101,8 @@ class Limits(_Strict):
     """Of one answer."""
     models_mib: float | None = Field(default=None, gt=0)
     """Memory for loaded models; without it 70 % of what is free at start."""
+    models_gpu_mib: float | None = Field(default=None, gt=0)
+    """Of each device's memory; without it all of that, but what others hold of it at start and 1 GiB for CUDA itself."""
     load_wait_s: float | None = Field(default=None, gt=0)
     """How long a request without a deadline waits for its model to be loaded."""
     drain_s: float | None = Field(default=None, gt=0)

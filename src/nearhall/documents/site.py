@@ -121,6 +121,8 @@ class Limits(_Strict):
     """On disk."""
     models_memory_mib: float | None = Field(default=None, gt=0)
     """Loaded, in memory; None: 70 % of what is free when the gateway starts."""
+    models_gpu_memory_mib: float | None = Field(default=None, gt=0)
+    """Loaded, in each device's memory; None: all of it, but what others hold of it at start and 1 GiB for CUDA itself."""
 
 
 class SiteDocument(_Strict):

@@ -20,6 +20,11 @@ MIB = 2**20
 
 def open_nvml() -> Nvml:
     """NVML of this machine; raises PermanentError that says in one clause why there is none."""
+    return Nvml(open_library())
+
+
+def open_library() -> Any:
+    """The library itself, initialised (NVML counts who has, so each closes for itself); raises PermanentError as above."""
     try:
         import pynvml
     except ImportError as error:
@@ -28,7 +33,7 @@ def open_nvml() -> Nvml:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
         raise PermanentError(_why(error)) from error
-    return Nvml(pynvml)
+    return pynvml
 
 
 class Nvml:

@@ -8,12 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from nearhall.core.errors import PermanentError
+from nearhall.policy.memory import ARENA_MIB
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-MEMORY_MIB = 8192
-"""A model's share of device memory unless `gpu_memory_mib` says otherwise: half of a 16 GiB card, so that one that grows without
-end fails alone. Half of that was too little for batches of 16 through six wide convolutions (measured: cuDNN asks for more than a
-gigabyte of workspace at once)."""
 MIB = 2**20
 _SEARCH = {"heuristic": "HEURISTIC", "exhaustive": "EXHAUSTIVE", "default": "DEFAULT"}
 _NOISE = (
@@ -82,7 +79,7 @@ def cuda_options(options: Mapping[str, str], index: int) -> dict[str, str]:
     - `use_tf32` off: tensor cores would round FP32 inputs to 10 bits of mantissa, and the answers would no longer be those of the
       CPU. `tf32: on` is for models whose quality has been measured with it.
     """
-    mib = int(options.get("gpu_memory_mib", MEMORY_MIB))
+    mib = int(options.get("gpu_memory_mib", ARENA_MIB))
     return {
         "device_id": str(index),
         "gpu_mem_limit": str(mib * MIB),

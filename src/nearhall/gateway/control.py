@@ -82,10 +82,11 @@ class Control:
 def snapshot(plane: Plane) -> GatewayStats:
     """All counters, models and events."""
     hub = plane.hub
-    return plane.stats.snapshot(
+    stats = plane.stats.snapshot(
         models=plane.models.states(),
         hub_reachable=None if hub is None else hub.reachable,
         hub_kept_warm_bytes=0 if hub is None else hub.kept_warm_bytes,
         models_budget_mib=plane.models.memory.budget_mib,
         counters_j=dict(plane.energy.counters_j),
     )
+    return msgspec.structs.replace(stats, device_budgets_mib=dict(plane.models.memory.device_budgets_mib))

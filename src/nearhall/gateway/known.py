@@ -35,6 +35,8 @@ class VariantEntry:
     memory_mib: float = 0.0
     """What it takes once loaded: as measured, else guessed from the file."""
     memory_kind: Kind = Kind.ASSUMED
+    device_mib: float = 0.0
+    """What it took of a device's memory when it was last loaded there, as the driver counted it; 0 where nobody knows."""
     quality: float | None = None
     """Its score over that of the reference variant; None where nobody knows it."""
     joules: float | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -50,6 +50,10 @@ METRICS: dict[str, str] = {
     "nearhall_model_ready": "Whether a model answers (1) or not (0), by model, version, variant and runtime.",
     "nearhall_model_memory_bytes": "What a loaded model is charged with, by model, version, variant and evidence (kind).",
     "nearhall_models_budget_bytes": "What loaded models may take together.",
+    "nearhall_model_device_memory_bytes": (
+        "What a loaded model is charged with of a device's memory, by model, version, variant, device and evidence (kind)."
+    ),
+    "nearhall_models_device_budget_bytes": "What loaded models may take of a device's memory together, by device.",
     "nearhall_model_loads": "How often a model was loaded, by model, version and variant.",
     "nearhall_model_evictions": "How often a model left memory for another one's sake, by model, version and variant.",
     "nearhall_power_cap_ratio": "The power cap in force: how far variants may step down, 0 (none) to 1.",
@@ -91,12 +95,12 @@ class _Reader(Collector):
         models: Callable[[], list[ModelState]],
         hub_reachable: Callable[[], bool | None],
         cpu_s: Callable[[], float],
-        budget_mib: float,
+        budgets_mib: Callable[[], Mapping[str, float]],
         cap: Callable[[], float],
         energy: EnergyBook,
         languages: Callable[[], list[tuple[tuple[str, str], LanguageUse]]],
     ) -> None:
-        self._budget_mib = budget_mib
+        self._budgets_mib = budgets_mib
         self._cap = cap
         self._stats = stats
         self._energy = energy
@@ -132,7 +136,10 @@ class _Reader(Collector):
         yield _counter("nearhall_cpu_seconds", (), [((), self._cpu_s())])
         yield _gauge("nearhall_in_flight", (), [((), self._stats.in_flight)])
         yield from _of_models(self._models())
-        yield _gauge("nearhall_models_budget_bytes", (), [((), self._budget_mib * MIB)])
+        budgets_mib = self._budgets_mib()
+        yield _gauge("nearhall_models_budget_bytes", (), [((), mib * MIB) for place, mib in budgets_mib.items() if not place])
+        devices = [((place,), mib * MIB) for place, mib in budgets_mib.items() if place]
+        yield _gauge("nearhall_models_device_budget_bytes", ("device",), devices)
         yield _gauge("nearhall_power_cap_ratio", (), [((), self._cap())])
         sums = self._energy.sums
         yield _counter("nearhall_energy_joules", Labels._fields, [(labels, sum_.joules) for labels, sum_ in sums.items()])
@@ -155,6 +162,10 @@ def _of_models(models: Sequence[ModelState]) -> Iterator[Metric]:
     yield _gauge("nearhall_model_ready", labels, states)
     held = [((m.name, m.version, m.variant, m.memory_kind), m.held_mib * MIB) for m in models]
     yield _gauge("nearhall_model_memory_bytes", (*names, "kind"), held)
+    there = [
+        ((m.name, m.version, m.variant, m.device_id, m.device_held_kind), m.device_held_mib * MIB) for m in models if m.device_id
+    ]
+    yield _gauge("nearhall_model_device_memory_bytes", (*names, "device", "kind"), there)
     yield _counter("nearhall_model_loads", names, [((m.name, m.version, m.variant), m.loads) for m in models])
     yield _counter("nearhall_model_evictions", names, [((m.name, m.version, m.variant), m.evictions) for m in models])
 
@@ -203,10 +214,10 @@ class Metrics:
         cpu_s: Callable[[], float],
         energy: EnergyBook,
         languages: Callable[[], list[tuple[tuple[str, str], LanguageUse]]],
-        budget_mib: float = 0.0,
+        budgets_mib: Callable[[], Mapping[str, float]] = lambda: {"": 0.0},
         cap: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        """`budget_mib`: what loaded models may take; `cap`: the power cap in force, 0 to 1."""
+        """`budgets_mib`: what models may take, by device (main memory's name is empty); `cap`: the power cap in force, 0 to 1."""
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(
             _Reader(
@@ -215,7 +226,7 @@ class Metrics:
                 hub_reachable=hub_reachable,
                 cpu_s=cpu_s,
                 energy=energy,
-                budget_mib=budget_mib,
+                budgets_mib=budgets_mib,
                 cap=cap,
                 languages=languages,
             )

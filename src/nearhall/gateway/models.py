@@ -19,6 +19,7 @@ from nearhall.gateway.loop_watch import LoopWatch
 from nearhall.gateway.memory import ModelMemory
 from nearhall.gateway.model import Model
 from nearhall.gateway.opening import Cores, opened
+from nearhall.gateway.placing import Charge
 from nearhall.gateway.repository import Entry, VariantEntry, read_entry, scan
 from nearhall.gateway.slots import Slots
 from nearhall.gateway.turns import LanguageUse, Turns
@@ -119,17 +120,20 @@ class Models:
         wanted = [(m, v) for m, v in wanted if v is m.default or (v.entry.preload and not v.entry.fault)]
         chosen: list[Loading] = []
         for model, variant in sorted(wanted, key=lambda pair: (not pair[1].pinned, pair[1] is not pair[0].default)):
-            room = self.memory.room(variant, variant.entry.memory_mib)
+            room = self.memory.room_in_main(variant)
             if isinstance(room, NoRoom):
-                again = "; loads when it is asked for and there is room" if room.retry_s is not None else ""
-                variant.detail = f"not loaded at start: {room.why}{again}"
-                if variant.pinned:
-                    self.say("model_failed", f"pinned model {model.entry.name} does not fit: {room.why}", "error")
+                self._not_at_start(model, variant, room)
             else:
-                self.memory.take(variant)
+                self.memory.take(variant, room)
                 variant.state = State.LOADING
                 chosen.append((model, variant))
         return chosen
+
+    def _not_at_start(self, model: Model, variant: Variant, room: NoRoom) -> None:
+        again = "; loads when it is asked for and there is room" if room.retry_s is not None else ""
+        variant.detail = f"not loaded at start: {room.why}{again}"
+        if variant.pinned:
+            self.say("model_failed", f"pinned model {model.entry.name} does not fit: {room.why}", "error")
 
     async def until_settled(self) -> None:
         """Returns once every model but the language models is ready or has failed."""
@@ -189,17 +193,17 @@ class Models:
         now_s = self._clock.monotonic()
         if variant.refused is not None and now_s < variant.refused_until_s:
             return variant.refused
-        room = self.memory.room(variant, variant.entry.memory_mib)
+        room = self.memory.room(variant)
         if isinstance(room, NoRoom):
             variant.refused, variant.refused_until_s = room, now_s + LOOK_AGAIN_S
             return room
         variant.refused = None
         variant.state, variant.detail = State.LOADING, "loading: a request asked for it"
-        self.memory.take(variant, age=room[1])
-        for each in room[0]:
+        self.memory.take(variant, room)
+        for each in room.leave:
             each.leaving = True
         self._due(variant)
-        self._spawn(self._load_for_request(model, variant, room[0]))
+        self._spawn(self._load_for_request(model, variant, room.leave))
         return max(1.0, variant.load_s * 1e3)
 
     async def until_loaded(self, variant: Variant, timeout_s: float) -> None:
@@ -243,6 +247,9 @@ class Models:
                 memory_mib=variant.memory_mib,
                 memory_kind=variant.memory_kind.value,
                 held_mib=variant.held_mib,
+                device_id=variant.on_device.device,
+                device_held_mib=variant.on_device.device_mib,
+                device_held_kind=variant.on_device.device_kind.value if variant.on_device.device else "",
                 p50_ms=variant.served.lane.estimate.service_ms if isinstance(variant.served, Tensors) else None,
                 quality=variant.entry.quality,
                 loads=variant.loads,
@@ -276,22 +283,38 @@ class Models:
         variant.loading_until_s = self._clock.monotonic() + variant.load_s
 
     async def _load_in_turn(self, wanted: Sequence[Loading]) -> None:
+        """Each is placed when those before it are there: what they take of a device is known only then."""
         for model, variant in wanted:
-            await self._load(model, variant)
+            if variant.state is not State.LOADING:
+                continue  # somebody has unloaded it while it waited for its turn
+            room = self.memory.place(variant)
+            if isinstance(room, NoRoom):
+                self.memory.free(variant)
+                variant.state = State.UNLOADED
+                self._not_at_start(model, variant, room)
+                variant.settled.set()
+            else:
+                self.memory.take(variant, room)
+                await self._let_leave(room.leave, variant)
+                await self._load(model, variant)
 
     async def _watch_memory(self) -> None:
         while True:
             await asyncio.sleep(MEMORY_LOOK_S)
+            await asyncio.to_thread(self.memory.refresh)
             await self.relieve()
 
     async def relieve(self) -> None:
         """Lets models leave while the machine is short of memory, whatever the budget: better they than the whole process."""
-        leave, short_mib = self.memory.relief()
-        for each in leave:
+        relief = self.memory.relief()
+        if relief is None:
+            return
+        where = relief.place or "the machine"
+        for each in relief.leave:
             each.evictions += 1
-            held_mib = each.held_mib
-            await self._unload(each, "the machine is short of memory; loads again when it is asked for", on_demand=True)
-            text = f"{each.key} left memory ({held_mib:.0f} MiB): the machine is short of {short_mib:.0f} MiB"
+            mib = each.mib_in(relief.place)
+            await self._unload(each, f"{where} is short of memory; loads again when it is asked for", on_demand=True)
+            text = f"{each.key} left memory ({mib:.0f} MiB): {where} is short of {relief.short_mib:.0f} MiB"
             self.say("model_left", text, "warning")
 
     async def _load_for_request(self, model: Model, variant: Variant, leave: Sequence[Variant]) -> None:
@@ -305,7 +328,7 @@ class Models:
             each.leaving = True
         for each in leave:
             each.evictions += 1
-            self.say("model_left", f"{each.key} left memory ({each.held_mib:.0f} MiB) to make room for {newcomer.key}", "info")
+            self.say("model_left", f"{each.key} left memory ({_amounts(each.charges)}) to make room for {newcomer.key}", "info")
             await self._unload(each, f"made room for {newcomer.key}; loads again when it is asked for", on_demand=True)
 
     async def _unload(self, variant: Variant, detail: str, *, on_demand: bool) -> None:
@@ -318,6 +341,7 @@ class Models:
             variant.leaving = False
             self.memory.free(variant)
             variant.settled.set()
+            await asyncio.to_thread(self.memory.refresh)
 
     async def _load(self, model: Model, variant: Variant, *, ordered: bool = False) -> str:
         """Loads a variant whose memory is taken already, or with `ordered` makes room for it; returns why it failed, or ""."""
@@ -351,48 +375,54 @@ class Models:
 
         Where there is none for old and new beside each other, the old one is closed first.
         """
-        needed = variant.entry.memory_mib
-        room = self.memory.room(variant, needed + variant.held_mib, ordered=True)
+        await asyncio.to_thread(self.memory.refresh)
+        room = self.memory.room(variant, ordered=True, beside=variant.served is not None)
         if isinstance(room, NoRoom) and variant.served is not None:
             await self._unload(variant, "is being loaded anew", on_demand=True)
             variant.state = State.LOADING
-            room = self.memory.room(variant, needed, ordered=True)
+            room = self.memory.room(variant, ordered=True)
         if isinstance(room, NoRoom):
             return room.why
-        if variant.served is None:
-            self.memory.take(variant, age=room[1])
-        await self._let_leave(room[0], variant)
+        self.memory.take(variant, room)
+        await self._let_leave(room.leave, variant)
         return ""
 
     async def _open_and_keep(self, model: Model, variant: Variant) -> str:
         entry = variant.entry
-        watch = self.memory.watch()
+        expected = variant.coming or variant.charge or Charge()
+        watch = self.memory.watch(variant)
         begun = self._clock.monotonic()
         served: Served | None = None
         try:
-            served = await self._open(model.entry, entry)
+            file = replace(entry.file, options=self.memory.limited(variant))
+            served = await self._open(model.entry, replace(entry, file=file))
+            if expected.device:
+                await asyncio.to_thread(self.memory.refresh)
         except (NearhallError, OSError, ImportError, TimeoutError) as error:
             return str(error) or type(error).__name__
         finally:
             pid = getattr(served.runtime, "pid", None) if isinstance(served, Chat) else None
-            self.memory.seen(watch, variant, pid=pid, loaded=served is not None)
+            device = served.device if isinstance(served, Tensors) else ""
+            self.memory.seen(watch, variant, pid=pid, loaded=served is not None, device=device)
         old, variant.served = variant.served, served
         variant.state, variant.detail, variant.loaded_s = State.READY, "", self._clock.utc()
         variant.loads += 1
         if isinstance(served, Tensors):
             variant.entry = replace(variant.entry, latency_ms=served.lane.estimate.service_ms)
         self.memory.settled(variant, self._clock.monotonic() - begun)
+        if expected.note:
+            self.say("device", f"model {_named(variant)} runs on the CPU: on the device it {expected.note}", "warning")
         self.say("model_ready", f"model {_named(variant)} is ready ({entry.file.runtime}{_on(served)})", "info")
         await _close(old)
-        return await self._overrun(variant, entry.memory_mib)
+        return await self._overrun(variant, expected)
 
-    async def _overrun(self, variant: Variant, expected_mib: float) -> str:
+    async def _overrun(self, variant: Variant, expected: Charge) -> str:
         """Where it took more than it was expected to, others leave, or it does itself; returns why, or ""."""
-        room = self.memory.room(variant, variant.held_mib, ordered=True)
+        room = self.memory.overrun(variant)
         if not isinstance(room, NoRoom):
-            await self._let_leave(room[0], variant)
+            await self._let_leave(room.leave, variant)
             return ""
-        took = f"it took {variant.held_mib:.0f} MiB, where {expected_mib:.0f} MiB were expected: {room.why}"
+        took = f"it took {_amounts(variant.charges)}, where {_amounts([expected])} were expected: {room.why}"
         await self._unload(variant, took, on_demand=True)
         return took
 
@@ -461,7 +491,7 @@ class Models:
             await asyncio.sleep(REOPEN_S[min(attempt, len(REOPEN_S) - 1)])
             if self._settled_meanwhile(variant):
                 return
-            await self._load(model, variant, ordered=variant.held_mib == 0.0)
+            await self._load(model, variant, ordered=not variant.charges)
 
     def _settled_meanwhile(self, variant: Variant) -> bool:
         """Whether somebody loaded or unloaded the variant while its reopening waited."""
@@ -487,6 +517,12 @@ async def _look_for(upstream: UpstreamRuntime) -> None:
 def _on(served: Served | None) -> str:
     """What to say of the device, where it is not the CPU."""
     return f", on {served.device}" if isinstance(served, Tensors) and served.device != "cpu" else ""
+
+
+def _amounts(charges: Sequence[Charge]) -> str:
+    """What is taken of main memory, and of a device's."""
+    on_device = [f"{each.device_mib:.0f} MiB of {each.device}" for each in charges if each.device]
+    return " and ".join([f"{sum(each.main_mib for each in charges):.0f} MiB", *on_device])
 
 
 def _ignore(_: object) -> None:

@@ -73,6 +73,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     chat_tokens_max: int = 1024
     models_mib: float | None = None
     """Memory for loaded models; None: 70 % of what is free at start, the rest for bodies, runtimes and the system."""
+    models_gpu_mib: float | None = None
+    """The same of each device's memory; None: all of it, but what others hold of it at start and 1 GiB for CUDA itself."""
     load_wait_s: float = 30.0
     """How long a request without a deadline waits for its model to be loaded."""
     drain_s: float = 5.0

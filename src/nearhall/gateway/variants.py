@@ -11,6 +11,7 @@ from math import inf
 from nearhall.core.evidence import Kind
 from nearhall.core.tensor import TensorSpec
 from nearhall.gateway.lanes import Lane
+from nearhall.gateway.placing import MAIN, Charge
 from nearhall.gateway.repository import VariantEntry
 from nearhall.gateway.slots import Slots
 from nearhall.gateway.turns import Turns
@@ -83,9 +84,10 @@ class Variant:
         """When it became ready, seconds since 1970 UTC."""
         self.on_demand = True
         """A request for it may load it; not so once somebody has unloaded it on purpose."""
-        self.held_mib = 0.0
-        """What it is charged with: from when room was made for it until its memory is free again."""
-        self.held_kind = entry.memory_kind
+        self.charge: Charge | None = None
+        """What it is charged with since it was loaded, until its memory is free again."""
+        self.coming: Charge | None = None
+        """The same for what is being loaded, from when room was made for it; the old one may serve meanwhile."""
         self.load_s = entry.load_s
         """What loading took, or is guessed to take."""
         self.loading_until_s = inf
@@ -94,7 +96,8 @@ class Variant:
         """A form of it is being opened, perhaps beside the one that serves."""
         self.leaving = False
         """It has been told to make room: nothing new is sent to it."""
-        self.worth = 0.0
+        self.worths: dict[str, float] = {}
+        """By the memory that it holds some of."""
         self.used_s = 0.0
         self.stays_until_s = 0.0
         self.passed_since_s = inf
@@ -143,6 +146,41 @@ class Variant:
         return self.state is State.UNLOADED and self.on_demand and not self.entry.fault
 
     @property
+    def charges(self) -> tuple[Charge, ...]:
+        """All that it is charged with."""
+        return tuple(each for each in (self.charge, self.coming) if each is not None)
+
+    @property
+    def places(self) -> set[str]:
+        """Whose memory it holds some of."""
+        return {place for each in self.charges for place in each.places}
+
+    def mib_in(self, place: str) -> float:
+        """What it is charged with of one memory."""
+        return sum(each.mib_in(place) for each in self.charges)
+
+    def coming_in(self, place: str) -> float:
+        """The part of it that it does not hold yet: of what is being loaded, or opened anew."""
+        opened_anew = self.charge if self.state is State.LOADING and self.served is None else None
+        waiting = self.coming or opened_anew
+        return 0.0 if waiting is None else waiting.mib_in(place)
+
+    @property
+    def held_mib(self) -> float:
+        """What it is charged with of main memory."""
+        return self.mib_in(MAIN)
+
+    @property
+    def held_kind(self) -> Kind:
+        """Where that figure is from."""
+        return self.charges[0].main_kind if self.charges else self.entry.memory_kind
+
+    @property
+    def on_device(self) -> Charge:
+        """What it is charged with of a device's memory, if it is on one."""
+        return next((each for each in self.charges if each.device), Charge())
+
+    @property
     def memory_mib(self) -> float:
         """What it holds, or is expected to hold once it is loaded."""
         return self.held_mib or self.entry.memory_mib
@@ -173,12 +211,12 @@ class Variant:
             expected_ms=expected_ms,
         )
 
-    def resident(self) -> Resident:
-        """As the policy of memory sees it."""
+    def resident(self, place: str) -> Resident:
+        """As the policy of memory sees it, in one memory."""
         return Resident(
             id=self.key,
-            mib=self.held_mib,
-            worth=self.worth,
+            mib=self.mib_in(place),
+            worth=self.worths.get(place, 0.0),
             used_s=self.used_s,
             stays_until_s=self.stays_until_s,
             pinned=self.pinned,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,6 +24,29 @@ class Device:
     """Since the driver was loaded."""
     busy_share: float | None = None
     """Share of the last moments (driver's choice, up to a second) in which a kernel ran on it; not how full it was."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceSpace:
+    """A device's memory now."""
+
+    total_mib: float
+    free_mib: float
+    """Whoever holds the rest: models, CUDA itself, other programs."""
+    ours_mib: float | None = None
+    """What the driver counts as this process's; None where it does not tell it, or this process holds none yet."""
+
+
+class DeviceMemory(Protocol):
+    """The memory of this machine's accelerators."""
+
+    def look(self) -> Mapping[str, DeviceSpace]:
+        """By name, as models' options count them (`cuda:0`); empty where there are none, or their driver does not answer."""
+        ...
+
+    def close(self) -> None:
+        """Lets the driver go; safe to call twice."""
+        ...
 
 
 class Devices(Protocol):

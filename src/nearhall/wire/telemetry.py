@@ -127,6 +127,12 @@ class ModelState(msgspec.Struct, frozen=True, omit_defaults=True):
     """How often it left memory for another model's sake."""
     device: str = ""
     """Where a tensor model runs while it is loaded: `cpu`, or `cuda:` and the device's name."""
+    device_id: str = ""
+    """The device whose memory it is charged with as well, `cuda:<index>`; empty where it is on none, or nobody can count it."""
+    device_held_mib: float = 0.0
+    """With how much of it."""
+    device_held_kind: str = ""
+    """`core.evidence.Kind` of that: `measured` as the driver counts this process's memory, `assumed` for a limit."""
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -158,6 +164,8 @@ class GatewayStats(msgspec.Struct, frozen=True, omit_defaults=True):
     events_total: int = 0
     models_budget_mib: float = 0.0
     """What loaded models may take together; 0 from a gateway that did not say."""
+    device_budgets_mib: dict[str, float] = {}
+    """The same of each device's memory, by its name (`cuda:0`)."""
     hub_reachable: bool | None = None
     """None without a hub."""
     hub_kept_warm_bytes: int = 0

@@ -140,7 +140,7 @@ def resolve(
         "pid_file": str(state / "gateway.json"),
         "hub": hub,
         "workloads": workloads,
-        "limits": {} if site.limits.models_memory_mib is None else {"models_mib": site.limits.models_memory_mib},
+        "limits": _limits(site),
     }
     agent: Json = {
         "site": session_of(site.id, node.id, first=site.is_first(node)),
@@ -165,6 +165,11 @@ def resolve(
         "stop_gateway": True,
     }
     return gateway, agent
+
+
+def _limits(site: SiteDocument) -> Json:
+    said = {"models_mib": site.limits.models_memory_mib, "models_gpu_mib": site.limits.models_gpu_memory_mib}
+    return {name: mib for name, mib in said.items() if mib is not None}
 
 
 def _workload(site: SiteDocument, index: int) -> Json:

@@ -32,6 +32,7 @@ from nearhall.core.errors import PermanentError
 from nearhall.documents.whole_file import write_whole
 from nearhall.drivers.clock import SystemClock
 from nearhall.drivers.cpu_quota import cpus_allowed
+from nearhall.drivers.device_memory import open_device_memory
 from nearhall.drivers.host import cpu_name
 from nearhall.drivers.node_memory import SystemMemory
 from nearhall.drivers.own_cpu import living_children_cpu_seconds, own_cpu_seconds, start_ticks
@@ -56,6 +57,7 @@ from nearhall.gateway.stats import Stats
 from nearhall.gateway.workloads import Workloads
 from nearhall.policy.memory import default_budget_mib
 from nearhall.ports.clock import Clock
+from nearhall.ports.devices import DeviceMemory
 from nearhall.ports.node_memory import NodeMemory
 from nearhall.ports.runtime import Fallback, ModelFile
 from nearhall.wire.telemetry import Event
@@ -130,6 +132,7 @@ def compose(
     fallback: Fallback | None = None,
     cpu_s: Callable[[], float] = own_cpu_seconds,
     node_memory: NodeMemory | None = None,
+    device_memory: DeviceMemory | None = None,
 ) -> Composed:
     """Puts the parts together; raises InputError when the repository is none. Must run inside the event loop."""
     stats = Stats(
@@ -138,6 +141,7 @@ def compose(
     stats.tell(Event(at_s=clock.utc(), kind="gateway_started", text=f"gateway of {settings.node} started"))
     node = SystemMemory() if node_memory is None else node_memory
     budget_mib = settings.limits.models_mib or default_budget_mib(node.free_mib())
+    memory = ModelMemory(budget_mib, node=node, clock=clock, devices=device_memory, device_mib=settings.limits.models_gpu_mib)
     loop = LoopWatch(clock)
     models = Models(
         Path(settings.repository),
@@ -145,7 +149,7 @@ def compose(
         queue_length=settings.limits.queue_length,
         clock=clock,
         tell=stats.tell,
-        memory=ModelMemory(budget_mib, node=node, clock=clock),
+        memory=memory,
         pinned=settings.pinned,
         cores=Cores(count=max(1, int(cpus_allowed())), cpu=cpu_name()),
         loop=loop,
@@ -183,7 +187,7 @@ def compose(
         hub_reachable=lambda: None if hub is None else hub.reachable,
         cpu_s=cpu_s,
         energy=plane.energy,
-        budget_mib=budget_mib,
+        budgets_mib=lambda: {"": memory.budget_mib, **memory.device_budgets_mib},
         cap=lambda: choosing.step_down(clock.monotonic()),
         languages=models.languages,
     )
@@ -211,8 +215,9 @@ async def serve(settings: Settings, *, announce: Callable[[Addresses, Plane], No
     bound = bind(settings)
     port: int = bound.getsockname()[1]
     stop = stop_event(with_stdin=settings.exit_with_stdin)
+    devices = await asyncio.to_thread(open_device_memory)
     with bound:
-        composed = compose(settings, clock=SystemClock())
+        composed = compose(settings, clock=SystemClock(), device_memory=devices)
         plane = composed.plane
         counting = asyncio.create_task(count_energy(plane.energy))
         control = None if settings.control_socket is None else listen_unix(Path(settings.control_socket), where="control_socket")
@@ -232,6 +237,8 @@ async def serve(settings: Settings, *, announce: Callable[[Addresses, Plane], No
             counting.cancel()
             await plane.probes.close()
             await plane.models.close()
+            if devices is not None:
+                devices.close()
             if plane.hub is not None:
                 await plane.hub.close()
             if composed.front is not None:
