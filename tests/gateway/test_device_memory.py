@@ -321,6 +321,21 @@ def test_a_reload_stays_on_the_device_where_both_do_not_fit_beside_each_other(tm
     story(tell())
 
 
+def test_a_reload_beside_the_old_one_sends_nobody_away(tmp_path):
+    async def tell():
+        card = Card(8192, takes={"a": 2500.0, "b": 1500.0})
+        models = {"a": demanded(2500), "b": demanded(1500)}
+        async with site_with(tmp_path, card, models) as site:
+            await site.composed.plane.models.load("a")
+            assert ready(site) == ["a", "b"]
+            assert told(site, "model_left") == []
+            assert card.devices.ours["cuda:0"] == 2500 + 1500 + CONTEXT_MIB
+            found = {name: each.device_held_mib for name, each in states(site).items()}
+            assert found == {"a": 2500.0, "b": 1500.0}
+
+    story(tell())
+
+
 def test_any_turn_of_wishes_never_runs_a_card_out_of_memory(tmp_path):
     """Forty turns among five models that do not fit together: each is answered or told when to come back; no load fails."""
 

@@ -100,6 +100,11 @@ class ModelMemory:
         self.refresh()
 
     @property
+    def counts_devices(self) -> bool:
+        """Whether there is anything that `refresh` would read."""
+        return self._devices is not None
+
+    @property
     def held_mib(self) -> float:
         """What all of them are charged with, of main memory."""
         return sum(variant.held_mib for variant in self._held.values())
@@ -280,7 +285,8 @@ class ModelMemory:
             if budget_mib is None:
                 continue
             coming_mib = sum(each.coming_in(place) for each in holders)
-            free_mib = self._free_mib(place) - self._kept_free_mib(place) - coming_mib + sum(each.mib_in(place) for each in own)
+            again_mib = sum(each.mib_in(place) - each.coming_in(place) for each in own)  # held by itself already
+            free_mib = self._free_mib(place) - self._kept_free_mib(place) - coming_mib + again_mib
             held_mib = sum(each.mib_in(place) for each in holders)
             if held_mib + free_mib < budget_mib:
                 short[place] = max(0.0, free_mib)

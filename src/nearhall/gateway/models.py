@@ -113,6 +113,8 @@ class Models:
                 small.setdefault(variant.entry.file.runtime, []).append(loading)
         self._small = [self._spawn(self._load_in_turn(each)) for each in small.values()]
         _ignore(self._spawn(self._watch_memory()))
+        if self.memory.counts_devices:
+            _ignore(self._spawn(self._watch_devices()))
 
     def _at_start(self) -> Sequence[Loading]:
         """What is loaded at start, in order, its memory taken."""
@@ -301,8 +303,13 @@ class Models:
     async def _watch_memory(self) -> None:
         while True:
             await asyncio.sleep(MEMORY_LOOK_S)
-            await asyncio.to_thread(self.memory.refresh)
             await self.relieve()
+
+    async def _watch_devices(self) -> None:
+        """Apart from main memory's watch, which a driver that hangs must not end."""
+        while True:
+            await asyncio.sleep(MEMORY_LOOK_S)
+            await asyncio.to_thread(self.memory.refresh)
 
     async def relieve(self) -> None:
         """Lets models leave while the machine is short of memory, whatever the budget: better they than the whole process."""
@@ -335,12 +342,14 @@ class Models:
         served, variant.served = variant.served, None
         variant.state, variant.detail, variant.on_demand = State.UNLOADED, detail, on_demand
         variant.leaving = True
+        was_on_device = bool(variant.on_device.device)
         try:
             await _close(served)
         finally:
             variant.leaving = False
             self.memory.free(variant)
             variant.settled.set()
+        if was_on_device:
             await asyncio.to_thread(self.memory.refresh)
 
     async def _load(self, model: Model, variant: Variant, *, ordered: bool = False) -> str:
@@ -375,7 +384,8 @@ class Models:
 
         Where there is none for old and new beside each other, the old one is closed first.
         """
-        await asyncio.to_thread(self.memory.refresh)
+        if self.memory.counts_devices:
+            await asyncio.to_thread(self.memory.refresh)
         room = self.memory.room(variant, ordered=True, beside=variant.served is not None)
         if isinstance(room, NoRoom) and variant.served is not None:
             await self._unload(variant, "is being loaded anew", on_demand=True)
@@ -414,6 +424,8 @@ class Models:
             self.say("device", f"model {_named(variant)} runs on the CPU: on the device it {expected.note}", "warning")
         self.say("model_ready", f"model {_named(variant)} is ready ({entry.file.runtime}{_on(served)})", "info")
         await _close(old)
+        if old is not None and expected.device:
+            await asyncio.to_thread(self.memory.refresh)
         return await self._overrun(variant, expected)
 
     async def _overrun(self, variant: Variant, expected: Charge) -> str:
