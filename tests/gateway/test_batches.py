@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import struct
+import threading
 
 import pytest
 
 from gateway.plane_rig import Doubler
+from gateway.small_models import text_model, word_tokenizer
+from nearhall.cli.roots.gateway import open_runtime
 from nearhall.core.errors import PermanentError
 from nearhall.core.tensor import Tensor, TensorSpec
-from nearhall.drivers.clock import SystemClock
+from nearhall.drivers.clock import ManualClock, SystemClock
 from nearhall.gateway.batches import joined, key_of, parted, takes_batches
 from nearhall.gateway.lanes import Job, Lane
+from nearhall.gateway.opening import Cores, opened
 from nearhall.policy.admit import Estimate
+from nearhall.ports.runtime import ModelFile
+from nearhall.wire.oip_tensors import pack_rows
 from waiting import until_async
 
 CLOCK = SystemClock()
@@ -33,6 +39,8 @@ def test_only_a_free_first_dimension_everywhere_is_a_batch():
     assert not takes_batches([free], [fixed])
     assert not takes_batches([free, TensorSpec("s", "FP32", ())], [free])
     assert not takes_batches([TensorSpec("x", "BYTES", (-1, 1))], [free])
+    assert takes_batches([TensorSpec("x", "BYTES", (-1,))], [free])
+    assert not takes_batches([free], [TensorSpec("x", "BYTES", (-1,))])
     assert not takes_batches([], [free])
 
 
@@ -52,6 +60,22 @@ def test_what_is_joined_comes_apart_again():
     assert parts is not None
     assert [numbers(part[0]) for part in parts] == [[1, 2, 3, 4], list(range(8))]
     assert parted([tensor(1, 2, 3, 4)], [1, 2]) is None
+
+
+def texts(*rows):
+    return Tensor("text", "BYTES", (len(rows),), memoryview(pack_rows(rows)), rows)
+
+
+def test_texts_share_a_run_where_they_are_short_and_about_as_long():
+    short, longer, long = texts(b"fan failed"), texts(b"x" * 100), texts(b"x" * 200)
+    assert key_of([short], []) == key_of([texts(b"x" * 63, b"")], []) is not None
+    assert key_of([short], []) != key_of([longer], [])
+    assert key_of([longer], []) == key_of([texts(b"fan", b"x" * 127)], []) != key_of([long], [])
+    assert key_of([texts(b"x" * 256)], []) is None
+    assert key_of([texts()], []) is None, "what is empty cannot be taken apart"
+    (whole,) = joined([[short], [texts(b"fine", b"")]])
+    assert (whole.shape, whole.rows) == ((3,), (b"fan failed", b"fine", b""))
+    assert bytes(whole.data) == pack_rows(whole.rows)
 
 
 class Counting(Doubler):
@@ -174,3 +198,85 @@ def test_a_broken_runtime_is_told_to_all():
             runtime.run([tensor(1, 1, 1, 1)], [])
 
     with_lane(story)
+
+
+class Held:
+    """A text model that waits until it is let go, and notes how many texts were in each run."""
+
+    def __init__(self, model):
+        self.model, self.inputs, self.outputs = model, model.inputs, model.outputs
+        self.go = threading.Event()
+        self.batches = []
+
+    def run(self, inputs, outputs):
+        self.go.wait(10)
+        self.batches.append(len(inputs[0].rows))
+        return self.model.run(inputs, outputs)
+
+    def close(self):
+        self.model.close()
+
+
+def test_requests_for_embeddings_that_wait_share_a_run_and_get_what_each_would_have_got_alone(tmp_path):
+    text_model(tmp_path / "m.onnx", 6)
+    word_tokenizer(tmp_path / "tokenizer.json", ("fan", "failed", "fine"))
+    options = {"tokenizer": "tokenizer.json"}
+    file = ModelFile(model="m", version="1", variant="c", runtime="onnxruntime", path=str(tmp_path / "m.onnx"), options=options)
+    asked = [(b"fan",), (b"fan failed fine fan", b"fine"), (b"",), (b"fan " * 16,), (b"failed",), (b"fan " * 80,)]
+    runtime = Held(open_runtime(file))
+    runtime.go.set()
+    alone = [runtime.run([texts(*rows)], ()) for rows in asked]
+    runtime.batches.clear()
+
+    async def tell():
+        first, loop = Estimate(0.5), asyncio.get_running_loop()
+        lane = Lane(runtime, sample=None, first=first, limit=64, clock=CLOCK, broken=lambda _: None, name="t", batch_rows_max=8)
+        try:
+            runtime.go.clear()
+            held = lane.submit(_asking(b"fine"))
+            await until_async(lambda: lane.running)
+            waiting = [lane.submit(_asking(*rows)) for rows in asked]
+            loop.call_soon(runtime.go.set)
+            await held
+            return await asyncio.gather(*waiting)
+        finally:
+            await asyncio.to_thread(lane.close)
+
+    found = asyncio.run(tell())
+    assert runtime.batches == [1, 4, 1, 1, 1], "the longest of the first three is of their class; then one at a time"
+    for done, expected in zip(found, alone, strict=True):
+        vectors, tokens = ({each.name: each for each in made} for made in (done.outputs, expected))
+        assert numbers(vectors["embedding"]) == pytest.approx(numbers(tokens["embedding"]), abs=1e-6)
+        assert bytes(vectors["tokens"].data) == bytes(tokens["tokens"].data)
+    assert [done.batch for done in found] == [3, 3, 3, 1, 1, 1]
+
+
+def _asking(*rows):
+    return Job(inputs=[texts(*rows)], outputs=[], gone=lambda: False, arrived_s=CLOCK.monotonic(), input_bytes=64)
+
+
+class Timed:
+    """A text model whose runs take what `takes_ms` says of their batch, by a clock that it moves itself."""
+
+    inputs = (TensorSpec("text", "BYTES", (-1,)),)
+    outputs = (TensorSpec("embedding", "FP32", (-1, 4)),)
+
+    def __init__(self, clock, takes_ms):
+        self.clock, self.takes_ms = clock, takes_ms
+
+    def run(self, inputs, outputs):
+        self.clock.pass_by(self.takes_ms(len(inputs[0].rows)) / 1e3)
+        return [tensor(*[0] * 4 * len(inputs[0].rows), name="embedding")]
+
+    def close(self):
+        """Nothing is held."""
+
+
+@pytest.mark.parametrize(
+    ("takes_ms", "rows_max"), [(lambda n: 4 + 0.5 * n, 32), (lambda n: 4.0 * n, 1)], ids=["pays", "does not pay"]
+)
+def test_whether_texts_run_together_is_measured_when_their_model_is_loaded(tmp_path, takes_ms, rows_max):
+    clock = ManualClock()
+    file = ModelFile(model="m", version="1", variant="c", runtime="onnxruntime", path=str(tmp_path / "m.onnx"))
+    found = opened(Timed(clock, takes_ms), file, {}, Cores(), clock)
+    assert found.batch_rows_max == rows_max

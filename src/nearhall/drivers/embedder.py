@@ -46,6 +46,10 @@ class Embedder:
     def __init__(self, file: ModelFile, model: TensorRuntime) -> None:
         """`model` is the loaded text model; raises PermanentError where it or the tokenizer is none."""
         self._model = model
+        self.device = str(getattr(model, "device", "cpu"))
+        """Where the text model runs."""
+        self.note = str(getattr(model, "note", ""))
+        """Why it does not run where it was to run."""
         names = {spec.name for spec in model.inputs}
         if not names >= _NEEDED or not names <= _KNOWN:
             right = "a text model takes input_ids, attention_mask and perhaps token_type_ids"

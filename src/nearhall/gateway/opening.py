@@ -1,7 +1,8 @@
 """How a tensor model becomes a lane: warmed up, with threads for the cores that there are, and batches where a curve says so.
 
 The curve is the profile's, if that was measured on this device with this very file. Where it is of another device and said that
-batches pay there, or where the device is no CPU and nobody measured it, the curve is measured again, here and now.
+batches pay there, or where the device is no CPU and nobody measured it, the curve is measured again, here and now. So it is for a
+model that takes texts: what a profile says of it depends on how long its samples were.
 """
 
 from __future__ import annotations
@@ -14,19 +15,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nearhall.core.errors import NearhallError
-from nearhall.core.tensor import Tensor
-from nearhall.gateway.batches import joined, takes_batches
+from nearhall.core.tensor import BYTES, Tensor
+from nearhall.gateway.batches import joined, takes_batches, takes_texts
 from nearhall.gateway.profiles import read_curve
 from nearhall.gateway.samples import Example, warm_up_samples
 from nearhall.policy.batching import Curve, Point, Runs, batching, device_key
 from nearhall.ports.clock import Clock
 from nearhall.ports.runtime import ModelFile, TensorRuntime
+from nearhall.wire.oip_tensors import pack_rows
 
 log = logging.getLogger("nearhall.gateway")
 
 WARM_UPS = 3
 """The first run allocates, the second settles; the last one is the estimate."""
 SIZES = (1, 2, 4, 8, 16, 32)
+TEXT = b"The pump in hall two is louder than last week, and the spare bearing has not come yet."
+"""What batches of texts are measured with: about as long as a question or a line of a log."""
 CURVE_RUNS = 20
 CURVE_S_MAX = 2.0
 """Measuring ends after this, with what is known by then: a model that takes so long is not served in batches anyway."""
@@ -79,6 +83,9 @@ def warm_up(runtime: TensorRuntime, examples: Mapping[str, Example], clock: Cloc
 
 
 def _paying(runtime: TensorRuntime, file: ModelFile, sample: Sequence[Tensor], cores: Cores, clock: Clock) -> tuple[int, ...]:
+    if takes_texts(runtime.inputs):
+        here = Runs(device=device_key(str(getattr(runtime, "device", "cpu")), cores.cpu), sha256="", threads=file.threads)
+        return batching(measured_curve(runtime, _with_texts(sample), clock, of=here), here=here)
     path = Path(file.path)
     known = read_curve(path.parent)
     device = device_key(str(getattr(runtime, "device", "cpu")), cores.cpu)
@@ -90,6 +97,13 @@ def _paying(runtime: TensorRuntime, file: ModelFile, sample: Sequence[Tensor], c
     if not pays_elsewhere and device.startswith("cpu:"):
         return ()
     return batching(measured_curve(runtime, sample, clock, of=here), here=here)
+
+
+def _with_texts(sample: Sequence[Tensor]) -> list[Tensor]:
+    return [
+        replace(tensor, shape=(1,), data=memoryview(pack_rows((TEXT,))), rows=(TEXT,)) if tensor.dtype == BYTES else tensor
+        for tensor in sample
+    ]
 
 
 def measured_curve(runtime: TensorRuntime, sample: Sequence[Tensor], clock: Clock, *, of: Runs) -> Curve:
