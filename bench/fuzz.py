@@ -43,11 +43,13 @@ from nearhall.cli.roots.bench.servers import Limit, gateway
 from nearhall.cli.roots.gateway import compose
 from nearhall.core.errors import PermanentError, Refusal
 from nearhall.drivers.clock import SystemClock
+from nearhall.drivers.json_numbers import JsonNumbers
 from nearhall.gateway.grpc import messages
 from nearhall.gateway.settings import Settings
 from nearhall.wire import headers as names
 from nearhall.wire.headers import parse_ask
 from nearhall.wire.oip import decode_request, encode_response
+from nearhall.wire.oip_json import Numbers
 from nearhall.wire.openai import decode_chat
 from nearhall.wire.refusal import STATUS, refusal_response
 
@@ -56,6 +58,7 @@ CPU_S_MAX = 1.0
 """Of one case; the largest here has ten kilobytes."""
 GROWTH_MIB_MAX = 24.0
 """Of resident memory from a fifth of the cases to the end; arenas of the allocator move by some MiB."""
+NUMBERS = JsonNumbers().read
 TRACED = 20_000
 TRACED_KIB_MAX = 256.0
 """Of Python's own objects, over so many cases, after as many to warm up."""
@@ -121,6 +124,30 @@ def v2_target(corpus: tuple[mutations.Seeded, ...]) -> Try:
     return draw_case
 
 
+def long_target(draw: random.Random) -> tuple[Callable[[], None], Case]:
+    """With a quick reader of numbers and without, requests and refusals are the same."""
+    case = mutations.mutated(draw, mutations.V2_LONG)
+
+    def call() -> None:
+        (plain, refusal), (quick, _) = (outcome(case.body, numbers) for numbers in (None, NUMBERS))
+        if plain != quick:
+            raise AssertionError(f"{str(plain)[:300]} without a quick reader, and {str(quick)[:300]} with it")
+        if refusal is not None:
+            raise refusal
+
+    return call, case
+
+
+def outcome(body: bytes, numbers: Numbers | None) -> tuple[Any, Refusal | None]:
+    """All that a request says, or the words it is refused with; and the refusal."""
+    try:
+        request = decode_request(body, None, numbers)
+    except Refusal as refusal:
+        return str(refusal), refusal
+    inputs = [(one.name, one.dtype, one.shape, bytes(one.data), one.rows) for one in request.inputs]
+    return (replace(request, inputs=()), inputs), None
+
+
 def chat_target(draw: random.Random) -> tuple[Callable[[], None], Case]:
     case = mutations.mutated(draw, mutations.CHAT)
     return lambda: void(decode_chat(case.body, tokens_max=1024)), case
@@ -170,6 +197,7 @@ def targets() -> dict[str, Try]:
     """Every parser that this version has."""
     return {
         "v2_json": v2_target(mutations.V2_JSON),
+        "v2_long": long_target,
         "v2_binary": v2_target((*mutations.V2_BINARY, *mutations.V2_JSON[:2])),
         "grpc": grpc_target,
         "openai": chat_target,

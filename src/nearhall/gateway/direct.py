@@ -143,7 +143,7 @@ class _Errand:
         model = tensors_of(plane, head.name, head.version)
         raw = self._turn.take()
         check_json(plane.limits, len(raw) if head.ask.head_bytes is None else head.ask.head_bytes)
-        request = self._request = decode_request(raw, head.ask.head_bytes)
+        request = self._request = decode_request(raw, head.ask.head_bytes, plane.numbers)
         call = self._call = Call(plane, exchange, head.rules, head.name, model, Body(raw, raw))
         understood(call, request)
         decision = decide(call, Lost())

@@ -41,7 +41,7 @@ async def infer(plane: Plane, exchange: Exchange, name: str, version: str | None
     exchange.workload = rules.workload
     model = tensors_of(plane, name, version)
     body = await read_body(exchange, plane.limits)
-    request = decode_request(body.plain, exchange.ask.head_bytes)
+    request = decode_request(body.plain, exchange.ask.head_bytes, plane.numbers)
     call = Call(plane, exchange, rules, name, model, body)
     await answer(call, request, giver(call, request))
 

@@ -29,6 +29,7 @@ from nearhall.policy.memory import NoRoom
 from nearhall.policy.route import Ask, AwaitModel, Decision, ForwardToHub, LocalState, Refuse, ServeLocal, route
 from nearhall.ports.clock import Clock
 from nearhall.wire import headers as names
+from nearhall.wire.oip_json import Numbers
 
 RETRY_MS_MIN = 50
 """A client that comes back at once starves the workers: an immediate-retry storm took a trial to a quarter of its limit."""
@@ -60,6 +61,8 @@ class Plane:
     probes: Probes
     choosing: Choosing
     energy: EnergyBook
+    numbers: Numbers | None = None
+    """Reads long arrays of numbers out of JSON; None: they are decoded with the rest of a request."""
     load_report: bool = False
     """Whether `GET /control/load` is answered to everybody."""
     draining: bool = False

@@ -17,7 +17,7 @@ import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +60,7 @@ from nearhall.ports.clock import Clock
 from nearhall.ports.devices import DeviceMemory
 from nearhall.ports.node_memory import NodeMemory
 from nearhall.ports.runtime import Fallback, ModelFile
+from nearhall.wire.oip_json import Numbers
 from nearhall.wire.telemetry import Event
 
 if TYPE_CHECKING:
@@ -111,6 +112,29 @@ def open_front(path: str) -> Front:
     from nearhall.drivers.control_socket import ControlSocket
 
     return Front(ControlSocket(path))
+
+
+def numbers_when_asked() -> Numbers:
+    """The quick reader of numbers in JSON, its libraries imported when the first long array comes.
+
+    That takes 5 ms once, where a model's runtime has imported numpy before; at the start it would take 70 ms of everybody's.
+    Where there is no simdjson for this Python (3.14 on), numbers are decoded with the rest.
+    """
+
+    @cache
+    def reader() -> Numbers | None:
+        try:
+            from nearhall.drivers.json_numbers import JsonNumbers
+        except ImportError as error:
+            log.info("long arrays of numbers in JSON are read slowly: %s", error)
+            return None
+        return JsonNumbers().read
+
+    def read(text: memoryview, dtype: str) -> memoryview | None:
+        quick = reader()
+        return None if quick is None else quick(text, dtype)
+
+    return read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +196,7 @@ def compose(
         load_report=settings.load_report,
         probes=Probes(settings.probe, hub=hub, models=models, stats=stats, clock=clock),
         choosing=choosing,
+        numbers=numbers_when_asked(),
         energy=EnergyBook(
             stats,
             models_of={workload.id: workload.model for workload in settings.workloads},

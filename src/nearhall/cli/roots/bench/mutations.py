@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nearhall.cli.roots.bench.protobuf import chunk, number, packed, varint
+from nearhall.wire.oip_json import LEAST_BYTES
 
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|[\[\]{},:]|true|false|null|\s+')
 
@@ -161,6 +162,27 @@ V2_JSON: tuple[Seeded, ...] = (
     seeded({"inputs": [_tensor("FP64", [1, 1, 2], data=[[[1e300, -1e-300]]])], "parameters": {"binary_data_output": True}}),
     seeded({"inputs": [_tensor("INT8", [], data=[1])], "outputs": [_OUTPUT]}),
 )
+
+
+def _long(request: Seeded) -> Seeded:
+    """With so much space after the first value of each input that its data is long, which JSON allows."""
+    tokens: list[bytes] = []
+    in_data = False
+    for token in request.tokens:
+        tokens.append(token)
+        if in_data and token not in _PUNCTUATION:
+            tokens.append(b" " * LEAST_BYTES)
+            in_data = False
+        in_data = in_data or token == b'"data"'
+    return Seeded(tokens=tuple(tokens))
+
+
+V2_LONG: tuple[Seeded, ...] = (
+    *(_long(request) for request in V2_JSON),
+    seeded({"inputs": [_tensor("FP32", [2, 600], data=[[0.5] * 600, [1] * 600])]}),
+    _long(seeded({"data": [[1, 2]], "id": "[0e0]", "inputs": [_tensor("UINT64", [2], data=[1, 1 << 63])]})),
+)
+"""Arrays that are read quickly, where they are right; whatever the gateway makes of them must be the same as without."""
 V2_BINARY: tuple[Seeded, ...] = (
     _binary("FP32", [1, 4], bytes(16)),
     _binary("FP16", [4], bytes(8)),
