@@ -219,6 +219,20 @@ def test_too_large_bodies_are_refused_in_bounded_memory(tmp_path, models):
         assert "Traceback" not in running.log.read_text()
 
 
+def test_what_a_refused_request_held_is_given_back_at_once(tmp_path, models):
+    """Its numbers as objects take 16 MiB; an error and a frame that hold each other keep them until the next look for garbage."""
+    head = b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": ['
+    body = head + b"1," * (1 << 19) + b"1]}]}"
+    request = b"POST /v2/models/double/infer HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+    with gateway(tmp_path, models) as running, httpcore.ConnectionPool() as pool:
+        assert infer(pool, running.address)[0] == 200
+        before = resident_mib(running.process.pid)
+        for _ in range(12):
+            assert ask_raw(running.port, [request]).startswith("http/1.1 400")
+        assert infer(pool, running.address)[0] == 200
+        assert resident_mib(running.process.pid) - before < 96
+
+
 @pytest.mark.parametrize(
     "rubbish", [b"\0\0\0\0\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"POST /v2 HTTP/1.1\r\ncontent-length: -1\r\n\r\n"]
 )

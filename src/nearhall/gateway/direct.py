@@ -243,7 +243,10 @@ class _Errand:
 
 
 async def _raised(error: BaseException) -> None:
-    raise error
+    try:
+        raise error
+    finally:
+        del error  # or it and this frame would hold each other, and the request's body, until the next look for garbage
 
 
 def _exchange(scope: Scope, receive: Any, send: Any, plane: Plane, head: Head) -> Exchange:
