@@ -2,6 +2,8 @@
 
 import os
 
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # it would send what is loaded and run to Microsoft
+
 import onnxruntime as ort
 
 
