@@ -71,6 +71,7 @@ DOCUMENTS: dict[str, str] = {
     "documents/site.py": "site.yaml",
     "documents/serve.py": "serve.yaml",
     "documents/front.py": "front.yaml",
+    "documents/addresses.py": "addresses in site.yaml, serve.yaml and front.yaml",
     "documents/model.py": "model.yaml",
     "documents/profile.py": "profile.json",
     "documents/plan.py": "plan.yaml",

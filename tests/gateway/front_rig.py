@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,12 +14,15 @@ import msgspec
 
 from gateway.plane_rig import Answer
 from nearhall.cli.roots.front import compose
+from nearhall.core.tensor import Tensor
 from nearhall.drivers.clock import SystemClock
 from nearhall.gateway.http_connection import GONE
 from nearhall.gateway.nodes.app import FrontApp
 from nearhall.gateway.nodes.fleet import Fleet, Node
+from nearhall.gateway.nodes.relay import Relay
 from nearhall.gateway.nodes.settings import FrontLimits, FrontSettings, NodeAt
 from nearhall.wire.load import ModelLoad, NodeLoad
+from nearhall.wire.oip import decode_request, encode_response
 from waiting import until_async
 
 EVENTS = "text/event-stream"
@@ -45,10 +49,13 @@ class ScriptedNode:
         self.name = name
         self.load = NodeLoad(node=f"s/{name}", models=models)
         self.does = "answers"
-        """`answers`, `holds`, `drops`, `refuses`, `streams` (piece by piece from `pieces`), `breaks` (a stream after two)."""
+        """`answers`, `doubles` (the binary tensors of a v2 request), `holds`, `drops`, `refuses`, `streams` (piece by piece from
+        `pieces`), `breaks` (a stream after two)."""
         self.frozen = asyncio.Event()
         self.frozen.set()
         """Cleared: it takes connections and requests, and does nothing more."""
+        self.says: bytes | None = None
+        """What it answers where it does; None: its name."""
         self.reason = "queue_full"
         self.pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
         self.got: list[Got] = []
@@ -100,8 +107,11 @@ class ScriptedNode:
             raise EOFError
         if self.does == "refuses":
             _write(writer, 503, b'{"error":"no"}', {**own, "x-nearhall-reason": self.reason, "retry-after": "1"})
+        elif self.does == "doubles":
+            body, length = _doubled(self.got[-1])
+            _write(writer, 200, body, {**own, "inference-header-content-length": length})
         elif self.does == "answers":
-            _write(writer, 200, self.name.encode(), own)
+            _write(writer, 200, self.name.encode() if self.says is None else self.says, own)
         else:
             await self._stream(writer, own)
 
@@ -129,6 +139,15 @@ async def _request(reader: asyncio.StreamReader) -> Got | None:
     return Got(method, path, headers, await reader.readexactly(int(headers.get("content-length", "0"))))
 
 
+def _doubled(got: Got) -> tuple[bytes, str]:
+    request = decode_request(got.body, int(got.headers["inference-header-content-length"]))
+    (given,) = request.inputs
+    values = [2 * value for value in given.data.cast("f").tolist()]
+    outputs = [Tensor("y", "FP32", given.shape, memoryview(struct.pack(f"<{len(values)}f", *values)))]
+    body, length = encode_response(model="m", version="1", request=request, outputs=outputs)
+    return body, str(length)
+
+
 def _write(writer: asyncio.StreamWriter, status: int, body: bytes, headers: dict[str, str]) -> None:
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     writer.write(f"HTTP/1.1 {status} X\r\n{lines}content-length: {len(body)}\r\n\r\n".encode() + body)
@@ -139,6 +158,7 @@ class FrontRig:
     """A front and its nodes."""
 
     app: FrontApp
+    relay: Relay
     fleet: Fleet
     nodes: dict[str, ScriptedNode]
     notes: dict[str, Any] = field(default_factory=dict)
@@ -187,13 +207,13 @@ async def front_of(*nodes: ScriptedNode, limits: FrontLimits | None = None) -> A
         await node.start()
     at = [NodeAt(id=node.name, url=f"http://127.0.0.1:{node.port}") for node in nodes]
     settings = FrontSettings(node="s/front", port=0, nodes=at, limits=limits or FrontLimits())
-    app, fleet = compose(settings, clock=SystemClock())
-    fleet.start()
+    front = compose(settings, clock=SystemClock())
+    front.fleet.start()
     try:
-        await fleet.until_known(5.0)
-        yield FrontRig(app, fleet, {node.name: node for node in nodes})
+        await front.fleet.until_known(5.0)
+        yield FrontRig(front.app, front.relay, front.fleet, {node.name: node for node in nodes})
     finally:
-        await fleet.close()
+        await front.fleet.close()
         for node in nodes:
             await node.stop()
 

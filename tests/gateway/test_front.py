@@ -416,7 +416,7 @@ async def test_all_nodes_together_are_told_of():
 @story
 async def test_a_front_that_is_being_stopped_takes_nothing_more():
     async with front_of(*two(model())) as rig:
-        rig.app.draining = True
+        rig.relay.draining = True
         assert (await rig.infer()).reason == "draining"
         assert (await rig.ask("GET", "/v2/health/ready")).reason == "draining"
 
@@ -425,7 +425,7 @@ async def test_a_front_that_is_being_stopped_takes_nothing_more():
 async def test_in_a_storm_who_comes_again_at_once_is_held_back_but_not_past_the_deadline():
     async with front_of(ScriptedNode("n1", model())) as rig:
         rig.nodes["n1"].does = "refuses"
-        rig.app._budget = Budget(tokens=-1e12, at_s=0.0)
+        rig.relay._budget = Budget(tokens=-1e12, at_s=0.0)
         _, first = await timed(rig.infer(x_nearhall_deadline_ms="1000"))
         _, again = await timed(rig.infer(x_nearhall_deadline_ms="1000"))
         _, short = await timed(rig.infer(x_nearhall_deadline_ms="20"))

@@ -422,13 +422,13 @@ def test_nothing_is_removed_for_a_socket_but_a_dead_one(tmp_path):
             "is there already and is no socket": "file",
             "cannot be made (Not a directory)": "file/s",
         }.items():
-            for wrong in (replace(PLAIN, uds=Uds(path=str(tmp_path / name))), replace(PLAIN, grpc=f"unix:{tmp_path / name}")):
+            for uds, grpc_at in ((str(tmp_path / name), None), (None, f"unix:{tmp_path / name}")):
                 with pytest.raises(InputError) as caught:
-                    check_free(wrong)
+                    check_free(uds=uds, grpc=grpc_at)
                 assert says in str(caught.value)
     assert (tmp_path / "file").read_text() == "mine"
     uds = Uds(path=str(dead), mode="0660")
-    check_free(replace(PLAIN, uds=uds))
+    check_free(uds=str(dead), grpc="127.0.0.1:0")
     assert not dead.exists()
     with socket_at(uds):
         assert stat.S_IMODE(dead.stat().st_mode) == 0o660

@@ -12,6 +12,7 @@ from gateway.plane_rig import rig
 from nearhall.core.errors import TemporaryError
 from nearhall.gateway.grpc import open_inference_pb2 as pb
 from nearhall.gateway.grpc.calls import Calls
+from nearhall.gateway.grpc.here import CallsHere
 from nearhall.policy.storm import IMPATIENT_S, OVER_BUDGET_S, Budget
 from nearhall.ports.runtime import ForwardResponse, LinkUse
 from nearhall.wire.oip import decode_request, encode_response
@@ -116,7 +117,7 @@ class Hub:
 def run(story, folder, **more):
     async def tell():
         async with rig(folder, **more) as site:
-            await story(site, Calls(site.composed.plane))
+            await story(site, Calls(CallsHere(site.composed.plane)))
 
     asyncio.run(tell())
 
@@ -289,7 +290,7 @@ def test_what_the_hub_refuses_is_refused_and_counted_once(tmp_path):
     async def tell():
         async with rig(tmp_path, models=["double"], fallback=hub) as site:
             site.hub = hub
-            await story(site, Calls(site.composed.plane))
+            await story(site, Calls(CallsHere(site.composed.plane)))
 
     asyncio.run(tell())
 
@@ -377,13 +378,18 @@ def test_a_fault_of_ours_is_told_without_a_traceback(tmp_path, caplog):
 
 def test_in_a_storm_a_client_that_comes_back_at_once_waits(tmp_path):
     async def story(site, calls):
-        now_s = site.composed.plane.clock.monotonic
-        assert calls._kept_back_s("a", now_s()) == 0
-        calls._budget = Budget(tokens=-1e12, at_s=0.0)
-        assert calls._kept_back_s("a", now_s()) == IMPATIENT_S
-        assert calls._kept_back_s("b", now_s()) == OVER_BUDGET_S
-        assert calls._kept_back_s("a", now_s()) == OVER_BUDGET_S, "no more clients are remembered than may be connected"
-        await refused(calls, message(), Context(left_s=1e-6, peer="c"))
-        assert calls._kept_back_s("c", now_s()) == IMPATIENT_S
+        clock = site.composed.plane.clock
+
+        async def waited_s(peer):
+            begun_s = clock.monotonic()
+            await refused(calls, message(), Context(left_s=1e-6, peer=peer))
+            return clock.monotonic() - begun_s
+
+        assert await waited_s("a") < OVER_BUDGET_S
+        calls._by._budget = Budget(tokens=-1e12, at_s=0.0)
+        assert await waited_s("a") >= IMPATIENT_S
+        assert OVER_BUDGET_S <= await waited_s("b") < IMPATIENT_S
+        assert await waited_s("b") >= IMPATIENT_S
+        assert OVER_BUDGET_S <= await waited_s("a") < IMPATIENT_S, "no more clients are remembered than may be connected"
 
     run(story, tmp_path, models=["double"], limits={"connections": 1})

@@ -6,12 +6,12 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from nearhall.documents.addresses import Address, GrpcAddress
 from nearhall.documents.strict import Strict
 from nearhall.documents.up import Identifier
 
 FRONT_NODES_MAX = 256
 """As many as a site may have."""
-_HTTP = r"^(\S+:)?\d{1,5}$"
 
 
 class Certificates(Strict):
@@ -45,8 +45,10 @@ class FrontDocument(Strict):
     """The whole of front.yaml."""
 
     schema_: Literal["nearhall/front/v1"] = Field(alias="schema")
-    http: str | None = Field(default=None, pattern=_HTTP, coerce_numbers_to_str=True)
+    http: Address | None = None
     """[HOST:]PORT to listen on; `--http` comes before it."""
+    grpc: GrpcAddress | None = None
+    """The Open Inference Protocol v2 over gRPC: `[HOST:]PORT`, or `unix:PATH`; `--grpc` comes before it."""
     tls: Certificates | None = None
     """With it, clients must show a certificate of this CA."""
     nodes: list[FrontNode] = Field(min_length=1, max_length=FRONT_NODES_MAX)

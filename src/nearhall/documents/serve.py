@@ -5,33 +5,20 @@ Every key may be left out; options on the command line win. Paths are relative t
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from nearhall.core.residency import Residency
+from nearhall.documents.addresses import Address, GrpcAddress, UdsSocket, also
 from nearhall.documents.site import Jurisdiction
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 """Letters, digits, dots, dashes and underscores."""
-_PORT: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": 65535}
-Address = Annotated[
-    str,
-    Field(pattern=r"^(\S+:)?\d{1,5}$"),
-    WithJsonSchema({"anyOf": [_PORT, {"type": "string", "pattern": r"^(\S+:)?\d{1,5}$"}]}),
-]
-"""`[HOST:]PORT`; 127.0.0.1 unless a host is named, and port 0 takes a free one."""
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-
-def _also(schema: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
-    """Says of a field that it may be written in a short form too."""
-    return lambda field: field["anyOf"].insert(0, schema)
 
 
 class Tls(_Strict):
@@ -50,14 +37,6 @@ class Hub(_Strict):
     jurisdiction: Jurisdiction
     """Where it is: data that is bound to another jurisdiction never goes there."""
     tls: Tls | None = None
-
-
-class Uds(_Strict):
-    """A Unix socket on which the HTTP service answers too."""
-
-    path: str = Field(min_length=1)
-    mode: str = Field(default="0600", pattern=r"^0?[0-7]{3}$")
-    """Who may connect, as chmod writes it, in quotes; by default the gateway's own user alone."""
 
 
 class Workload(_Strict):
@@ -117,9 +96,9 @@ class ServeDocument(_Strict):
     """The folder with one sub-folder per model."""
     http: Address | None = None
     """The service port: v2 REST, OpenAI, metrics."""
-    grpc: str | None = Field(default=None, pattern=r"^(unix:\S+|(\S+:)?\d{1,5})$", json_schema_extra=_also(_PORT))
+    grpc: GrpcAddress | None = None
     """The Open Inference Protocol v2 over gRPC: `[HOST:]PORT`, or `unix:PATH`."""
-    uds: Uds | None = Field(default=None, json_schema_extra=_also({"type": "string"}))
+    uds: UdsSocket | None = Field(default=None, json_schema_extra=also({"type": "string"}))
     """May be written as the path alone."""
     node: str = Field(default="serve/n1", pattern=r"^\S{1,128}$")
     """What answers say they were served by: `<site>/<node>`."""
@@ -134,25 +113,6 @@ class ServeDocument(_Strict):
     load_report: bool = False
     """Tell the front of a site's nodes, on whatever host it runs, how much waits here (`GET /control/load`)."""
     limits: Limits = Limits()
-
-    @field_validator("uds", mode="before")
-    @classmethod
-    def _path_alone(cls, value: Any) -> Any:
-        return {"path": value} if isinstance(value, str) else value
-
-    @field_validator("http", "grpc", mode="before")
-    @classmethod
-    def _port_alone(cls, value: Any) -> Any:
-        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-    @field_validator("http", "grpc")
-    @classmethod
-    def _port_exists(cls, value: str | None) -> str | None:
-        port = re.search(r"\d+$", value or "")
-        if port is not None and not (value or "").startswith("unix:") and int(port.group()) > 65535:
-            message = f"port {port.group()} does not exist; 0 to 65535 are right"
-            raise ValueError(message)
-        return value
 
     @model_validator(mode="after")
     def _distinct(self) -> ServeDocument:

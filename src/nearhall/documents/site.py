@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from nearhall.core.residency import Residency
+from nearhall.documents.addresses import Address, GrpcAddress
 from nearhall.documents.up import Identifier
 
 NODES_MAX = 256
@@ -77,8 +78,10 @@ class Node(_Strict):
 class Front(_Strict):
     """The one address of several nodes: `nearhall serve --front --config FILE` holds it."""
 
-    http: str = Field(pattern=r"^(\S+:)?\d{1,5}$", coerce_numbers_to_str=True)
+    http: Address
     """[HOST:]PORT of the front."""
+    grpc: GrpcAddress | None = None
+    """The Open Inference Protocol v2 over gRPC, at the front too: [HOST:]PORT, or unix:PATH."""
 
 
 class Meter(_Strict):

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from nearhall.core.errors import InputError
+from nearhall.documents.addresses import GRPC_PATTERN, HTTP_PATTERN
 
 DOCUMENT_BYTES_MAX = 4 * 1024 * 1024
 """A site.yaml is a few kilobytes, a fleet's plan some hundred; beyond this it is another kind of file."""
@@ -186,6 +187,8 @@ def _mistake(detail: Any, model: type[BaseModel], lines: Mapping[Path_, int], na
 PATTERNS: dict[str, str] = {
     "^[a-z0-9][a-z0-9-]{0,30}$": "lower case letters, digits and dashes, at most 31",
     "^[A-Za-z0-9][A-Za-z0-9-]{0,30}$": "letters, digits and dashes, at most 31",
+    HTTP_PATTERN: "[HOST:]PORT, such as 8080 or 0.0.0.0:8080",
+    GRPC_PATTERN: "[HOST:]PORT, such as 8001 or 0.0.0.0:8001, or unix:PATH",
     "^[A-Z]{2}(-[A-Z0-9]{1,3})?$": "a country's two capital letters, or with its region, such as DE or US-CA",
 }
 """What names are made of, in words, by the expression that they must match."""

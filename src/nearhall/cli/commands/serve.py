@@ -18,7 +18,7 @@ from rich.table import Table
 from nearhall.cli.commands.serve_front import FRONT_HELP, NODE_HELP, front_settings, run_front
 from nearhall.cli.output import emit
 from nearhall.cli.roots.gateway import serve as serve_gateway
-from nearhall.cli.roots.listening import Addresses
+from nearhall.cli.roots.listening import Addresses, grpc_address, grpc_shown
 from nearhall.core.errors import InputError
 from nearhall.core.tensor import BYTES, TensorSpec
 from nearhall.documents.serve import ServeDocument
@@ -26,14 +26,15 @@ from nearhall.documents.serve import Tls as WrittenTls
 from nearhall.documents.yaml_file import read_document
 from nearhall.gateway.model import Model
 from nearhall.gateway.plane import Plane
-from nearhall.gateway.settings import UNIX, Hub, Limits, Settings, Tls, Uds, Workload, check_settings, host_and_port
+from nearhall.gateway.settings import Hub, Limits, Settings, Tls, Uds, Workload, check_settings, host_and_port
 
 EPILOG = """
 Examples:  nearhall serve --repository ~/.cache/nearhall/models --http 8080, then
 curl -s http://127.0.0.1:8080/v2/models/inspection (what it takes),
 curl -s http://127.0.0.1:8080/v2/models/inspection/infer
 -d '{"inputs": [{"name": "image", "datatype": "FP32", "shape": [1, 64], "data": [0, ..., 0]}]}'.
-Several nodes, one address: nearhall serve --front --node n1=http://127.0.0.1:8081 --node n2=http://127.0.0.1:8082 --http 8080.
+Several nodes, one address: nearhall serve --front --node n1=http://127.0.0.1:8081 --node n2=http://127.0.0.1:8082 --http 8080
+(with --grpc 8001, Triton's gRPC clients use it too).
 Chat models answer OpenAI's clients at http://127.0.0.1:8080/v1. `nearhall models add FILE` puts a model into a repository.
 
 With gRPC for Triton's clients, and a socket for callers on this machine:
@@ -112,7 +113,7 @@ def settings_of(
         repository=str(folder),
         host=host,
         port=port,
-        grpc=_grpc_of(grpc) if grpc is not None else _grpc_of(written.grpc, base),
+        grpc=_grpc_of(grpc, written, base),
         uds=_uds_of(uds, written, base),
         tls=_tls_of(written.tls, base),
         hub=None
@@ -149,13 +150,10 @@ def _beside(path: str | None, base: Path) -> Path | None:
     return None if path is None else base / Path(path).expanduser()
 
 
-def _grpc_of(address: str | None, base: Path = Path()) -> str | None:
-    if address is None:
-        return None
-    if address.startswith(UNIX):
-        return f"{UNIX}{_beside(address.removeprefix(UNIX), base)}"
-    host_and_port(address, where="--grpc")
-    return address
+def _grpc_of(option: str | None, written: ServeDocument, base: Path) -> str | None:
+    if option is not None:
+        return grpc_address(option)
+    return None if written.grpc is None else grpc_address(written.grpc, base=base)
 
 
 def _uds_of(option: Path | None, written: ServeDocument, base: Path) -> Uds | None:
@@ -172,7 +170,7 @@ def _tls_of(written: WrittenTls | None, base: Path) -> Tls | None:
 
 def _announcer(settings: Settings, *, as_json: bool) -> Callable[[Addresses, Plane], None]:
     def announce(addresses: Addresses, plane: Plane) -> None:
-        url, grpc = _url(settings, addresses), _grpc_shown(settings, addresses)
+        url, grpc = _url(settings, addresses), grpc_shown(settings.grpc, addresses)
         models = plane.models.all()
         data: dict[str, Any] = {
             "url": url,
@@ -197,14 +195,6 @@ def _standing(model: Model) -> str:
 def _url(settings: Settings, addresses: Addresses) -> str:
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
     return f"{'http' if settings.tls is None else 'https'}://{shown}:{addresses.port}"
-
-
-def _grpc_shown(settings: Settings, addresses: Addresses) -> str | None:
-    """As a client is told it; None without gRPC."""
-    if settings.grpc is None or settings.grpc.startswith(UNIX):
-        return settings.grpc
-    host, _ = host_and_port(settings.grpc, where="grpc")
-    return f"[{host}]:{addresses.grpc_port}" if ":" in host else f"{host}:{addresses.grpc_port}"
 
 
 def _summary(settings: Settings, url: str, grpc: str | None, models: Sequence[Model]) -> RenderableType:

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from nearhall.cli.output import emit
 from nearhall.cli.roots.front import serve
+from nearhall.cli.roots.listening import Addresses, grpc_address, grpc_shown
 from nearhall.core.errors import InputError
 from nearhall.documents.front import Certificates, FrontDocument
 from nearhall.documents.site import SiteDocument
@@ -42,12 +43,11 @@ def front_settings(
     if repository is not None:
         right = "leave --repository out, and name the nodes that hold the models with --node"
         raise InputError("a front holds no models", where="--repository", right=right)
-    if grpc is not None:
-        raise InputError("gRPC does not pass through a front", where="--grpc", right="leave it out; gRPC clients ask a node")
     given = [_node_of(text) for text in nodes]
     documented = FrontSettings(port=0, nodes=[]) if config is None else _from_document(config)
     documented_http = None if config is None else _http_of(config)
     where = http or documented_http
+    grpc_where = documented.grpc if grpc is None else grpc_address(grpc)
     if where is None:
         raise InputError("a front needs an address", where="--http", right="for example --http 8080")
     if not given and not documented.nodes:
@@ -58,7 +58,8 @@ def front_settings(
         node=documented.node,
         host=host,
         port=port,
-        uds=None if uds is None else str(uds),
+        grpc=grpc_where,
+        uds=None if uds is None else str(uds.expanduser()),
         tls=documented.tls,
         nodes=given or documented.nodes,
         limits=documented.limits,
@@ -69,7 +70,7 @@ def front_settings(
 
 def run_front(settings: FrontSettings, *, as_json: bool) -> None:
     """Runs the front until Ctrl-C."""
-    uvloop.run(serve(settings, announce=_announcer(settings.host, as_json=as_json)))
+    uvloop.run(serve(settings, announce=_announcer(settings, as_json=as_json)))
 
 
 def _node_of(text: str) -> NodeAt:
@@ -101,11 +102,17 @@ def _from_document(config: Path) -> FrontSettings:
     document = _document(config)
     if isinstance(document, SiteDocument):
         nodes = [NodeAt(id=node.id, url=f"http://{node.http}") for node in document.nodes]
-        return FrontSettings(node=f"{document.id}/front", port=0, nodes=nodes)
+        grpc = None if document.front is None else document.front.grpc
+        return FrontSettings(node=f"{document.id}/front", port=0, grpc=_grpc_of(grpc, config), nodes=nodes)
     folder = config.parent
     limits = FrontLimits(deadline_ms=document.limits.deadline_ms, chat_deadline_ms=document.limits.chat_deadline_ms)
     nodes = [NodeAt(id=node.id, url=node.url, tls=_tls(node.tls, folder)) for node in document.nodes]
-    return FrontSettings(port=0, tls=_tls(document.tls, folder), nodes=nodes, limits=limits)
+    grpc, tls = _grpc_of(document.grpc, config), _tls(document.tls, folder)
+    return FrontSettings(port=0, grpc=grpc, tls=tls, nodes=nodes, limits=limits)
+
+
+def _grpc_of(address: str | None, config: Path) -> str | None:
+    return None if address is None else grpc_address(address, where=f"{config}: grpc", base=config.parent)
 
 
 def _tls(files: Certificates | None, folder: Path) -> Tls | None:
@@ -114,12 +121,14 @@ def _tls(files: Certificates | None, folder: Path) -> Tls | None:
     return Tls(ca=str(folder / files.ca), cert=str(folder / files.cert), key=str(folder / files.key))
 
 
-def _announcer(host: str, *, as_json: bool) -> Callable[[int, Fleet], None]:
-    shown = f"[{host}]" if ":" in host else host
+def _announcer(settings: FrontSettings, *, as_json: bool) -> Callable[[Addresses, Fleet], None]:
+    shown = f"[{settings.host}]" if ":" in settings.host else settings.host
 
-    def announce(port: int, fleet: Fleet) -> None:
-        url = f"http://{shown}:{port}"
-        emit(_summary(url, fleet), {"url": url, "nodes": [_told(node) for node in fleet.nodes]}, as_json=as_json)
+    def announce(addresses: Addresses, fleet: Fleet) -> None:
+        url = f"{'http' if settings.tls is None else 'https'}://{shown}:{addresses.port}"
+        grpc = grpc_shown(settings.grpc, addresses)
+        data = {"url": url, "grpc": grpc, "uds": settings.uds, "nodes": [_told(node) for node in fleet.nodes]}
+        emit(_summary(settings, url, grpc, fleet), data, as_json=as_json)
         sys.stdout.flush()
 
     return announce
@@ -131,7 +140,14 @@ def _told(node: Node) -> dict[str, Any]:
     return {"id": node.name, "url": node.url, "state": node.standing.value, "detail": node.detail, "models": models}
 
 
-def _summary(url: str, fleet: Fleet) -> RenderableType:
+def _summary(settings: FrontSettings, url: str, grpc: str | None, fleet: Fleet) -> RenderableType:
+    count = "1 node" if len(fleet.nodes) == 1 else f"{len(fleet.nodes)} nodes"
+    head = f"one address for {count}: [bold]{url}[/bold] (v2 at /v2, OpenAI at /v1, Prometheus at /metrics)"
+    parts: list[RenderableType] = [f"{head}; Ctrl-C ends"]
+    if grpc is not None:
+        parts.append(f"gRPC at [bold]{escape(grpc)}[/bold] (Open Inference Protocol v2)")
+    if settings.uds is not None:
+        parts.append(f"HTTP at the Unix socket [bold]{escape(settings.uds)}[/bold] too (mode 0600)")
     table = Table(box=None, padding=(0, 2), show_header=False)
     for node in fleet.nodes:
         lines = () if node.load is None else node.load.models
@@ -140,6 +156,4 @@ def _summary(url: str, fleet: Fleet) -> RenderableType:
             or "no models"
         )
         table.add_row(f"[bold]{escape(node.name)}[/bold]", escape(node.url), node.standing.value, escape(node.detail or models))
-    count = "1 node" if len(fleet.nodes) == 1 else f"{len(fleet.nodes)} nodes"
-    head = f"one address for {count}: [bold]{url}[/bold] (v2 at /v2, OpenAI at /v1, Prometheus at /metrics)"
-    return Group(f"{head}; Ctrl-C ends", table)
+    return Group(*parts, table)

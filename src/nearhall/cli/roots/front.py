@@ -7,16 +7,20 @@ Prints `READY {"port": ..., "nodes": {...}}` once it listens and every node has 
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import socket
 import ssl
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvloop
 
-from nearhall.cli.roots.listening import tls_context
+from nearhall.cli.roots.listening import Addresses, check_free, tls_context
 from nearhall.cli.roots.program import listen_unix, read_settings, run_program, say_ready, stop_event
 from nearhall.cli.roots.tls_protocol import tls_extension
 from nearhall.core.errors import InputError
@@ -25,25 +29,38 @@ from nearhall.drivers.mutual_tls import client_context
 from nearhall.drivers.node_http import NodeHttp, parse_address
 from nearhall.drivers.own_cpu import own_cpu_seconds
 from nearhall.gateway.body import MIB
-from nearhall.gateway.http_server import Server, listening
+from nearhall.gateway.http_server import Server
 from nearhall.gateway.nodes.app import FrontApp
 from nearhall.gateway.nodes.fleet import Fleet, Node
 from nearhall.gateway.nodes.metrics import FrontMetrics, FrontStats
+from nearhall.gateway.nodes.relay import Relay
 from nearhall.gateway.nodes.settings import FrontSettings, NodeAt, check_front
 from nearhall.ports.clock import Clock
 
+if TYPE_CHECKING:
+    from nearhall.cli.roots.grpc_listening import GrpcServer
+
 FIRST_REPORTS_S = 1.5
 """Listening begins after this at the latest, even if a node has neither reported nor refused: it is told as away meanwhile."""
-Announce = Callable[[int, Fleet], None]
+Announce = Callable[[Addresses, Fleet], None]
 
 
-def compose(settings: FrontSettings, *, clock: Clock) -> tuple[FrontApp, Fleet]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Composed:
+    """A front, put together and not yet listening."""
+
+    app: FrontApp
+    relay: Relay
+    fleet: Fleet
+
+
+def compose(settings: FrontSettings, *, clock: Clock) -> Composed:
     """Puts the parts together; raises InputError for an address or a certificate that is none."""
     fleet = Fleet([Node(at.id, at.url, _link(at, clock), clock) for at in settings.nodes])
     stats = FrontStats()
-    metrics = FrontMetrics(fleet, stats, own_cpu_seconds)
-    app = FrontApp(fleet, name=settings.node.encode(), limits=settings.limits, clock=clock, stats=stats, metrics=metrics)
-    return app, fleet
+    relay = Relay(fleet, limits=settings.limits, clock=clock, stats=stats)
+    app = FrontApp(relay, name=settings.node.encode(), metrics=FrontMetrics(fleet, stats, own_cpu_seconds))
+    return Composed(app=app, relay=relay, fleet=fleet)
 
 
 def _link(at: NodeAt, clock: Clock) -> NodeHttp:
@@ -81,34 +98,57 @@ def bind(settings: FrontSettings) -> socket.socket:
 
 async def serve(settings: FrontSettings, *, announce: Announce) -> None:
     """Runs the front until SIGTERM, SIGINT, or (if asked) the end of standard input."""
-    app, fleet = compose(settings, clock=SystemClock())
+    check_free(uds=None, grpc=settings.grpc)
+    front = compose(settings, clock=SystemClock())
     bound = bind(settings)
-    port: int = bound.getsockname()[1]
     stop = stop_event(with_stdin=settings.exit_with_stdin)
-    most = int(settings.limits.body_mib * MIB)
     try:
         with bound:
-            fleet.start()
-            await fleet.until_known(FIRST_REPORTS_S)
-            async with AsyncExitStack() as sockets:
-                service = Server(app, body_bytes_max=most, tls_of=tls_extension)
-                tls, drain_s = tls_context(settings.tls), settings.limits.drain_s
-                await sockets.enter_async_context(listening(service, bound, drain_s=drain_s, tls=tls))
-                if settings.uds is not None:
-                    local = listen_unix(Path(settings.uds), where="uds")
-                    here = Server(app, body_bytes_max=most)
-                    await sockets.enter_async_context(listening(here, local, drain_s=drain_s))
+            front.fleet.start()
+            await front.fleet.until_known(FIRST_REPORTS_S)
+            async with _listening(settings, front, bound) as addresses:
                 gc.freeze()  # what start-up made stays for good
-                announce(port, fleet)
+                announce(addresses, front.fleet)
                 await stop.wait()
-                app.draining = True
+                front.relay.draining = True
     finally:
-        await fleet.close()
+        await front.fleet.close()
 
 
-def announce_ready(port: int, fleet: Fleet) -> None:
+@asynccontextmanager
+async def _listening(settings: FrontSettings, front: Composed, bound: socket.socket) -> AsyncGenerator[Addresses]:
+    """Answers at every address of the settings; at the end what is in progress may end, at all of them at a time."""
+    most, drain_s = int(settings.limits.body_mib * MIB), settings.limits.drain_s
+    ends: list[Callable[[], Awaitable[None]]] = []
+    try:
+        service = Server(front.app, body_bytes_max=most, tls_of=tls_extension)
+        ends.append(partial(service.close, drain_s))
+        await service.start(bound, tls=tls_context(settings.tls))
+        if settings.uds is not None:
+            here = Server(front.app, body_bytes_max=most)
+            ends.append(partial(here.close, drain_s))
+            await here.start(listen_unix(Path(settings.uds), where="uds"))
+        grpc_port = None
+        if settings.grpc is not None:
+            grpc = _grpc_server(settings, front.relay)
+            ends.append(grpc.close)
+            grpc_port = await grpc.start()
+        yield Addresses(port=bound.getsockname()[1], grpc_port=grpc_port)
+    finally:
+        await asyncio.gather(*(end() for end in ends))
+
+
+def _grpc_server(settings: FrontSettings, relay: Relay) -> GrpcServer:
+    """Its library is imported only where it is asked for."""
+    from nearhall.cli.roots.grpc_listening import front_server
+
+    return front_server(settings, relay)
+
+
+def announce_ready(addresses: Addresses, fleet: Fleet) -> None:
     """Tells the parent that the front serves, and how its nodes stand."""
-    say_ready(port=port, nodes={node.name: node.standing.value for node in fleet.nodes})
+    grpc = {} if addresses.grpc_port is None else {"grpc_port": addresses.grpc_port}
+    say_ready(port=addresses.port, **grpc, nodes={node.name: node.standing.value for node in fleet.nodes})
 
 
 async def main(path: str) -> None:

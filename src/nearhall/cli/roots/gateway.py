@@ -236,7 +236,9 @@ def settle_memory() -> None:
 
 async def serve(settings: Settings, *, announce: Callable[[Addresses, Plane], None]) -> None:
     """Runs the gateway until SIGTERM, SIGINT, a drain on the control socket, or (if asked) the end of standard input."""
-    check_free(settings)
+    check_free(
+        uds=None if settings.uds is None else settings.uds.path, grpc=settings.grpc, control_socket=settings.control_socket
+    )
     bound = bind(settings)
     port: int = bound.getsockname()[1]
     stop = stop_event(with_stdin=settings.exit_with_stdin)
@@ -298,11 +300,11 @@ async def _listening(settings: Settings, composed: Composed, bound: socket.socke
 
 def _grpc_server(settings: Settings, plane: Plane) -> GrpcServer:
     """Its library is imported only where it is asked for."""
-    from nearhall.cli.roots.grpc_listening import GrpcServer
+    from nearhall.cli.roots.grpc_listening import gateway_server
 
     address = settings.grpc or ""
     local = address.startswith(UNIX) or loopback(host_and_port(address, where="grpc")[0])
-    return GrpcServer(settings, plane, may_load=settings.control_socket is None and local)
+    return gateway_server(settings, plane, may_load=settings.control_socket is None and local)
 
 
 def _server(app: Any, settings: Settings) -> Server:

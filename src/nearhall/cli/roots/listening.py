@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nearhall.cli.roots.program import make_way, no_socket
 from nearhall.core.errors import InputError
-from nearhall.gateway.settings import UNIX, Settings, Tls, Uds
+from nearhall.gateway.settings import UNIX, Settings, Tls, Uds, host_and_port
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +21,22 @@ class Addresses:
     port: int
     grpc_port: int | None = None
     """None without gRPC, or with gRPC on a Unix socket."""
+
+
+def grpc_address(text: str, *, where: str = "--grpc", base: Path = Path()) -> str:
+    """`[HOST:]PORT`, or `unix:PATH` relative to `base`, as settings hold it; raises InputError."""
+    if text.startswith(UNIX):
+        return f"{UNIX}{base / Path(text.removeprefix(UNIX)).expanduser()}"
+    host_and_port(text, where=where)
+    return text
+
+
+def grpc_shown(grpc: str | None, addresses: Addresses) -> str | None:
+    """Where gRPC is answered, as a client is told it; None where it is not."""
+    if grpc is None or grpc.startswith(UNIX):
+        return grpc
+    host, _ = host_and_port(grpc, where="grpc")
+    return f"[{host}]:{addresses.grpc_port}" if ":" in host else f"{host}:{addresses.grpc_port}"
 
 
 def bind(settings: Settings) -> socket.socket:
@@ -56,17 +72,17 @@ def tls_context(tls: Tls | None) -> ssl.SSLContext | None:
     return context
 
 
-def check_free(settings: Settings) -> None:
+def check_free(*, uds: str | None, grpc: str | None, control_socket: str | None = None) -> None:
     """Makes sure, before anything is loaded, that sockets may be made where a person wants them; raises InputError.
 
-    Nothing is removed but a socket that nobody listens at any more.
+    `grpc` may be a port as well. Nothing is removed but a socket that nobody listens at any more.
     """
-    if settings.control_socket is not None:
-        make_way(Path(settings.control_socket), where="control_socket")
-    if settings.uds is not None:
-        make_way(Path(settings.uds.path), where="uds")
-    if settings.grpc is not None and settings.grpc.startswith(UNIX):
-        make_way(Path(settings.grpc.removeprefix(UNIX)), where="grpc")
+    if control_socket is not None:
+        make_way(Path(control_socket), where="control_socket")
+    if uds is not None:
+        make_way(Path(uds), where="uds")
+    if grpc is not None and grpc.startswith(UNIX):
+        make_way(Path(grpc.removeprefix(UNIX)), where="grpc")
 
 
 def socket_at(uds: Uds) -> socket.socket:

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from dataclasses import replace
-from functools import partial
-from math import inf
-from typing import cast
+from typing import Protocol, cast
 
 import grpc.aio
 
 from nearhall.core.errors import Refusal
 from nearhall.core.reasons import FAILURES, Reason
-from nearhall.gateway.app import FOR_WANT_OF_ROOM
 from nearhall.gateway.exchange import ClientGoneError, Expired
-from nearhall.gateway.grpc.exchange import CallExchange
-from nearhall.gateway.grpc.messages import read, request_of
+from nearhall.gateway.grpc.exchange import CallExchange, InFlight, plain_text
 from nearhall.gateway.grpc.status import code_of, trailers
-from nearhall.gateway.plane import Call, Plane
-from nearhall.gateway.tensors import answer
-from nearhall.policy.storm import Budget, delay_s
+from nearhall.ports.clock import Clock
 from nearhall.wire import headers as names
 
 log = logging.getLogger("nearhall.gateway")
@@ -29,35 +21,84 @@ log = logging.getLogger("nearhall.gateway")
 Context = grpc.aio.ServicerContext[bytes, bytes]
 
 
+class Answering(Protocol):
+    """Who answers ModelInfer: a gateway with models of its own, or the front of several."""
+
+    @property
+    def name(self) -> bytes:
+        """What refusals say that they come from."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """The monotonic clock of deadlines."""
+        ...
+
+    @property
+    def stats(self) -> InFlight:
+        """Where requests under way are counted."""
+        ...
+
+    @property
+    def clients_max(self) -> int:
+        """Of so many clients it is remembered when they were refused."""
+        ...
+
+    def stirred(self) -> None:
+        """A call has come."""
+        ...
+
+    async def answer(self, data: bytes, exchange: CallExchange, context: Context) -> None:
+        """Leaves the answer in the exchange; raises Refusal, or ClientGoneError."""
+        ...
+
+    async def hold_back(self, exchange: CallExchange, refusal: Refusal) -> None:
+        """Waits before a refusal is told, where clients come again too fast (`policy.storm`)."""
+        ...
+
+    def refused(self, exchange: CallExchange, reason: Reason) -> None:
+        """Counts a refusal that was decided here."""
+        ...
+
+    def left(self, exchange: CallExchange, *, late: bool) -> None:
+        """Counts a call that gRPC has ended: at its deadline (`late`), or because the client did not want it any more."""
+        ...
+
+    def ended(self, exchange: CallExchange) -> None:
+        """A call has ended, in whatever way."""
+        ...
+
+
 class Calls:
     """Answers ModelInfer."""
 
-    def __init__(self, plane: Plane) -> None:
-        self._plane = plane
-        self._budget = Budget()
-        self._refused_s: dict[str, float] = {}
-        """When a client was last refused for want of room, by its address; the latest last."""
+    def __init__(self, by: Answering) -> None:
+        self._by = by
+        self._notes: dict[str, dict[str, float]] = {}
+        """Of clients that were refused, by their address; the latest last."""
 
     async def infer(self, data: bytes, context: Context) -> bytes:
         """The answer's message; every way to fail ends the call with a status and the reason in its trailing metadata."""
-        exchange = CallExchange(self._plane.stats, self._plane.clock)
-        self._plane.stats.in_flight += 1
-        self._plane.loop.stirred()
+        by = self._by
+        exchange = CallExchange(by.stats, by.clock, self._notes.get(context.peer()))
+        by.stats.in_flight += 1
+        by.stirred()
         try:
-            await self._answer(data, exchange, context)
+            await by.answer(data, exchange, context)
         except Refusal as error:
             return await self._refuse(context, exchange, self._counted(exchange, error))
         except (asyncio.CancelledError, ClientGoneError):
             exchange.leave()
-            self._left(exchange, context)
+            left_s = seconds_left(context)
+            by.left(exchange, late=left_s is not None and left_s <= 0)
             raise
         except Exception:  # the last net: a fault of ours is told and counted, and the call ends in order
             log.exception("gRPC ModelInfer")
             fault = Refusal(Reason.RUNTIME_FAILED, "the gateway failed; its log says why")
             return await self._refuse(context, exchange, self._counted(exchange, fault))
         finally:
-            self._plane.stats.in_flight -= 1
-            self._plane.stats.probes_served += exchange.ask.probe
+            by.stats.in_flight -= 1
+            by.ended(exchange)
         try:
             back = exchange.answered()
         except Refusal as error:  # another server's, counted when it came
@@ -65,59 +106,28 @@ class Calls:
         context.set_trailing_metadata(exchange.trailing())
         return back
 
-    async def _answer(self, data: bytes, exchange: CallExchange, context: Context) -> None:
-        plane = self._plane
-        message, raw = read(data)
-        name, version = message.model_name, message.model_version
-        exchange.ask_for(name, version, cast("Sequence[tuple[str, str | bytes]]", context.invocation_metadata() or ()))
-        if exchange.ask.probe and plane.hub is not None:  # only sites probe, and only their hub
-            exchange.ask = replace(exchange.ask, probe=False)
-        rules = plane.workloads.rules(exchange.ask, name)
-        exchange.workload = rules.workload
-        model = plane.models.find(name, version or None)
-        if model is not None and model.entry.chat:
-            raise Refusal(Reason.UNSUPPORTED, f"model {name!r} is a language model; ask it at /v1/chat/completions over HTTP")
-        exchange.request = request = request_of(message, raw)
-        left_s = cast("float | None", context.time_remaining())  # None without a deadline, whatever its types say
-        if left_s is not None:
-            rules = rules.within(left_s * 1e3)
-        call = Call(plane, exchange, rules, name, model, exchange)
-        await answer(call, request, partial(exchange.give, call))
-
-    def _left(self, exchange: CallExchange, context: Context) -> None:
-        """Counts a call that gRPC has ended: at its deadline, or because the client did not want it any more."""
-        if not exchange.workload or exchange.ask.probe:
-            return
-        left_s = cast("float | None", context.time_remaining())
-        if left_s is not None and left_s <= 0:
-            self._plane.stats.refused(exchange.workload, Reason.DEADLINE)
-        else:
-            self._plane.stats.of(exchange.workload).cancelled += 1
-
     def _counted(self, exchange: CallExchange, refusal: Refusal) -> Refusal:
-        if exchange.workload and not exchange.ask.probe:
-            self._plane.stats.refused(exchange.workload, refusal.reason)
+        self._by.refused(exchange, refusal.reason)
         if refusal.reason in FAILURES:
             log.error("gRPC ModelInfer %s: %s", exchange.path, refusal)
         return refusal
 
     async def _refuse(self, context: Context, exchange: CallExchange, refusal: Refusal) -> bytes:
-        if refusal.reason in FOR_WANT_OF_ROOM and (wait_s := self._kept_back_s(context.peer(), exchange.first_byte_s)):
-            await asyncio.sleep(wait_s)
-        return await refuse(context, refusal, self._plane.node)
-
-    def _kept_back_s(self, client: str, asked_s: float) -> float:
-        """How long a refusal for want of room is kept back; noted as told then."""
-        now_s = self._plane.clock.monotonic()
-        since_s = asked_s - self._refused_s.pop(client, -inf)
-        wait_s, self._budget = delay_s(self._budget, now_s=now_s, since_refusal_s=since_s)
-        self._refused_s[client] = now_s + wait_s
-        if len(self._refused_s) > self._plane.limits.connections:
-            del self._refused_s[next(iter(self._refused_s))]
-        return wait_s
+        client = context.peer()
+        self._notes.pop(client, None)
+        self._notes[client] = exchange.notes
+        if len(self._notes) > self._by.clients_max:
+            del self._notes[next(iter(self._notes))]
+        await self._by.hold_back(exchange, refusal)
+        return await refuse(context, refusal, exchange.served_by or self._by.name)
 
 
-async def refuse(context: Context, refusal: Refusal, node: bytes) -> bytes:
+def seconds_left(context: Context) -> float | None:
+    """Until the deadline that the client has given gRPC; None without one, whatever the library's types say."""
+    return cast("float | None", context.time_remaining())
+
+
+async def refuse(context: Context, refusal: Refusal, served_by: bytes) -> bytes:
     """Ends a call with a refusal; never returns."""
-    trailing = (*trailers(refusal), (names.SERVED_BY.decode(), node.decode()))
+    trailing = (*trailers(refusal), (names.SERVED_BY.decode(), plain_text(served_by)))
     await context.abort(code_of(refusal, expired=isinstance(refusal, Expired)), refusal.message, trailing)

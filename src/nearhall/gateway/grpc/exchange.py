@@ -7,7 +7,8 @@ binary v2 REST, made only then, and what comes back is read into an answer of gR
 from __future__ import annotations
 
 from collections.abc import MutableMapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Protocol
 from urllib.parse import quote
 
 import msgspec
@@ -19,12 +20,11 @@ from nearhall.gateway.forward import header
 from nearhall.gateway.grpc.messages import encode_response
 from nearhall.gateway.lanes import Done
 from nearhall.gateway.plane import Call
-from nearhall.gateway.stats import Stats
 from nearhall.ports.clock import Clock
 from nearhall.wire import headers as names
 from nearhall.wire.headers import parse_ask
 from nearhall.wire.oip import decode_response, encode_request
-from nearhall.wire.oip_tensors import InferRequest
+from nearhall.wire.oip_tensors import InferRequest, rank_of
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
@@ -45,6 +45,12 @@ _REASONS = {
 _REFUSALS = {reason.value: reason for reason in Reason if reason not in SERVED_HERE | SENT_TO_HUB}
 
 
+class InFlight(Protocol):
+    """What is being answered, over whatever protocol."""
+
+    in_flight: int
+
+
 async def _nothing() -> MutableMapping[str, Any]:
     raise NotImplementedError("a call's message has come before its handler is asked")
 
@@ -58,8 +64,10 @@ class CallExchange(Exchange):
 
     __slots__ = ("_came", "_gone", "_parts", "_rest", "_stats", "_status", "back", "request")
 
-    def __init__(self, stats: Stats, clock: Clock) -> None:
+    def __init__(self, stats: InFlight, clock: Clock, notes: dict[str, float] | None = None) -> None:
+        """`notes`: of the client, as an HTTP connection has them."""
         super().__init__({"type": "http", "method": "POST", "path": "", "headers": ()}, _nothing, _nowhere, clock)
+        self._connection = {} if notes is None else notes
         self.request = NO_REQUEST
         """What is asked for; nothing until the message is understood."""
         self.back: bytes | None = None
@@ -82,6 +90,18 @@ class CallExchange(Exchange):
         if ours:
             self.scope["headers"] = ours
             self.ask = parse_ask(ours)
+
+    def rank(self) -> None:
+        """Says v2's `parameters.priority`, which the REST form leaves out, in our header; one that is there comes first."""
+        rank = rank_of(self.request.priority)
+        if self.ask.priority is None and rank is not None:
+            self.scope["headers"] = [*self.scope["headers"], (names.PRIORITY, b"%d" % rank)]
+            self.ask = replace(self.ask, priority=rank)
+
+    @property
+    def notes(self) -> dict[str, float]:
+        """What is to be remembered of the client."""
+        return self._connection
 
     @property
     def rest(self) -> tuple[bytes, int]:
@@ -146,28 +166,37 @@ class CallExchange(Exchange):
         if self.back is not None:
             return self.back
         body = b"".join(self._parts)
-        if self._status != 200 or not self.ended:
-            raise self._refused(body)
+        if not self._status or not self.ended:
+            raise Refusal(Reason.RUNTIME_FAILED, "the answer broke off")
+        if self._status != 200:
+            raise refusal_of(self._status, self._came, body)
         length = header(self._came, names.HEAD_LENGTH)
         name, version, outputs = decode_response(body, int(length) if length is not None and length.isdigit() else None)
         return encode_response(model=name, version=version, request=self.request, outputs=outputs)
 
     def trailing(self) -> tuple[tuple[str, str], ...]:
         """By whom, why and in what time, as metadata."""
-        return tuple((k.decode(), _plain_text(v)) for k, v in self._came if k in _BACK)
+        return tuple((k.decode(), plain_text(v)) for k, v in self._came if k in _BACK)
 
-    def _refused(self, body: bytes) -> Refusal:
-        try:
-            said = str(msgspec.json.decode(body)["error"])
-        except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
-            said = f"the server behind this one answered with status {self._status}" if self._status else "the answer broke off"
-        named = (header(self._came, names.REASON) or b"").decode("latin-1")
-        reason = _REFUSALS.get(named) or _REASONS.get(self._status, Reason.RUNTIME_FAILED)
-        after = header(self._came, b"retry-after-ms")
-        kind = Expired if self._status == 504 else Refusal
-        return kind(reason, said, retry_after_ms=int(after) if after is not None and after.isdigit() else None)
+    @property
+    def served_by(self) -> bytes | None:
+        """The server elsewhere that answered or refused; None if it was nobody, or does not say."""
+        return header(self._came, names.SERVED_BY)
 
 
-def _plain_text(value: bytes) -> str:
+def refusal_of(status: int, headers: Sequence[Header], body: bytes) -> Refusal:
+    """What another server's refusal says, in REST's form."""
+    try:
+        said = str(msgspec.json.decode(body)["error"])
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
+        said = f"the server behind this one answered with status {status}"
+    named = (header(headers, names.REASON) or b"").decode("latin-1")
+    reason = _REFUSALS.get(named) or _REASONS.get(status, Reason.RUNTIME_FAILED)
+    after = header(headers, b"retry-after-ms")
+    kind = Expired if status == 504 else Refusal
+    return kind(reason, said, retry_after_ms=int(after) if after is not None and after.isdigit() else None)
+
+
+def plain_text(value: bytes) -> str:
     """A header's value as metadata may hold it: ASCII."""
     return value.decode("latin-1").encode("ascii", "replace").decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -39,16 +40,39 @@ async def infer_job(exchange: Exchange, fleet: Fleet, limits: FrontLimits, model
     head = body if ask.head_bytes is None else body[: ask.head_bytes]
     plain = ask.encoding in {"", "identity"} and len(head) <= limits.json_mib * MIB
     stated = [ms for ms in (ask.deadline_ms, _timeout_ms(head) if plain else None) if ms is not None]
-    load = fleet.load_of(model)
-    stateful = load is not None and load.stateful
     sequence = not plain or b'"sequence_id"' in head[:SEQUENCE_BYTES_MAX]
+    return tensor_job(exchange, fleet, limits, Named(model, version), body=body, stated_ms=stated, sequence=sequence)
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Which model is asked for."""
+
+    model: str
+    version: str | None
+    """None: the one that is served."""
+
+
+def tensor_job(
+    exchange: Exchange,
+    fleet: Fleet,
+    limits: FrontLimits,
+    named: Named,
+    *,
+    body: bytes,
+    stated_ms: Sequence[float],
+    sequence: bool,
+) -> Job:
+    """A v2 inference by whatever protocol. `stated_ms`: the client's deadlines; `sequence`: whether it may be a part of one."""
+    load = fleet.load_of(named.model)
+    stateful = load is not None and load.stateful
     return Job(
         exchange=exchange,
-        model=model,
-        version=version,
+        model=named.model,
+        version=named.version,
         body=body,
-        due_s=exchange.first_byte_s + min([*stated, limits.deadline_ms]) / 1e3,
-        deadline_ms=min(stated, default=None),
+        due_s=exchange.first_byte_s + min([*stated_ms, limits.deadline_ms]) / 1e3,
+        deadline_ms=min(stated_ms, default=None),
         chat=False,
         repeatable=not stateful and not sequence,
         sticky=stateful,
