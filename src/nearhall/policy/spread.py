@@ -93,9 +93,10 @@ class RefuseAll:
 
 def expected_ms(seen: Seen) -> float:
     """From now until the node's answer is back here (chat: its first token)."""
-    ahead = max(0, seen.sent_since - max(0, seen.free - 1))
-    mine_ms = seen.sent_since_ms * ahead / max(1, seen.sent_since) / max(1, seen.slots)
-    waiting = max(0.0, seen.backlog_ms - seen.report_age_ms) + mine_ms
+    waiting = max(0.0, seen.backlog_ms - seen.report_age_ms) if seen.backlog_ms else 0.0
+    ahead = seen.sent_since and seen.sent_since - max(0, seen.free - 1)
+    if ahead > 0:
+        waiting += seen.sent_since_ms * ahead / seen.sent_since / max(1, seen.slots)
     return seen.rtt_ms + waiting + seen.own_ms + max(0.0, seen.overdue_ms)
 
 
@@ -125,19 +126,20 @@ def choose(nodes: Sequence[Seen], left_ms: float, *, sticky: bool = False) -> Se
     Whether a deadline can be met is the node's own decision, since it alone knows its queue exactly: the one that is expected
     first is asked even where it is expected late.
     """
-    able = [index for index, seen in enumerate(nodes) if usable(seen)]
+    able = [(index, seen) for index, seen in enumerate(nodes) if usable(seen)]
     if not able:
         return _nobody(nodes)
-    trusted = [index for index in able if not in_doubt(nodes[index])] or able
-    if sticky:
-        return SendTo(trusted[0], expected_ms(nodes[trusted[0]]))
-    expected = {index: expected_ms(nodes[index]) for index in trusted}
-    in_time = [index for index in trusted if expected[index] + MARGIN_MS <= left_ms] or trusted
-    near = min(expected[index] for index in in_time)
+    trusted = [(index, seen) for index, seen in able if not in_doubt(seen)] or able
+    if sticky or len(trusted) == 1:
+        index, seen = trusted[0]
+        return SendTo(index, expected_ms(seen))
+    finishes = [(expected_ms(seen), index, seen) for index, seen in trusted]
+    in_time = [finish for finish in finishes if finish[0] + MARGIN_MS <= left_ms] or finishes
+    near = min(in_time)[0]
     near += max(TIE_MS, TIE_SHARE * near)
-    tied = [index for index in in_time if expected[index] - untested_ms(nodes[index]) <= near]
-    chosen = min(tied, key=lambda index: (nodes[index].last_turn, index))
-    return SendTo(chosen, expected[chosen])
+    tied = [(seen.last_turn, index, expected) for expected, index, seen in in_time if expected - untested_ms(seen) <= near]
+    _, chosen, expected = min(tied)
+    return SendTo(chosen, expected)
 
 
 def _nobody(nodes: Sequence[Seen]) -> RefuseAll:

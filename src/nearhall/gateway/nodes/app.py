@@ -17,7 +17,6 @@ from nearhall.gateway.metrics import CONTENT_TYPE
 from nearhall.gateway.nodes import telling
 from nearhall.gateway.nodes.asks import infer_job, openai_job
 from nearhall.gateway.nodes.metrics import FrontMetrics
-from nearhall.gateway.nodes.passing import Job
 from nearhall.gateway.nodes.relay import Relay
 from nearhall.wire.load import ModelLoad
 from nearhall.wire.openai import models_list, one_model
@@ -83,17 +82,14 @@ class FrontApp:
         self._relay.check_open()
         if path.startswith(_MODELS) and path.endswith("/infer"):
             name, version = _model_and_version(path[len(_MODELS) : -len("/infer")])
-            return await self._pass(await infer_job(exchange, self._fleet, self._limits, name, version))
+            return await self._relay.answer(await infer_job(exchange, self._fleet, self._limits, name, version))
         if path.startswith("/v1/"):
-            return await self._pass(await openai_job(exchange, self._fleet, self._limits))
+            return await self._relay.answer(await openai_job(exchange, self._fleet, self._limits))
         if path.rstrip("/") == "/v2/repository/index":
             return await self._index(exchange)
         if path.startswith("/v2/repository/"):
             raise Refusal(Reason.UNSUPPORTED, telling.LOADING)
         raise _not_served(exchange)
-
-    async def _pass(self, job: Job) -> None:
-        await self._relay.answer(job, held=len(job.body))
 
     async def _refuse(self, exchange: Exchange, refusal: Refusal) -> None:
         """Answers with a refusal, counted; a stream that has begun can only be cut off."""

@@ -74,7 +74,7 @@ class FrontCalls:
             stated_ms=[ms for ms in limits_ms if ms is not None],
             sequence=False,  # `request_of` takes no request that is a part of one
         )
-        await relay.answer(job, held=len(body) + len(data))
+        await relay.answer(job, beside=len(data))
 
     async def hold_back(self, exchange: CallExchange, refusal: Refusal) -> None:
         """As over HTTP; a node's refusal has been kept back when it came."""

@@ -382,7 +382,13 @@ class Fleet:
 
     def load_of(self, model: str) -> ModelLoad | None:
         """What some node says of a model, one that is not away first."""
-        return next((load for node in [*self.up(), *self.nodes] if (load := node.model(model)) is not None), None)
+        away: ModelLoad | None = None
+        for node in self.nodes:
+            load = node.model(model)
+            if load is not None and node.standing is not Standing.AWAY:
+                return load
+            away = away or load
+        return away
 
     async def close(self) -> None:
         """Ends the watching and closes all connections."""

@@ -113,9 +113,9 @@ class _Attempt:
         """When its node was asked for a sign of life."""
         self._model = passing.job.model
         self._ended = False
+        self.sending: Sending = node.link.send(passing.ask_of(node), self._told)  # first: the node works while the rest is done
         self._ticket = node.sent(self._model, passing.size, expected_ms, turn=passing.fleet.next_turn())
         node.on_away.add(passing.wake)
-        self.sending: Sending = node.link.send(passing.ask_of(node), self._told)
 
     def _told(self, outcome: NodeAnswer | NodeLostError) -> None:
         self.passing.outcomes.append((self, outcome))
@@ -139,6 +139,8 @@ class Passing:
         self.outcomes: deque[tuple[_Attempt, NodeAnswer | NodeLostError]] = deque()
         self.size = size_class(len(job.body))
         self._served: _Attempt | None = None
+        self._came: tuple[_Attempt, int, float] | None = None
+        """Whose whole answer has come, its status, and when: booked once the client has it."""
         self._limits = limits
         self._headers = job_headers(job.exchange)
         self._target = _target(job.exchange)
@@ -152,9 +154,26 @@ class Passing:
 
     async def first(self) -> NodeAnswer:
         """A node's answer: whole, or the head of a stream; raises Refusal, or ClientGoneError."""
-        attempt, answer = await self._first()
-        self._served = attempt
-        return answer
+        if self.clock.monotonic() >= self._due_s:
+            raise Expired(Reason.DEADLINE, "the deadline passed before the request was read", retry_after_ms=None)
+        choice = self._choice()
+        if isinstance(choice, RefuseAll):
+            raise self._nobody(choice)
+        self._begin(choice)
+        while True:
+            await self._wait()
+            if self._gone:
+                raise ClientGoneError
+            while self.outcomes:
+                attempt, outcome = self.outcomes.popleft()
+                if isinstance(outcome, NodeLostError):
+                    self._after_loss(attempt, outcome)
+                elif not self._goes_elsewhere(attempt, outcome):
+                    self._keep_only(attempt, outcome)
+                    return outcome
+            if self.clock.monotonic() >= self._due_s:
+                raise self._too_late()
+            self._look_after(self._running[0])
 
     async def deliver(self, answer: NodeAnswer) -> None:
         """Sends the answer to the client; raises ClientGoneError."""
@@ -165,7 +184,9 @@ class Passing:
             await self._stream(self._served, answer, answer.body)
 
     def close(self) -> None:
-        """Gives up what is still under way."""
+        """Books what is not booked yet, and gives up what is still under way."""
+        if self._came is not None:
+            self._book(*self._came)
         for left in self._running:
             left.end()
             left.node.on_away.discard(self.wake)
@@ -190,29 +211,6 @@ class Passing:
         if ask.total_deadline_ms is not None:
             headers.append((names.TOTAL_DEADLINE, b"%.3f" % max(DEADLINE_MS_MIN, ask.total_deadline_ms - spent_ms)))
         return NodeAsk(job.exchange.method, self._target, headers, job.body, repeatable=job.repeatable)
-
-    async def _first(self) -> tuple[_Attempt, NodeAnswer]:
-        """The attempt that answers first, and its answer: whole, or a stream's head."""
-        if self.clock.monotonic() >= self._due_s:
-            raise Expired(Reason.DEADLINE, "the deadline passed before the request was read", retry_after_ms=None)
-        choice = self._choice()
-        if isinstance(choice, RefuseAll):
-            raise self._nobody(choice)
-        self._begin(choice)
-        while True:
-            await self._wait()
-            if self._gone:
-                raise ClientGoneError
-            while self.outcomes:
-                attempt, outcome = self.outcomes.popleft()
-                if isinstance(outcome, NodeLostError):
-                    self._after_loss(attempt, outcome)
-                elif not self._goes_elsewhere(attempt, outcome):
-                    self._keep_only(attempt, outcome)
-                    return attempt, outcome
-            if self.clock.monotonic() >= self._due_s:
-                raise self._too_late()
-            self._look_after(self._running[0])
 
     async def _wait(self) -> None:
         """Until something happens, a look is due, or the deadline."""
@@ -300,19 +298,25 @@ class Passing:
         return True
 
     def _keep_only(self, attempt: _Attempt, answer: NodeAnswer) -> None:
-        """Books the answer, and gives all other attempts up."""
-        node = attempt.node
-        node.answered()
-        if answer.status < 400:
-            node.counts.answered += 1
-            node.counts.expected.add(attempt.expected_ms)
-            node.counts.finished.add((self.clock.monotonic() - attempt.sent_s) * 1e3)
-        else:
-            node.counts.refused += 1
+        """Gives all other attempts up. A stream's head is booked at once, a whole answer when it has gone on to the client."""
         for other in [other for other in self._running if other is not attempt]:
             self._end(other)
+        self._served = attempt
+        came = (attempt, answer.status, self.clock.monotonic())
         if isinstance(answer.body, bytes):
-            self._end(attempt)
+            self._came = came
+        else:
+            self._book(*came)
+
+    def _book(self, attempt: _Attempt, status: int, at_s: float) -> None:
+        node = attempt.node
+        node.answered()
+        if status < 400:
+            node.counts.answered += 1
+            node.counts.expected.add(attempt.expected_ms)
+            node.counts.finished.add((at_s - attempt.sent_s) * 1e3)
+        else:
+            node.counts.refused += 1
 
     def _look_after(self, attempt: _Attempt) -> None:
         """Gives a request of a silent node to another one."""

@@ -42,22 +42,20 @@ class Relay:
         if self.draining:
             raise Refusal(Reason.DRAINING, "this front is being stopped", retry_after_ms=1000)
 
-    async def answer(self, job: Job, *, held: int) -> None:
-        """Has a node answer; counted. `held`: bytes that the request takes here. Raises Refusal, or ClientGoneError."""
+    async def answer(self, job: Job, *, beside: int = 0) -> None:
+        """Has a node answer; counted. Raises Refusal, or ClientGoneError.
+
+        `beside`: bytes that the request takes here beside its body.
+        """
+        held = len(job.body) + beside
         if self._held + held > self.limits.held_mib * MIB:
             text = "the requests under way hold all the memory that they may; come back"
             raise Refusal(Reason.QUEUE_FULL, text, retry_after_ms=1000)
-        self._held += held
-        try:
-            await self._passed(job)
-        finally:
-            self._held -= held
-
-    async def _passed(self, job: Job) -> None:
         exchange = job.exchange
         passing = Passing(self.fleet, job, self.clock, self.limits)
         notes = _notes(exchange)
         notes[GONE] = passing.client_gone
+        self._held += held
         try:
             if exchange.gone():
                 raise ClientGoneError
@@ -66,6 +64,7 @@ class Relay:
                 await self._hold_back(exchange, job.due_s)
             await passing.deliver(answer)
         finally:
+            self._held -= held
             notes.pop(GONE, None)
             passing.close()
         if answer.status < 400:
