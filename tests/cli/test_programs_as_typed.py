@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -148,6 +149,31 @@ def test_a_site_that_cannot_be_is_one_line(tmp_path: Path, options: list[str], t
     noted = capsys.readouterr().err
     assert told in noted
     assert len(noted.strip().splitlines()) == 1
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+def test_a_site_answers_grpc_and_at_a_socket_as_its_document_says(short_folder: Path, free_port: Callable[[], int]):
+    triton = pytest.importorskip("tritonclient.grpc")
+    add_model(short_folder / "models", "double", doubled=True)
+    http, grpc = free_port(), free_port()
+    document = short_folder / "site.yaml"
+    document.write_text(_alone(f"[{{id: n1, http: '127.0.0.1:{http}', grpc: {grpc}, uds: none/s}}]"))
+    options = ["--state", short_folder / "s", "--models", short_folder / "models"]
+    refused = run("site", document, *options)
+    assert refused.returncode == 2
+    told = f"error: {document}: nodes[0].uds: there is no folder {short_folder}/none; make it, or name another path"
+    assert refused.stderr.strip() == told
+    document.write_text(document.read_text().replace("none/s", "g"))
+    log = short_folder / "site.log"
+    with typed(log, "site", document, *options), triton.InferenceServerClient(f"127.0.0.1:{grpc}") as client:
+        until(lambda: status(f"http://127.0.0.1:{http}/v2/health/ready")[0] == 200, 40, what="the site is ready")
+        assert client.is_model_ready("double")
+        with socket.socket(socket.AF_UNIX) as here:
+            here.connect(str(short_folder / "g"))
+            here.sendall(b"GET /v2/health/ready HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert here.recv(4096).startswith(b"HTTP/1.1 200 ")
+    said = " ".join(log.read_text().split())
+    assert f"http://127.0.0.1:{http}, gRPC at 127.0.0.1:{grpc}, HTTP at the Unix socket {short_folder}/g, state in" in said
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import convert
 
 from nearhall.cli.commands.site import node_state, resolve
 from nearhall.core.errors import InputError
 from nearhall.documents.site import SiteDocument
 from nearhall.documents.yaml_file import parse_document
+from nearhall.gateway.settings import Settings, check_settings
 
 EXAMPLE = """
 schema: nearhall/site/v1
@@ -69,6 +71,83 @@ def test_a_mistake_is_named(change: tuple[str, str], expected: str):
     with pytest.raises(InputError) as refused:
         _site(EXAMPLE.replace(*change, 1))
     assert expected in str(refused.value)
+
+
+def with_addresses(more: str, *others: str) -> str:
+    """The example, its node with more keys and others beside it."""
+    nodes = "".join(f"\n  - {{{other}}}" for other in others)
+    return EXAMPLE.replace("memory_gib: 8}", f"memory_gib: 8, {more}}}{nodes}")
+
+
+@pytest.mark.parametrize(
+    ("keys", "grpc", "uds"),
+    [
+        ("grpc: 8001", "127.0.0.1:8001", None),
+        ('grpc: "0.0.0.0:8001"', "0.0.0.0:8001", None),
+        ('grpc: "unix:run/g"', "unix:{folder}/run/g", None),
+        ('grpc: "unix:/run/g", uds: s', "unix:/run/g", {"path": "{folder}/s", "mode": "0600"}),
+        ('uds: {path: /run/s, mode: "0660"}', None, {"path": "/run/s", "mode": "0660"}),
+        ("hardware: l4", None, None),
+    ],
+)
+def test_a_node_answers_grpc_and_at_a_socket_where_the_document_says_so(
+    keys: str, grpc: str | None, uds: dict[str, str] | None, tmp_path: Path
+):
+    text = with_addresses(keys) if "hardware" not in keys else EXAMPLE
+    ((gateway, _),) = _resolved(text, tmp_path)
+    assert gateway["grpc"] == (None if grpc is None else grpc.format(folder=tmp_path))
+    expected = None if uds is None else {key: value.format(folder=tmp_path) for key, value in uds.items()}
+    assert gateway["uds"] == expected
+    check_settings(convert(gateway, Settings), where="gateway")
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ("grpc: 70000", "nodes[0].grpc: port 70000 does not exist; 0 to 65535 are right"),
+        ("grpc: 0", "nodes[0]: grpc takes no free port here, since no client would know it; name one, for example 8001"),
+        ("grpc: x", "nodes[0].grpc: wants [HOST:]PORT, such as 8001 or 0.0.0.0:8001, or unix:PATH"),
+        ("grpc: 8080", "nodes[0]: http and grpc are both at 127.0.0.1:8080; each needs a port of its own"),
+        (f"grpc: unix:/{'a' * 107}", "at most 107 bytes; this one has 108"),
+        (f"uds: /{'a' * 107}", "nodes[0].uds.path: the path of a Unix socket has at most 107 bytes; this one has 108"),
+        ('uds: {path: s, mode: "0999"}', "nodes[0].uds.mode: "),
+        ("uds: {}", "nodes[0].uds.path is missing; add it"),
+        ("udss: s", "nodes[0].udss is not known; did you mean 'uds'?"),
+    ],
+)
+def test_an_address_that_cannot_be_is_one_line(keys: str, expected: str):
+    with pytest.raises(InputError) as refused:
+        _site(with_addresses(keys))
+    assert expected in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_two_nodes_on_one_host_need_addresses_of_their_own():
+    elsewhere = 'id: n2, http: "10.0.0.2:8080", grpc: "unix:/run/g", uds: /run/s'
+    _site(with_addresses('grpc: "unix:/run/g", uds: /run/s', elsewhere))
+    beside = 'id: n2, http: "127.0.0.1:8081"'
+    for keys, says in {
+        'grpc: "unix:/run/g"': "two nodes answer gRPC at 'unix:/run/g, of 127.0.0.1'",
+        "grpc: 8001": "two nodes answer gRPC at '127.0.0.1:8001, of 127.0.0.1'",
+        "uds: /run/s": "two nodes have the uds '/run/s, of 127.0.0.1'",
+    }.items():
+        with pytest.raises(InputError) as refused:
+            _site(with_addresses(keys, f"{beside}, {keys}"))
+        assert says in str(refused.value)
+
+
+def test_a_path_that_its_folder_makes_too_long_is_told(tmp_path: Path):
+    with pytest.raises(InputError, match=r"site.yaml: nodes\[0\].uds: .* is too long for a Unix socket; name a path that is"):
+        _resolved(with_addresses(f"uds: {'d' * 100}/s"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("http", "says"), [('"127.0.0.1:70000"', "nodes[0].http: port 70000 does not exist"), ("x", "nodes[0].http: wants")]
+)
+def test_a_service_port_that_is_none_is_told(http: str, says: str):
+    with pytest.raises(InputError) as refused:
+        _site(EXAMPLE.replace('"127.0.0.1:8080"', http))
+    assert says in str(refused.value)
 
 
 @pytest.mark.parametrize(

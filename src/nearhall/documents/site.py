@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from nearhall.core.residency import Residency
-from nearhall.documents.addresses import Address, GrpcAddress
+from nearhall.documents.addresses import Address, GrpcAddress, UdsSocket, also, port_exists
 from nearhall.documents.up import Identifier
 
 NODES_MAX = 256
@@ -60,8 +61,12 @@ class Node(_Strict):
 
     id: Identifier
     hardware: str | None = None
-    http: str = Field(default="127.0.0.1:8080", pattern=r"^\S+:\d{1,5}$")
+    http: Annotated[str, AfterValidator(port_exists)] = Field(default="127.0.0.1:8080", pattern=r"^\S+:\d{1,5}$")
     """HOST:PORT of its service port."""
+    grpc: GrpcAddress | None = None
+    """The Open Inference Protocol v2 over gRPC: [HOST:]PORT, on the host of `http` unless one is named, or unix:PATH."""
+    uds: UdsSocket | None = Field(default=None, json_schema_extra=also({"type": "string"}))
+    """A Unix socket on which the HTTP service answers too, for callers on this server: its path, or `{path, mode}`."""
     memory_gib: float | None = Field(default=None, gt=0)
 
     @property
@@ -73,6 +78,21 @@ class Node(_Strict):
     def port(self) -> int:
         """On which port."""
         return int(self.http.rpartition(":")[2])
+
+    @property
+    def grpc_at(self) -> str | None:
+        """Where it answers gRPC: HOST:PORT, unix:PATH, or not at all."""
+        return f"{self.host}:{self.grpc}" if self.grpc is not None and self.grpc.isdecimal() else self.grpc
+
+    @model_validator(mode="after")
+    def _a_port_of_its_own(self) -> Node:
+        if self.grpc is not None and re.search(r"(^|:)0+$", self.grpc):
+            message = "grpc takes no free port here, since no client would know it; name one, for example 8001"
+            raise ValueError(message)
+        if self.grpc_at == self.http and self.port != 0:
+            message = f"http and grpc are both at {self.http}; each needs a port of its own"
+            raise ValueError(message)
+        return self
 
 
 class Front(_Strict):
@@ -154,6 +174,8 @@ class SiteDocument(_Strict):
         for what, values in (
             ("nodes have the id", [node.id for node in self.nodes]),
             ("nodes listen at", [node.http for node in self.nodes]),
+            ("nodes answer gRPC at", [f"{node.grpc_at}, of {node.host}" for node in self.nodes if node.grpc_at is not None]),
+            ("nodes have the uds", [f"{node.uds.path}, of {node.host}" for node in self.nodes if node.uds is not None]),
             ("meters have the id", [meter.id for meter in self.meters]),
             ("workloads have the id", [workload.id for workload in self.workloads]),
             ("workloads have the model", [workload.model for workload in self.workloads]),

@@ -104,7 +104,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     port: int
     host: str = "127.0.0.1"
     reuse_port: bool = False
-    """The agent and the gateway both bind the service port."""
+    """The agent and the gateway both bind the service port; gRPC's is the gateway's alone."""
     grpc: str | None = None
     """Where gRPC is answered: `HOST:PORT` (port 0 takes a free one) or `unix:PATH`, a socket for the gateway's own user."""
     uds: Uds | None = None

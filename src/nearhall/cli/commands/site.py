@@ -16,6 +16,7 @@ from nearhall.cli.pilot.machine import describe
 from nearhall.cli.roots.agent import state_lock
 from nearhall.cli.roots.models import cache_folder
 from nearhall.core.errors import InputError
+from nearhall.documents.addresses import SOCKET_PATH_MAX, UNIX
 from nearhall.documents.site import Node, SiteDocument
 from nearhall.documents.whole_file import write_whole
 from nearhall.documents.yaml_file import read_document
@@ -23,8 +24,6 @@ from nearhall.drivers.meter_profiles import PROFILES
 from nearhall.drivers.modbus_meter import find_profile, parse_meter_url, read_commissioning
 from nearhall.wire.session import session_of
 
-SOCKET_PATH_MAX = 107
-"""sun_path holds 108 bytes, one for the end (unix(7))."""
 CREDENTIALS = ("ca.pem", "cert.pem", "key.pem")
 NODES_TOLD = 8
 """In a message of one line."""
@@ -69,12 +68,13 @@ def command(
     (chosen,), ((gateway, agent),) = nodes, settings
     folder = node_state(site, chosen, state)
     folder.mkdir(parents=True, exist_ok=True)
+    _check_folders(document, site.nodes.index(chosen), gateway)
     lock = state_lock(folder)
     lock.hold()  # until the agent takes it: a second one must not find its settings overwritten
     write_whole(folder / "gateway-settings.json", json.dumps(gateway, indent=1).encode())
     write_whole(folder / "agent-settings.json", json.dumps(agent, indent=1).encode())
     which = f"site {site.id}" if len(site.nodes) == 1 else f"site {site.id}, node {chosen.id}"
-    notes().print(f"{which}: http://{chosen.http}, state in {folder}", markup=False)
+    notes().print(f"{which}: {_addresses(chosen, gateway)}, state in {folder}", markup=False)
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, "-m", "nearhall.cli.roots.agent", str(folder / "agent-settings.json")])  # noqa: S606
 
@@ -109,7 +109,7 @@ def _say_checked(
     for node, (gateway, agent) in zip(nodes, settings, strict=True):
         told[node.id] = {"agent": agent, "gateway": gateway}
         if len(site.nodes) > 1:
-            words = [f"http://{node.http}", *([node.hardware] if node.hardware else []), f"state in {agent['state_dir']}"]
+            words = [_addresses(node, gateway), *([node.hardware] if node.hardware else []), f"state in {agent['state_dir']}"]
             lines.append(f"--node {node.id}: {', '.join([*words, *(['reads the meters'] if agent['meters'] else [])])}")
     emit(escape("\n".join(lines)), {"nodes": told} if len(nodes) > 1 else told[nodes[0].id], as_json=as_json)
 
@@ -134,6 +134,8 @@ def resolve(
         "host": node.host,
         "port": node.port,
         "reuse_port": True,
+        "grpc": _grpc(site, node, document),
+        "uds": None if node.uds is None else {"path": _socket(site, node, document, "uds", node.uds.path), "mode": node.uds.mode},
         "tls": None,
         "control_socket": str(sockets["control"]),
         "load_report": site.front is not None,
@@ -170,6 +172,48 @@ def resolve(
 def _limits(site: SiteDocument) -> Json:
     said = {"models_mib": site.limits.models_memory_mib, "models_gpu_mib": site.limits.models_gpu_memory_mib}
     return {name: mib for name, mib in said.items() if mib is not None}
+
+
+def _grpc(site: SiteDocument, node: Node, document: Path) -> str | None:
+    """Where the node answers gRPC, as the gateway's settings have it."""
+    at = node.grpc_at
+    if at is None or not at.startswith(UNIX):
+        return at
+    return f"{UNIX}{_socket(site, node, document, 'grpc', at.removeprefix(UNIX))}"
+
+
+def _socket(site: SiteDocument, node: Node, document: Path, key: str, path: str) -> str:
+    """A socket's path, which is relative to the document; raises InputError where the system cannot hold it."""
+    whole = str((document.parent / Path(path).expanduser()).resolve())
+    longer = len(whole.encode()) - SOCKET_PATH_MAX
+    if longer > 0:
+        where = f"{document}: nodes[{site.nodes.index(node)}].{key}"
+        raise InputError(
+            f"{whole} is too long for a Unix socket", where=where, right=f"name a path that is {longer} bytes shorter"
+        )
+    return whole
+
+
+def _check_folders(document: Path, index: int, gateway: Json) -> None:
+    """Raises InputError for a socket in a folder that is not there: the gateway could only fail again and again."""
+    grpc: str | None = gateway["grpc"]
+    uds: dict[str, str] | None = gateway["uds"]
+    paths = {"grpc": grpc.removeprefix(UNIX)} if grpc is not None and grpc.startswith(UNIX) else {}
+    if uds is not None:
+        paths["uds"] = uds["path"]
+    for key, path in paths.items():
+        folder = Path(path).parent
+        if not folder.is_dir():
+            right = "make it, or name another path"
+            raise InputError(f"there is no folder {folder}", where=f"{document}: nodes[{index}].{key}", right=right)
+
+
+def _addresses(node: Node, gateway: Json) -> str:
+    """Where clients find a node."""
+    grpc: str | None = gateway["grpc"]
+    uds: dict[str, str] | None = gateway["uds"]
+    told = [f"http://{node.http}", *([] if grpc is None else [f"gRPC at {grpc}"])]
+    return ", ".join([*told, *([] if uds is None else [f"HTTP at the Unix socket {uds['path']}"])])
 
 
 def _workload(site: SiteDocument, index: int) -> Json:

@@ -42,7 +42,6 @@ class Listening:
     connections: int
     """Calls at a time."""
     drain_s: float
-    reuse_port: bool = False
 
 
 def gateway_server(settings: Settings, plane: Plane, *, may_load: bool) -> GrpcServer:
@@ -54,7 +53,6 @@ def gateway_server(settings: Settings, plane: Plane, *, may_load: bool) -> GrpcS
         body_mib=limits.body_mib,
         connections=limits.connections,
         drain_s=limits.drain_s,
-        reuse_port=settings.reuse_port,
     )
     return GrpcServer(where, Service(CallsHere(plane), ToldHere(plane, may_load=may_load)))
 
@@ -117,7 +115,7 @@ def _options(where: Listening) -> list[tuple[str, int]]:
         ("grpc.max_send_message_length", -1),  # what a model gives is its own business, here as over HTTP
         ("grpc.absolute_max_metadata_size", METADATA_BYTES_MAX),
         ("grpc.max_concurrent_streams", where.connections),
-        ("grpc.so_reuseport", int(where.reuse_port)),  # on by default: two programs would share a port and nobody would say so
+        ("grpc.so_reuseport", 0),  # on by default: two programs would share a port and nobody would say so
     ]
 
 
