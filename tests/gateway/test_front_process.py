@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -216,11 +217,20 @@ def test_over_mutual_tls_on_both_sides_and_on_a_unix_socket(short_folder, models
     ):
         assert ready["nodes"] == {"n1": "up"}
         url = f"https://127.0.0.1:{ready['port']}/v2/models/double/infer"
+        assert stat.S_IMODE(local.stat().st_mode) == 0o600
         for pool, where in ((trusted, url), (here, "http://front/v2/models/double/infer")):
             answer = pool.request("POST", where, content=BODY)
             assert (answer.status, json.loads(answer.content)["outputs"][0]["data"]) == (200, [2, 4, 6, 8])
         with pytest.raises(httpcore.NetworkError):
             stranger.request("POST", url, content=BODY)
+    assert not local.exists()
+
+
+def test_a_file_where_the_socket_is_to_be_stays(short_folder):
+    (short_folder / "mine").write_text("mine")
+    says = f"uds: {short_folder}/mine is there already and is no socket; name a path that is free"
+    one_line(says, [*COMMAND, "--http", "0", "--node", "n1=http://127.0.0.1:1", "--uds", str(short_folder / "mine")])
+    assert (short_folder / "mine").read_text() == "mine"
 
 
 def test_certificates_that_are_none_are_named(short_folder):

@@ -12,16 +12,15 @@ import gc
 import socket
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvloop
 
-from nearhall.cli.roots.listening import Addresses, check_free, tls_context
-from nearhall.cli.roots.program import listen_unix, read_settings, run_program, say_ready, stop_event
+from nearhall.cli.roots.listening import Addresses, check_free, number_of, remove_socket, socket_at, tls_context
+from nearhall.cli.roots.program import read_settings, run_program, say_ready, stop_event
 from nearhall.cli.roots.tls_protocol import tls_extension
 from nearhall.core.errors import InputError
 from nearhall.drivers.clock import SystemClock
@@ -35,6 +34,7 @@ from nearhall.gateway.nodes.fleet import Fleet, Node
 from nearhall.gateway.nodes.metrics import FrontMetrics, FrontStats
 from nearhall.gateway.nodes.relay import Relay
 from nearhall.gateway.nodes.settings import FrontSettings, NodeAt, check_front
+from nearhall.gateway.settings import Uds
 from nearhall.ports.clock import Clock
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def bind(settings: FrontSettings) -> socket.socket:
 
 async def serve(settings: FrontSettings, *, announce: Announce) -> None:
     """Runs the front until SIGTERM, SIGINT, or (if asked) the end of standard input."""
-    check_free(uds=None, grpc=settings.grpc)
+    check_free(uds=settings.uds, grpc=settings.grpc)
     front = compose(settings, clock=SystemClock())
     bound = bind(settings)
     stop = stop_event(with_stdin=settings.exit_with_stdin)
@@ -124,16 +124,19 @@ async def _listening(settings: FrontSettings, front: Composed, bound: socket.soc
         service = Server(front.app, body_bytes_max=most, tls_of=tls_extension)
         ends.append(partial(service.close, drain_s))
         await service.start(bound, tls=tls_context(settings.tls))
-        if settings.uds is not None:
-            here = Server(front.app, body_bytes_max=most)
-            ends.append(partial(here.close, drain_s))
-            await here.start(listen_unix(Path(settings.uds), where="uds"))
         grpc_port = None
         if settings.grpc is not None:
             grpc = _grpc_server(settings, front.relay)
             ends.append(grpc.close)
             grpc_port = await grpc.start()
-        yield Addresses(port=bound.getsockname()[1], grpc_port=grpc_port)
+        with ExitStack() as files:
+            if settings.uds is not None:
+                local = files.enter_context(socket_at(Uds(path=settings.uds)))
+                files.callback(remove_socket, settings.uds, number_of(settings.uds))
+                here = Server(front.app, body_bytes_max=most)
+                ends.append(partial(here.close, drain_s))
+                await here.start(local)
+            yield Addresses(port=bound.getsockname()[1], grpc_port=grpc_port)
     finally:
         await asyncio.gather(*(end() for end in ends))
 
