@@ -94,7 +94,7 @@ class Call:
     waited_s: float = 0.0
     """For the model to be loaded."""
     foreseen_ms: float = 0.0
-    """When its lane would have its answer, by its own reckoning, in milliseconds after the first byte."""
+    """When its lane would have its answer, by its own reckoning, in milliseconds after the first byte; of one that is due."""
 
     def variant_headers(self) -> list[Header]:
         """Which variant answers here, and for which better one."""
@@ -236,7 +236,7 @@ def _local(call: Call, lost: Lost) -> LocalState:
         expected_ms = queue.expected_ms(due_s, priority, call.input_bytes, call.talk)
     else:
         expected_ms = queue.expected_ms(due_s, priority, call.input_bytes)
-        if isinstance(queue, Lane):
+        if due_s < inf and isinstance(queue, Lane):
             call.foreseen_ms = call.spent_ms() + expected_ms
             aside_ms = _aside_ms(queue, priority, (due_s - call.exchange.first_byte_s) * 1e3)
     return LocalState(
@@ -249,9 +249,7 @@ def _local(call: Call, lost: Lost) -> LocalState:
 
 def _aside_ms(lane: Lane, rank: int, limit_ms: float) -> float:
     """What the lane's reckoning missed of late, and the room that is left to the first rank."""
-    if not rank:
-        return 0.0
-    return lane.missed_ms() + (way_ms(lane.strain(), limit_ms) if limit_ms < inf else 0.0)
+    return lane.missed_ms() + way_ms(lane.strain(), limit_ms) if rank else 0.0
 
 
 def _coming(call: Call, model: Model, variant: Variant) -> LocalState:

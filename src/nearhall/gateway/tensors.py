@@ -128,7 +128,7 @@ async def told(call: Call, request: InferRequest, done: Done, reason: Reason, gi
 def learn(call: Call) -> None:
     """Tells the lane how far off its reckoning was, and how near the first rank's answers come to their deadlines."""
     queue = None if call.variant is None else call.variant.queue
-    if not isinstance(queue, Lane):
+    if not call.foreseen_ms or not isinstance(queue, Lane):
         return
     if call.rules.priority:
         queue.missed_by(call.spent_ms() - call.foreseen_ms)

@@ -21,7 +21,7 @@ import msgspec
 from nearhall.core.errors import Refusal
 from nearhall.core.reasons import Reason
 from nearhall.core.tensor import BYTES, ITEM_BYTES, Tensor
-from nearhall.wire.oip_json import MARK, Numbers, cut_out
+from nearhall.wire.oip_json import MARK, Array, Numbers, cut_out
 from nearhall.wire.oip_tensors import (
     CODES,
     REQUEST_PARAMETERS,
@@ -87,14 +87,20 @@ FORM_BYTES_MAX = 2048
 reading it anew was half of what decoding cost. Together half a megabyte and what they are read to."""
 
 
+_Announced = tuple[str, str, tuple[int, ...], int, bool]
+"""Of an input: name, datatype, shape, bytes, and whether their number alone says if they are right."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Form:
-    """A head of which all inputs follow as binary data, read and checked. Compared by identity."""
+    """A head, read and checked; the data of all inputs is elsewhere: behind it, or in arrays that were cut out of it.
+
+    Compared by identity.
+    """
 
     request: InferRequest
     """But for its inputs."""
-    inputs: tuple[tuple[str, str, tuple[int, ...], int, bool], ...]
-    """Name, datatype, shape, bytes, and whether the bytes alone say if they are right."""
+    inputs: tuple[_Announced, ...]
     size: int
     """Bytes of all inputs."""
 
@@ -120,6 +126,11 @@ def decode_request(body: bytes | memoryview, head_bytes: int | None, numbers: Nu
         data = rest[at : at + size]
         inputs.append(Tensor(name, dtype, shape, data) if plain else from_bytes(name, dtype, shape, data))
         at += size
+    return _with(form, inputs)
+
+
+def _with(form: _Form, inputs: Sequence[Tensor]) -> InferRequest:
+    """A request of this form."""
     known = form.request
     return InferRequest(
         id=known.id,
@@ -142,18 +153,25 @@ def _form(head: bytes) -> _Form | None:
         known = _asked(request, ())
     except (Refusal, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
+    return _known(known, inputs)
+
+
+def _known(request: InferRequest, inputs: Sequence[_Announced]) -> _Form | None:
     if len({name for name, *_ in inputs}) < len(inputs) or any(size < 0 for _, _, _, size, _ in inputs):
         return None
-    return _Form(known, tuple(inputs), sum(size for _, _, _, size, _ in inputs))
+    return _Form(request, tuple(inputs), sum(size for _, _, _, size, _ in inputs))
 
 
-def _announced(item: _InputJson) -> tuple[str, str, tuple[int, ...], int, bool]:
+def _announced(item: _InputJson, *, of_numbers: bool = False) -> _Announced:
     """An input as `_Form` keeps it; -1 bytes where its data is not what a form can tell of."""
     name, dtype, shape = item.name, item.datatype, tuple(item.shape)
     check_head(name, dtype, shape)
     check_input_parameters(name, item.parameters, _INPUT_PARAMETERS)
     size = item.parameters.get("binary_data_size")
-    if type(size) is not int or (dtype != BYTES and size != prod(shape) * ITEM_BYTES[dtype]):
+    needed = prod(shape) * ITEM_BYTES.get(dtype, 0)
+    if of_numbers:
+        size = needed if size is None and bytes(item.data) == MARK and dtype != BYTES else -1
+    elif type(size) is not int or (dtype != BYTES and size != needed):
         size = -1
     return name, dtype, shape, size, dtype not in _TELLING
 
@@ -172,6 +190,9 @@ def _decoded_quickly(body: bytes, numbers: Numbers) -> InferRequest | None:
     cut = cut_out(body)
     if cut is None:
         return None
+    form = _form_of_numbers(cut.head) if len(cut.head) <= FORM_BYTES_MAX else None
+    if form is not None and len(form.inputs) == len(cut.arrays):
+        return _filled(form, cut.arrays, numbers)
     arrays = iter(cut.arrays)
 
     def read(item: _InputJson) -> Tensor:
@@ -188,6 +209,30 @@ def _decoded_quickly(body: bytes, numbers: Numbers) -> InferRequest | None:
     except (Refusal, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
     return request if next(arrays, None) is None else None
+
+
+@lru_cache(maxsize=FORMS_KEPT)
+def _form_of_numbers(head: bytes) -> _Form | None:
+    """What is left of a request whose inputs are all long arrays; None for any other, and for what is not right."""
+    try:
+        request = _request.decode(head)
+        check_count(len(request.inputs))
+        inputs = [_announced(item, of_numbers=True) for item in request.inputs]
+        known = _asked(request, ())
+    except (Refusal, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+    return _known(known, inputs)
+
+
+def _filled(form: _Form, arrays: Sequence[Array], numbers: Numbers) -> InferRequest | None:
+    """The request of this form with these arrays, one for each input; None where one is not what its input says."""
+    inputs: list[Tensor] = []
+    for (name, dtype, shape, size, _), array in zip(form.inputs, arrays, strict=True):
+        data = numbers(array.text, dtype) if array.follows(shape) else None
+        if data is None or len(data) != size:
+            return None
+        inputs.append(Tensor(name, dtype, shape, data))
+    return _with(form, inputs)
 
 
 def _taken(request: _RequestJson, rest: memoryview, read: Callable[[_InputJson], Tensor]) -> InferRequest:
