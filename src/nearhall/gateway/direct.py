@@ -22,7 +22,7 @@ from nearhall.gateway.infer import giver, hopeless, tensors_of, written
 from nearhall.gateway.lanes import Done, Outcome, RuntimeBrokenError
 from nearhall.gateway.pack import wanted
 from nearhall.gateway.plane import Call, Lost, Plane, count, decide, refused
-from nearhall.gateway.tensors import account, answered, broken, failed, job_of, learn, quick, said, told, understood
+from nearhall.gateway.tensors import account, answered, broken, failed, job_of, learn, quick, run_at_once, said, told, understood
 from nearhall.gateway.variants import Tensors
 from nearhall.policy.route import Refuse, ServeLocal
 from nearhall.wire.oip import decode_request
@@ -159,7 +159,7 @@ class _Errand:
             job = job_of(call, request, served)
             if not quick(call, job, served):
                 return served.lane.hand(job, self._told)
-            done = served.lane.run_at_once(job)
+            done = run_at_once(call, job, served)
         except RuntimeBrokenError as error:
             return self._broken(error)
         except Refusal:

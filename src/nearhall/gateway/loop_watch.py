@@ -17,7 +17,7 @@ class LoopWatch:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._turn = Estimate(0.0)
-        self._turn_s = 0.0
+        self._turn_s = self._computed_s = 0.0
         self._stirred = self._turning = False
 
     @property
@@ -30,6 +30,10 @@ class LoopWatch:
         """Whether the loop has more to do than it gets time for."""
         return self._turn.service_ms > CROWDED_MS
 
+    def computed(self, ms: float) -> None:
+        """So much of this turn was a model's run, for somebody who was alone: the next turn will not be as long for it."""
+        self._computed_s += ms / 1e3
+
     def stirred(self) -> None:
         """Something has come."""
         self._stirred = True
@@ -40,8 +44,8 @@ class LoopWatch:
 
     def _turned(self) -> None:
         now_s = self._clock.monotonic()
-        self._turn = self._turn.seen((now_s - self._turn_s) * 1e3)
-        self._turn_s = now_s
+        self._turn = self._turn.seen(max(0.0, now_s - self._turn_s - self._computed_s) * 1e3)
+        self._turn_s, self._computed_s = now_s, 0.0
         self._turning = self._stirred
         if self._stirred:
             self._stirred = False

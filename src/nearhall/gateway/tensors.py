@@ -89,7 +89,7 @@ async def _here(call: Call, request: InferRequest, reason: Reason, give: Give) -
     if not isinstance(served, Tensors):
         raise RuntimeBrokenError("the model has just been unloaded")
     job = job_of(call, request, served)
-    done = served.lane.run_at_once(job) if quick(call, job, served) else await served.lane.submit(job)
+    done = run_at_once(call, job, served) if quick(call, job, served) else await served.lane.submit(job)
     return await told(call, request, done, reason, give)
 
 
@@ -115,6 +115,13 @@ def job_of(call: Call, request: InferRequest, served: Tensors) -> Job:
 def quick(call: Call, job: Job, served: Tensors) -> bool:
     """Whether the job runs here and now, on the event loop."""
     return served.lane.quick(job, alone=call.exchange.alone and call.plane.stats.in_flight == 1)
+
+
+def run_at_once(call: Call, job: Job, served: Tensors) -> Done:
+    """Runs it on the event loop."""
+    done = served.lane.run_at_once(job)
+    call.plane.loop.computed(done.service_ms)
+    return done
 
 
 async def told(call: Call, request: InferRequest, done: Done, reason: Reason, give: Give) -> None:
