@@ -11,6 +11,8 @@ LOCK_FOR_UP := $(if $(filter --light,$(ARGS)),pilot,full)
 # A machine's own pip settings stay in force (index, certificates); only chatter about this pip is silenced.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONNODEBUGRANGES := 1
+# Tests and benchmarks import ONNX Runtime themselves, too: nothing of what they run is sent to its maker.
+export ORT_DISABLE_TELEMETRY := 1
 # Another virtual environment that happens to be active must not leak into ours.
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 

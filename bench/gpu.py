@@ -31,6 +31,8 @@ from typing import Any
 
 import numpy as np
 import onnx
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it would send what is loaded and run to its maker
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 

@@ -25,11 +25,11 @@ import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import uvloop
 
 from nearhall.cli.roots.bench.built_in import CONV, TINY, write_models
@@ -280,7 +280,7 @@ def main() -> None:
         finally:
             programs.stop()
     found = {
-        "host": {"machine": platform.machine(), "cores": os.cpu_count(), "onnxruntime": ort.__version__},
+        "host": {"machine": platform.machine(), "cores": os.cpu_count(), "onnxruntime": version("onnxruntime")},
         "cost": costs,
         "rate_per_s": round(rate_per_s, 1),
         "faults": told(load.sent, begun, given.deadline_ms),
