@@ -44,30 +44,25 @@ class Listening:
     drain_s: float
 
 
-def gateway_server(settings: Settings, plane: Plane, *, may_load: bool) -> GrpcServer:
-    """A gateway's; `may_load`: whether models may be loaded and unloaded through this port."""
+def _where(settings: Settings | FrontSettings) -> Listening:
     limits = settings.limits
-    where = Listening(
+    return Listening(
         address=settings.grpc or "",
         tls=settings.tls,
         body_mib=limits.body_mib,
         connections=limits.connections,
         drain_s=limits.drain_s,
     )
-    return GrpcServer(where, Service(CallsHere(plane), ToldHere(plane, may_load=may_load)))
+
+
+def gateway_server(settings: Settings, plane: Plane, *, may_load: bool) -> GrpcServer:
+    """A gateway's; `may_load`: whether models may be loaded and unloaded through this port."""
+    return GrpcServer(_where(settings), Service(CallsHere(plane), ToldHere(plane, may_load=may_load)))
 
 
 def front_server(settings: FrontSettings, relay: Relay) -> GrpcServer:
     """That of a front of several nodes."""
-    limits = settings.limits
-    where = Listening(
-        address=settings.grpc or "",
-        tls=settings.tls,
-        body_mib=limits.body_mib,
-        connections=limits.connections,
-        drain_s=limits.drain_s,
-    )
-    return GrpcServer(where, Service(FrontCalls(relay, name=settings.node.encode()), FrontTold(relay)))
+    return GrpcServer(_where(settings), Service(FrontCalls(relay, name=settings.node.encode()), FrontTold(relay)))
 
 
 class GrpcServer:
