@@ -7,19 +7,17 @@ Prints `READY {"port": ..., "nodes": {...}}` once it listens and every node has 
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import socket
 import ssl
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import uvloop
 
-from nearhall.cli.roots.listening import Addresses, check_free, number_of, remove_socket, socket_at, tls_context
+from nearhall.cli.roots.listening import Addresses, answering, check_free
 from nearhall.cli.roots.program import read_settings, run_program, say_ready, stop_event
 from nearhall.cli.roots.tls_protocol import tls_extension
 from nearhall.core.errors import InputError
@@ -118,27 +116,17 @@ async def serve(settings: FrontSettings, *, announce: Announce) -> None:
 @asynccontextmanager
 async def _listening(settings: FrontSettings, front: Composed, bound: socket.socket) -> AsyncGenerator[Addresses]:
     """Answers at every address of the settings; at the end what is in progress may end, at all of them at a time."""
-    most, drain_s = int(settings.limits.body_mib * MIB), settings.limits.drain_s
-    ends: list[Callable[[], Awaitable[None]]] = []
-    try:
-        service = Server(front.app, body_bytes_max=most, tls_of=tls_extension)
-        ends.append(partial(service.close, drain_s))
-        await service.start(bound, tls=tls_context(settings.tls))
-        grpc_port = None
-        if settings.grpc is not None:
-            grpc = _grpc_server(settings, front.relay)
-            ends.append(grpc.close)
-            grpc_port = await grpc.start()
-        with ExitStack() as files:
-            if settings.uds is not None:
-                local = files.enter_context(socket_at(Uds(path=settings.uds)))
-                files.callback(remove_socket, settings.uds, number_of(settings.uds))
-                here = Server(front.app, body_bytes_max=most)
-                ends.append(partial(here.close, drain_s))
-                await here.start(local)
-            yield Addresses(port=bound.getsockname()[1], grpc_port=grpc_port)
-    finally:
-        await asyncio.gather(*(end() for end in ends))
+    most = int(settings.limits.body_mib * MIB)
+    everywhere = answering(
+        Server(front.app, body_bytes_max=most, tls_of=tls_extension),
+        bound,
+        tls=settings.tls,
+        drain_s=settings.limits.drain_s,
+        grpc=None if settings.grpc is None else _grpc_server(settings, front.relay),
+        local=None if settings.uds is None else (Server(front.app, body_bytes_max=most), Uds(path=settings.uds)),
+    )
+    async with everywhere as addresses:
+        yield addresses
 
 
 def _grpc_server(settings: FrontSettings, relay: Relay) -> GrpcServer:

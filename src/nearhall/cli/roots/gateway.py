@@ -14,10 +14,10 @@ import logging
 import os
 import socket
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ import uvloop
 
 from nearhall.cli.roots.embeddings import with_tokenizer
 from nearhall.cli.roots.energy_counters import count_energy
-from nearhall.cli.roots.listening import Addresses, bind, check_free, number_of, remove_socket, socket_at, tls_context
+from nearhall.cli.roots.listening import Addresses, answering, bind, check_free
 from nearhall.cli.roots.program import listen_unix, read_settings, run_program, say_ready, stop_event
 from nearhall.cli.roots.tls_protocol import tls_extension
 from nearhall.core.errors import PermanentError
@@ -275,27 +275,16 @@ async def serve(settings: Settings, *, announce: Callable[[Addresses, Plane], No
 @asynccontextmanager
 async def _listening(settings: Settings, composed: Composed, bound: socket.socket) -> AsyncGenerator[Addresses]:
     """Answers at every address of the settings; at the end what is in progress may end, at all of them at a time."""
-    drain_s = settings.limits.drain_s
-    ends: list[Callable[[], Awaitable[None]]] = []
-    try:
-        main = service(composed, settings)
-        ends.append(partial(main.close, drain_s))
-        await main.start(bound, tls=tls_context(settings.tls))
-        grpc_port = None
-        if settings.grpc is not None:
-            grpc = _grpc_server(settings, composed.plane)
-            ends.append(grpc.close)
-            grpc_port = await grpc.start()
-        with ExitStack() as files:
-            if settings.uds is not None:
-                local = files.enter_context(socket_at(settings.uds))
-                files.callback(remove_socket, settings.uds.path, number_of(settings.uds.path))
-                own = service(composed, settings)
-                ends.append(partial(own.close, drain_s))
-                await own.start(local)
-            yield Addresses(port=bound.getsockname()[1], grpc_port=grpc_port)
-    finally:
-        await asyncio.gather(*(end() for end in ends))
+    everywhere = answering(
+        service(composed, settings),
+        bound,
+        tls=settings.tls,
+        drain_s=settings.limits.drain_s,
+        grpc=None if settings.grpc is None else _grpc_server(settings, composed.plane),
+        local=None if settings.uds is None else (service(composed, settings), settings.uds),
+    )
+    async with everywhere as addresses:
+        yield addresses
 
 
 def _grpc_server(settings: Settings, plane: Plane) -> GrpcServer:

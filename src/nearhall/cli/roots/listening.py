@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import ssl
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from nearhall.cli.roots.program import make_way, no_socket
 from nearhall.core.errors import InputError
+from nearhall.gateway.http_server import Server
 from nearhall.gateway.settings import UNIX, Settings, Tls, Uds, host_and_port
 
 
@@ -109,3 +114,48 @@ def remove_socket(path: str, made: int) -> None:
     with suppress(OSError):
         if number_of(path) == made:
             Path(path).unlink()
+
+
+class GrpcServing(Protocol):
+    """A gRPC server that is not started yet."""
+
+    async def start(self) -> int | None:
+        """Listens; returns the port, None on a Unix socket."""
+        ...
+
+    async def close(self) -> None:
+        """What is in progress may end."""
+        ...
+
+
+@asynccontextmanager
+async def answering(
+    service: Server,
+    bound: socket.socket,
+    *,
+    tls: Tls | None,
+    drain_s: float,
+    grpc: GrpcServing | None,
+    local: tuple[Server, Uds] | None,
+) -> AsyncGenerator[Addresses]:
+    """Answers at every address; at the end what is in progress may end, at all of them at a time, within `drain_s`.
+
+    `local` is a server and the Unix socket that it answers at.
+    """
+    ends: list[Callable[[], Awaitable[None]]] = [partial(service.close, drain_s)]
+    try:
+        await service.start(bound, tls=tls_context(tls))
+        grpc_port = None
+        if grpc is not None:
+            ends.append(grpc.close)
+            grpc_port = await grpc.start()
+        with ExitStack() as files:
+            if local is not None:
+                server, uds = local
+                here = files.enter_context(socket_at(uds))
+                files.callback(remove_socket, uds.path, number_of(uds.path))
+                ends.append(partial(server.close, drain_s))
+                await server.start(here)
+            yield Addresses(port=bound.getsockname()[1], grpc_port=grpc_port)
+    finally:
+        await asyncio.gather(*(end() for end in ends))
