@@ -45,7 +45,7 @@ from nearhall.drivers.arrays import to_array
 from nearhall.drivers.clock import SystemClock
 from nearhall.drivers.nvml import Nvml, open_nvml
 from nearhall.drivers.onnx_runtime import OnnxRuntime
-from nearhall.gateway.lanes import Job, Lane
+from nearhall.gateway.queues.lanes import Job, Lane
 from nearhall.policy.admit import Estimate
 from nearhall.ports.runtime import ModelFile
 

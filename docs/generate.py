@@ -22,7 +22,7 @@ import typer
 from nearhall.cli.main import COMMANDS
 from nearhall.core import reasons
 from nearhall.gateway.grpc.status import CODES as GRPC_CODES
-from nearhall.gateway.metrics import METRICS
+from nearhall.gateway.metering.metrics import METRICS
 from nearhall.gateway.nodes.metrics import FRONT_METRICS
 from nearhall.wire import headers
 

@@ -16,7 +16,7 @@ from gateway.plane_rig import Answer
 from nearhall.cli.roots.front import compose
 from nearhall.core.tensor import Tensor
 from nearhall.drivers.clock import SystemClock
-from nearhall.gateway.http_connection import GONE
+from nearhall.gateway.http.connection import GONE
 from nearhall.gateway.nodes.app import FrontApp
 from nearhall.gateway.nodes.fleet import Fleet, Node
 from nearhall.gateway.nodes.relay import Relay

@@ -19,7 +19,7 @@ from nearhall.core.errors import PermanentError, Refusal, TemporaryError
 from nearhall.core.reasons import Reason
 from nearhall.core.tensor import Tensor, TensorSpec
 from nearhall.drivers.clock import SystemClock
-from nearhall.gateway.control import Control
+from nearhall.gateway.http.control import Control
 from nearhall.gateway.settings import Settings
 from nearhall.policy.tokens import Capacity, Step
 from nearhall.ports.runtime import ChatAsk, ChatPiece, ModelFile

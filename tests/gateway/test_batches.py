@@ -14,9 +14,9 @@ from nearhall.cli.roots.gateway import open_runtime
 from nearhall.core.errors import PermanentError
 from nearhall.core.tensor import Tensor, TensorSpec
 from nearhall.drivers.clock import ManualClock, SystemClock
-from nearhall.gateway.batches import joined, key_of, parted, takes_batches
-from nearhall.gateway.lanes import Job, Lane
-from nearhall.gateway.opening import Cores, opened
+from nearhall.gateway.models.opening import Cores, opened
+from nearhall.gateway.queues.batches import joined, key_of, parted, takes_batches
+from nearhall.gateway.queues.lanes import Job, Lane
 from nearhall.policy.admit import Estimate
 from nearhall.ports.runtime import ModelFile
 from nearhall.wire.oip_tensors import pack_rows

@@ -8,7 +8,7 @@ import json
 import msgspec
 
 from gateway.plane_rig import Answer, rig
-from nearhall.gateway.control import Control
+from nearhall.gateway.http.control import Control
 from nearhall.wire.telemetry import GatewayStats
 
 

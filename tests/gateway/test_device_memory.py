@@ -15,7 +15,7 @@ from gateway.test_model_memory import LATER_S, ONE, ready
 from nearhall.core.errors import PermanentError
 from nearhall.drivers.clock import ManualClock
 from nearhall.drivers.device_memory import FixedDevices
-from nearhall.gateway.control import Control, snapshot
+from nearhall.gateway.http.control import Control, snapshot
 
 CONTEXT_MIB = 500.0
 

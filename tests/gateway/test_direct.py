@@ -14,9 +14,9 @@ import pytest
 from gateway.plane_rig import rig
 from nearhall.cli.roots.gateway import service
 from nearhall.core.tensor import Tensor
-from nearhall.gateway.heads import KEPT_BYTES_MAX, KEPT_MAX, Heads
-from nearhall.gateway.http_server import Server, listening
-from nearhall.gateway.lanes import BRIEF_RUNS
+from nearhall.gateway.http.heads import KEPT_BYTES_MAX, KEPT_MAX, Heads
+from nearhall.gateway.http.server import Server, listening
+from nearhall.gateway.queues.lanes import BRIEF_RUNS
 from nearhall.gateway.workloads import Workloads
 from nearhall.policy.admit import Estimate, ServiceTimes
 from waiting import until_async

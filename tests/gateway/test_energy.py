@@ -13,9 +13,9 @@ from gateway.test_control import ask
 from nearhall.cli.roots.energy_counters import open_counters
 from nearhall.core.errors import Refusal, TemporaryError
 from nearhall.drivers.clock import ManualClock
-from nearhall.gateway.control import Control
-from nearhall.gateway.energy import TOLD_S_MAX, EnergyBook, Joules, Labels, read_told
-from nearhall.gateway.stats import Answered, Stats
+from nearhall.gateway.http.control import Control
+from nearhall.gateway.metering.energy import TOLD_S_MAX, EnergyBook, Joules, Labels, read_told
+from nearhall.gateway.metering.stats import Answered, Stats
 from nearhall.wire.energy import EnergyTold
 from nearhall.wire.telemetry import OTHER, ModelState
 

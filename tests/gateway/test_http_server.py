@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from nearhall.gateway import http_server
-from nearhall.gateway.http_connection import PIPELINED_MAX, Turned
-from nearhall.gateway.http_server import Server, listening
+from nearhall.gateway.http import server as http_server
+from nearhall.gateway.http.connection import PIPELINED_MAX, Turned
+from nearhall.gateway.http.server import Server, listening
 from waiting import until_async
 
 

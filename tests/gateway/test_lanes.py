@@ -11,7 +11,7 @@ from gateway.plane_rig import Doubler, rig
 from nearhall.core.tensor import Tensor
 from nearhall.drivers.clock import SystemClock
 from nearhall.gateway.exchange import ClientGoneError
-from nearhall.gateway.lanes import BRIEF_RUNS, Job, Lane, RuntimeBrokenError
+from nearhall.gateway.queues.lanes import BRIEF_RUNS, Job, Lane, RuntimeBrokenError
 from nearhall.policy.admit import Estimate, ServiceTimes, size_class
 from waiting import until_async
 

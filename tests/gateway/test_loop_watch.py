@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from nearhall.gateway.loop_watch import LoopWatch
+from nearhall.gateway.queues.loop_watch import LoopWatch
 
 
 class Clock:

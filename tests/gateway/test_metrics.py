@@ -8,8 +8,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.plane_rig import rig
 from nearhall.drivers.fallback_memory import MemoryFallback
-from nearhall.gateway.control import snapshot
-from nearhall.gateway.metrics import METRICS
+from nearhall.gateway.http.control import snapshot
+from nearhall.gateway.metering.metrics import METRICS
 
 
 def test_every_metric_is_in_the_table_and_the_table_in_the_page(tmp_path):

@@ -11,7 +11,7 @@ from nearhall.core.errors import PermanentError
 from nearhall.drivers.clock import ManualClock, SystemClock
 from nearhall.drivers.fallback_memory import MemoryFallback
 from nearhall.drivers.node_memory import FixedMemory
-from nearhall.gateway.control import Control, snapshot
+from nearhall.gateway.http.control import Control, snapshot
 from waiting import until_async
 
 ONE = [1, 2, 3, 4]

@@ -11,7 +11,7 @@ import pytest
 
 from nearhall.core.evidence import Kind
 from nearhall.documents.profile import FILE_NAME, Profile, write_profile
-from nearhall.gateway.profiles import curve_of, is_of, read_curve
+from nearhall.gateway.models.profiles import curve_of, is_of, read_curve
 from nearhall.policy.batching import Runs, batching, device_key
 
 POINTS = [

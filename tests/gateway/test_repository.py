@@ -13,8 +13,8 @@ from nearhall.core.errors import InputError
 from nearhall.core.evidence import Kind
 from nearhall.core.tensor import TensorSpec
 from nearhall.documents.profile import Profile, write_profile
-from nearhall.gateway.repository import scan
-from nearhall.gateway.triton_config import parse_pbtxt
+from nearhall.gateway.models.repository import scan
+from nearhall.gateway.models.triton_config import parse_pbtxt
 
 TRITON = """
 # a comment

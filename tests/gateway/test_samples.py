@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nearhall.core.tensor import BYTES, ITEM_BYTES, Tensor, TensorSpec
-from nearhall.gateway.samples import SCALARS_TRIED, random_like, random_words, warm_up_samples
+from nearhall.gateway.models.samples import SCALARS_TRIED, random_like, random_words, warm_up_samples
 from nearhall.wire.oip_tensors import check_inputs, pack_rows
 
 kinds = st.sampled_from([*ITEM_BYTES, BYTES])

@@ -8,7 +8,7 @@ import pytest
 
 from nearhall.drivers.clock import SystemClock
 from nearhall.gateway.exchange import Expired
-from nearhall.gateway.slots import Slots
+from nearhall.gateway.queues.slots import Slots
 from waiting import until_async
 
 CLOCK = SystemClock()

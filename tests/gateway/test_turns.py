@@ -10,7 +10,7 @@ from gateway.plane_rig import rig
 from nearhall.core.reasons import Reason
 from nearhall.drivers.clock import SystemClock
 from nearhall.gateway.exchange import Expired
-from nearhall.gateway.turns import Talk, Turns
+from nearhall.gateway.queues.turns import Talk, Turns
 from nearhall.policy.tokens import Capacity, Step
 from nearhall.ports.runtime import ChatPiece
 from waiting import until_async

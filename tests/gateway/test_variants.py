@@ -8,8 +8,8 @@ from dataclasses import replace
 from gateway.plane_rig import rig, write_variants
 from nearhall.drivers.clock import ManualClock
 from nearhall.drivers.node_memory import FixedMemory
-from nearhall.gateway.control import snapshot
-from nearhall.gateway.repository import scan
+from nearhall.gateway.http.control import snapshot
+from nearhall.gateway.models.repository import scan
 from nearhall.policy.admit import Estimate, ServiceTimes
 from waiting import until_async
 

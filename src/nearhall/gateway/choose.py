@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from math import inf
 
 from nearhall.gateway.cap import Cap
-from nearhall.gateway.lanes import Lane
-from nearhall.gateway.model import Model
-from nearhall.gateway.models import Models
-from nearhall.gateway.slots import Slots
-from nearhall.gateway.stats import Stats
-from nearhall.gateway.turns import Turns
-from nearhall.gateway.variants import Variant
+from nearhall.gateway.metering.stats import Stats
+from nearhall.gateway.models.model import Model
+from nearhall.gateway.models.models import Models
+from nearhall.gateway.models.variants import Variant
+from nearhall.gateway.queues.lanes import Lane
+from nearhall.gateway.queues.slots import Slots
+from nearhall.gateway.queues.turns import Turns
 from nearhall.gateway.workloads import Rules
 from nearhall.policy.admit import queue_full
 from nearhall.policy.route import MARGIN_MS

@@ -9,9 +9,9 @@ from typing import Any
 from nearhall import __version__
 from nearhall.core.errors import Refusal
 from nearhall.core.reasons import Reason
-from nearhall.gateway.model import Model
+from nearhall.gateway.models.model import Model
+from nearhall.gateway.models.variants import State
 from nearhall.gateway.plane import Plane
-from nearhall.gateway.variants import State
 from nearhall.ports.runtime import ModelFile
 from nearhall.wire import oip_describe as words
 from nearhall.wire.oip_describe import Configured

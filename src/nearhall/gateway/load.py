@@ -9,12 +9,12 @@ import msgspec
 from msgspec.structs import replace
 
 from nearhall.gateway.exchange import EXTENSION, Scope
-from nearhall.gateway.lanes import Lane
-from nearhall.gateway.model import Model
+from nearhall.gateway.models.model import Model
+from nearhall.gateway.models.variants import State, Variant
 from nearhall.gateway.plane import Plane
-from nearhall.gateway.slots import Slots
-from nearhall.gateway.turns import Turns
-from nearhall.gateway.variants import State, Variant
+from nearhall.gateway.queues.lanes import Lane
+from nearhall.gateway.queues.slots import Slots
+from nearhall.gateway.queues.turns import Turns
 from nearhall.wire.headers import PRIORITY_MAX
 from nearhall.wire.load import ModelLoad, NodeLoad
 

@@ -9,20 +9,20 @@ from nearhall.core.errors import Refusal
 from nearhall.core.reasons import Reason
 from nearhall.gateway.body import Rest
 from nearhall.gateway.choose import Choosing, Wanted
-from nearhall.gateway.energy import EnergyBook
 from nearhall.gateway.exchange import ClientGoneError, Exchange, Expired, Header
 from nearhall.gateway.forward import HubLink
-from nearhall.gateway.lanes import STRAIN_MAX, Lane
-from nearhall.gateway.loop_watch import LoopWatch
-from nearhall.gateway.model import Model
-from nearhall.gateway.models import Models
+from nearhall.gateway.metering.energy import EnergyBook
+from nearhall.gateway.metering.statistics import ModelCounter
+from nearhall.gateway.metering.stats import Stats
+from nearhall.gateway.models.model import Model
+from nearhall.gateway.models.models import Models
+from nearhall.gateway.models.variants import Variant
 from nearhall.gateway.probes import Probes
+from nearhall.gateway.queues.lanes import STRAIN_MAX, Lane
+from nearhall.gateway.queues.loop_watch import LoopWatch
+from nearhall.gateway.queues.slots import Slots
+from nearhall.gateway.queues.turns import Talk, Turns
 from nearhall.gateway.settings import Limits
-from nearhall.gateway.slots import Slots
-from nearhall.gateway.statistics import ModelCounter
-from nearhall.gateway.stats import Stats
-from nearhall.gateway.turns import Talk, Turns
-from nearhall.gateway.variants import Variant
 from nearhall.gateway.workloads import Rules, Workloads
 from nearhall.policy.admit import beyond_ms, queue_full, way_ms
 from nearhall.policy.memory import NoRoom

@@ -17,11 +17,11 @@ import msgspec
 from nearhall.core.errors import TemporaryError
 from nearhall.gateway.exchange import Exchange, Header
 from nearhall.gateway.forward import HubLink, header, hub_times, link_bytes, whole_body
-from nearhall.gateway.models import Models
-from nearhall.gateway.samples import random_like, random_words
+from nearhall.gateway.metering.stats import Stats
+from nearhall.gateway.models.models import Models
+from nearhall.gateway.models.samples import random_like, random_words
+from nearhall.gateway.models.variants import Tensors
 from nearhall.gateway.settings import Probe
-from nearhall.gateway.stats import Stats
-from nearhall.gateway.variants import Tensors
 from nearhall.gateway.workloads import Rules
 from nearhall.policy.probe import Budget, choose, fresh, payload_may_leave
 from nearhall.policy.probe import Probe as Chosen

@@ -13,12 +13,12 @@ from nearhall.core.errors import Refusal, TemporaryError
 from nearhall.core.reasons import Reason
 from nearhall.gateway.exchange import Expired, Header
 from nearhall.gateway.forward import header, hub_times, link_bytes, returned_headers, whole_body
-from nearhall.gateway.lanes import Done, Job, Lane, RuntimeBrokenError, bytes_of
+from nearhall.gateway.metering.stats import Answered
+from nearhall.gateway.models.variants import Tensors, Upstream
 from nearhall.gateway.plane import Call, Lost, counted, loaded, place
 from nearhall.gateway.probes import TensorAsk
-from nearhall.gateway.stats import Answered
+from nearhall.gateway.queues.lanes import Done, Job, Lane, RuntimeBrokenError, bytes_of
 from nearhall.gateway.upstream import pass_through
-from nearhall.gateway.variants import Tensors, Upstream
 from nearhall.policy.route import AwaitModel, ForwardToHub, ServeLocal
 from nearhall.wire import headers as names
 from nearhall.wire.headers import server_timing

@@ -8,10 +8,10 @@ from nearhall.core.errors import TemporaryError
 from nearhall.core.reasons import Reason
 from nearhall.gateway.exchange import Header
 from nearhall.gateway.forward import close_body, header
-from nearhall.gateway.lanes import RuntimeBrokenError
+from nearhall.gateway.metering.stats import Answered
+from nearhall.gateway.models.variants import Upstream
 from nearhall.gateway.plane import Call, counted
-from nearhall.gateway.stats import Answered
-from nearhall.gateway.variants import Upstream
+from nearhall.gateway.queues.lanes import RuntimeBrokenError
 from nearhall.ports.runtime import ForwardRequest, ForwardResponse
 from nearhall.wire import headers as names
 from nearhall.wire.chat_events import FirstText

@@ -24,7 +24,7 @@ from nearhall.core.tensor import BYTES, TensorSpec
 from nearhall.documents.serve import ServeDocument
 from nearhall.documents.serve import Tls as WrittenTls
 from nearhall.documents.yaml_file import read_document
-from nearhall.gateway.model import Model
+from nearhall.gateway.models.model import Model
 from nearhall.gateway.plane import Plane
 from nearhall.gateway.settings import Hub, Limits, Settings, Tls, Uds, Workload, check_settings, host_and_port
 

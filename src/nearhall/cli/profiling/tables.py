@@ -14,7 +14,7 @@ from nearhall.cli.profiling.place import Place
 from nearhall.cli.profiling.quantise import Made
 from nearhall.documents.model import Variant
 from nearhall.documents.profile import Agreement, Figure, Profile
-from nearhall.gateway.profiles import curve_of
+from nearhall.gateway.models.profiles import curve_of
 from nearhall.policy.batching import batching
 
 COLUMNS = ("p50 ms", "MiB", "J an item", "agreement", "figures")

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 
 from nearhall.core.errors import NearhallError
-from nearhall.gateway.energy import EnergyBook
+from nearhall.gateway.metering.energy import EnergyBook
 from nearhall.ports.devices import EnergyCounter
 
 

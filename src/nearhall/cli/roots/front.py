@@ -26,7 +26,7 @@ from nearhall.drivers.mutual_tls import client_context
 from nearhall.drivers.node_http import NodeHttp, parse_address
 from nearhall.drivers.own_cpu import own_cpu_seconds
 from nearhall.gateway.body import MIB
-from nearhall.gateway.http_server import Server
+from nearhall.gateway.http.server import Server
 from nearhall.gateway.nodes.app import FrontApp
 from nearhall.gateway.nodes.fleet import Fleet, Node
 from nearhall.gateway.nodes.metrics import FrontMetrics, FrontStats

@@ -36,24 +36,24 @@ from nearhall.drivers.device_memory import open_device_memory
 from nearhall.drivers.host import cpu_name
 from nearhall.drivers.node_memory import SystemMemory
 from nearhall.drivers.own_cpu import living_children_cpu_seconds, own_cpu_seconds, start_ticks
-from nearhall.gateway.app import App
 from nearhall.gateway.body import MIB
 from nearhall.gateway.choose import Choosing
-from nearhall.gateway.control import Control, snapshot
-from nearhall.gateway.direct import Direct
-from nearhall.gateway.energy import EnergyBook
 from nearhall.gateway.forward import HubLink
-from nearhall.gateway.front import Front
-from nearhall.gateway.http_server import Server, listening
-from nearhall.gateway.loop_watch import LoopWatch
-from nearhall.gateway.memory import ModelMemory
-from nearhall.gateway.metrics import Metrics
-from nearhall.gateway.models import Models, Opener, Runtime
-from nearhall.gateway.opening import Cores
+from nearhall.gateway.http.app import App
+from nearhall.gateway.http.control import Control, snapshot
+from nearhall.gateway.http.direct import Direct
+from nearhall.gateway.http.front import Front
+from nearhall.gateway.http.server import Server, listening
+from nearhall.gateway.metering.energy import EnergyBook
+from nearhall.gateway.metering.metrics import Metrics
+from nearhall.gateway.metering.stats import Stats
+from nearhall.gateway.models.memory import ModelMemory
+from nearhall.gateway.models.models import Models, Opener, Runtime
+from nearhall.gateway.models.opening import Cores
 from nearhall.gateway.plane import Plane
 from nearhall.gateway.probes import Probes
+from nearhall.gateway.queues.loop_watch import LoopWatch
 from nearhall.gateway.settings import UNIX, Hub, Settings, check_settings, host_and_port, loopback
-from nearhall.gateway.stats import Stats
 from nearhall.gateway.workloads import Workloads
 from nearhall.policy.memory import default_budget_mib
 from nearhall.ports.clock import Clock

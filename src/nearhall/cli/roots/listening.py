@@ -15,7 +15,7 @@ from typing import Protocol
 
 from nearhall.cli.roots.program import make_way, no_socket
 from nearhall.core.errors import InputError
-from nearhall.gateway.http_server import Server
+from nearhall.gateway.http.server import Server
 from nearhall.gateway.settings import UNIX, Settings, Tls, Uds, host_and_port
 
 

@@ -18,8 +18,8 @@ from nearhall.core.reasons import SENT_TO_HUB, SERVED_HERE, Reason
 from nearhall.gateway.exchange import Exchange, Expired, Header
 from nearhall.gateway.forward import header
 from nearhall.gateway.grpc.messages import encode_response
-from nearhall.gateway.lanes import Done
 from nearhall.gateway.plane import Call
+from nearhall.gateway.queues.lanes import Done
 from nearhall.ports.clock import Clock
 from nearhall.wire import headers as names
 from nearhall.wire.headers import parse_ask

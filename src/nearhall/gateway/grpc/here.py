@@ -14,14 +14,14 @@ from google.protobuf.message import Message
 from nearhall.core.errors import Refusal
 from nearhall.core.reasons import Reason
 from nearhall.gateway import describe
-from nearhall.gateway.app import FOR_WANT_OF_ROOM
 from nearhall.gateway.grpc import open_inference_pb2 as pb
 from nearhall.gateway.grpc.calls import Context, seconds_left
 from nearhall.gateway.grpc.exchange import CallExchange
 from nearhall.gateway.grpc.messages import read, request_of
+from nearhall.gateway.http.app import FOR_WANT_OF_ROOM
+from nearhall.gateway.http.repository_api import change
+from nearhall.gateway.metering.stats import Stats
 from nearhall.gateway.plane import Call, Plane
-from nearhall.gateway.repository_api import change
-from nearhall.gateway.stats import Stats
 from nearhall.gateway.tensors import answer
 from nearhall.policy.storm import Budget, delay_s
 from nearhall.ports.clock import Clock

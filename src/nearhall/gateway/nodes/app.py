@@ -13,7 +13,7 @@ from nearhall.core.errors import Refusal
 from nearhall.core.reasons import FAILURES, Reason
 from nearhall.gateway.body import MIB, received
 from nearhall.gateway.exchange import ClientGoneError, Exchange, Receive, Scope, Send
-from nearhall.gateway.metrics import CONTENT_TYPE
+from nearhall.gateway.metering.metrics import CONTENT_TYPE
 from nearhall.gateway.nodes import telling
 from nearhall.gateway.nodes.asks import infer_job, openai_job
 from nearhall.gateway.nodes.metrics import FrontMetrics

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from nearhall.core.histogram import Histogram
 from nearhall.core.reasons import Reason
-from nearhall.gateway.metrics import buckets
+from nearhall.gateway.metering.metrics import buckets
 from nearhall.gateway.nodes.fleet import Fleet, Node
 from nearhall.policy.spread import Standing
 

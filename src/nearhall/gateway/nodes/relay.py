@@ -9,7 +9,7 @@ from nearhall.core.errors import Refusal
 from nearhall.core.reasons import Reason
 from nearhall.gateway.body import MIB
 from nearhall.gateway.exchange import EXTENSION, ClientGoneError, Exchange
-from nearhall.gateway.http_connection import GONE
+from nearhall.gateway.http.connection import GONE
 from nearhall.gateway.nodes.fleet import Fleet
 from nearhall.gateway.nodes.metrics import FrontStats
 from nearhall.gateway.nodes.passing import Job, Passing

@@ -38,7 +38,7 @@ from nearhall.cli.roots.bench.requests import (
 )
 from nearhall.core.errors import InputError, PermanentError, TemporaryError
 from nearhall.drivers.arrays import to_array
-from nearhall.gateway.repository import Entry, scan
+from nearhall.gateway.models.repository import Entry, scan
 
 FORMS = ("binary", "json", "grpc", "unix")
 """How a request travels; `unix` is binary v2 over a Unix socket."""

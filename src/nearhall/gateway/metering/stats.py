@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from nearhall.core.histogram import Histogram
 from nearhall.core.reasons import FAILURES, Reason
-from nearhall.gateway.statistics import ModelCounter
+from nearhall.gateway.metering.statistics import ModelCounter
 from nearhall.ports.clock import Clock
 from nearhall.wire.telemetry import Event, GatewayStats, ModelState, PathStats, ProbePair, Sketch, WorkloadStats
 

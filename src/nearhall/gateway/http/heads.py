@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from nearhall.core.errors import Refusal
 from nearhall.gateway.exchange import Header, Scope
-from nearhall.gateway.oip_paths import MODELS, model_and_version
+from nearhall.gateway.http.oip_paths import MODELS, model_and_version
 from nearhall.gateway.workloads import Rules, Workloads
 from nearhall.wire.headers import ASKED, FRONT, AskHeaders, parse_ask
 

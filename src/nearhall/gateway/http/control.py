@@ -11,11 +11,11 @@ from nearhall.core.errors import Refusal
 from nearhall.core.reasons import Reason
 from nearhall.gateway.body import read_body
 from nearhall.gateway.cap import NO_CAP, read_cap
-from nearhall.gateway.energy import read_told
 from nearhall.gateway.exchange import ClientGoneError, Exchange, Receive, Scope, Send
+from nearhall.gateway.http.repository_api import repository_api
 from nearhall.gateway.load import load_report
+from nearhall.gateway.metering.energy import read_told
 from nearhall.gateway.plane import Plane
-from nearhall.gateway.repository_api import repository_api
 from nearhall.wire.telemetry import GatewayStats
 
 log = logging.getLogger("nearhall.gateway")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nearhall.core.tensor import TensorSpec
-from nearhall.gateway.repository import Entry, VariantEntry
-from nearhall.gateway.variants import Served, State, Tensors, Variant
+from nearhall.gateway.models.repository import Entry, VariantEntry
+from nearhall.gateway.models.variants import Served, State, Tensors, Variant
 from nearhall.policy.variant import better
 from nearhall.ports.runtime import ModelFile
 

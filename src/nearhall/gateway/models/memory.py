@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from nearhall.core.evidence import Kind
-from nearhall.gateway.placing import MAIN, Charge, choices, fits_by_default
-from nearhall.gateway.variants import Variant
+from nearhall.gateway.models.placing import MAIN, Charge, choices, fits_by_default
+from nearhall.gateway.models.variants import Variant
 from nearhall.policy.memory import (
     DEVICE_RESERVE_MIB,
     NoRoom,

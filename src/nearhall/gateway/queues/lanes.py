@@ -17,9 +17,9 @@ from queue import SimpleQueue
 from nearhall.core.errors import PermanentError, Refusal
 from nearhall.core.reasons import Reason
 from nearhall.core.tensor import Tensor
-from nearhall.gateway.batches import Key, joined, key_of, parted, rows_of, takes_batches
 from nearhall.gateway.exchange import ClientGoneError, Expired
-from nearhall.gateway.loop_watch import LoopWatch
+from nearhall.gateway.queues.batches import Key, joined, key_of, parted, rows_of, takes_batches
+from nearhall.gateway.queues.loop_watch import LoopWatch
 from nearhall.policy.admit import Estimate, ServiceTimes, expected_ms, size_class, still_worth
 from nearhall.policy.batching import Waiting, together
 from nearhall.ports.clock import Clock

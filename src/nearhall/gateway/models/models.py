@@ -14,16 +14,16 @@ from typing import cast
 from nearhall.core.errors import NearhallError, Refusal, TemporaryError
 from nearhall.core.reasons import Reason
 from nearhall.gateway.forward import close_body
-from nearhall.gateway.lanes import Lane
-from nearhall.gateway.loop_watch import LoopWatch
-from nearhall.gateway.memory import ModelMemory
-from nearhall.gateway.model import Model
-from nearhall.gateway.opening import Cores, opened
-from nearhall.gateway.placing import Charge
-from nearhall.gateway.repository import Entry, VariantEntry, read_entry, scan
-from nearhall.gateway.slots import Slots
-from nearhall.gateway.turns import LanguageUse, Turns
-from nearhall.gateway.variants import Chat, Served, State, Tensors, Upstream, Variant
+from nearhall.gateway.models.memory import ModelMemory
+from nearhall.gateway.models.model import Model
+from nearhall.gateway.models.opening import Cores, opened
+from nearhall.gateway.models.placing import Charge
+from nearhall.gateway.models.repository import Entry, VariantEntry, read_entry, scan
+from nearhall.gateway.models.variants import Chat, Served, State, Tensors, Upstream, Variant
+from nearhall.gateway.queues.lanes import Lane
+from nearhall.gateway.queues.loop_watch import LoopWatch
+from nearhall.gateway.queues.slots import Slots
+from nearhall.gateway.queues.turns import LanguageUse, Turns
 from nearhall.policy.admit import Estimate
 from nearhall.policy.memory import NoRoom
 from nearhall.ports.clock import Clock

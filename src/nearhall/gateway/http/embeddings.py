@@ -7,9 +7,9 @@ from nearhall.core.reasons import Reason
 from nearhall.core.tensor import BYTES, Tensor
 from nearhall.gateway.body import read_body
 from nearhall.gateway.exchange import Exchange, Header
-from nearhall.gateway.lanes import Done
-from nearhall.gateway.model import Model
+from nearhall.gateway.models.model import Model
 from nearhall.gateway.plane import Call, Plane
+from nearhall.gateway.queues.lanes import Done
 from nearhall.gateway.tensors import answer
 from nearhall.wire.oip import InferRequest
 from nearhall.wire.oip_tensors import pack_rows

@@ -10,11 +10,11 @@ from math import inf
 
 from nearhall.core.evidence import Kind
 from nearhall.core.tensor import TensorSpec
-from nearhall.gateway.lanes import Lane
-from nearhall.gateway.placing import MAIN, Charge
-from nearhall.gateway.repository import VariantEntry
-from nearhall.gateway.slots import Slots
-from nearhall.gateway.turns import Turns
+from nearhall.gateway.models.placing import MAIN, Charge
+from nearhall.gateway.models.repository import VariantEntry
+from nearhall.gateway.queues.lanes import Lane
+from nearhall.gateway.queues.slots import Slots
+from nearhall.gateway.queues.turns import Turns
 from nearhall.policy.memory import NoRoom, Resident
 from nearhall.policy.variant import Form
 from nearhall.ports.runtime import ChatRuntime, UpstreamRuntime

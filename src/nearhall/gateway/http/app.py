@@ -13,16 +13,16 @@ import msgspec
 from nearhall.core.errors import Refusal
 from nearhall.core.reasons import FAILURES, Reason
 from nearhall.gateway import describe
-from nearhall.gateway.chat import chat, complete
-from nearhall.gateway.embeddings import embed
 from nearhall.gateway.exchange import ClientGoneError, Exchange, Expired, Header, Receive, Scope, Send
-from nearhall.gateway.front import PREFIX, Front
-from nearhall.gateway.infer import infer
+from nearhall.gateway.http.chat import chat, complete
+from nearhall.gateway.http.embeddings import embed
+from nearhall.gateway.http.front import PREFIX, Front
+from nearhall.gateway.http.infer import infer
+from nearhall.gateway.http.oip_paths import MODELS, model_and_version, not_served, tell_not_served, tell_of_models
+from nearhall.gateway.http.repository_api import repository_api
 from nearhall.gateway.load import load_report, may_tell_load
-from nearhall.gateway.metrics import CONTENT_TYPE, Metrics
-from nearhall.gateway.oip_paths import MODELS, model_and_version, not_served, tell_not_served, tell_of_models
+from nearhall.gateway.metering.metrics import CONTENT_TYPE, Metrics
 from nearhall.gateway.plane import Plane
-from nearhall.gateway.repository_api import repository_api
 from nearhall.policy.storm import Budget, delay_s
 from nearhall.wire.headers import FRONT, SERVED_BY
 from nearhall.wire.load import PATH as LOAD_PATH

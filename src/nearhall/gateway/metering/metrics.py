@@ -10,9 +10,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from nearhall.core.histogram import Histogram
-from nearhall.gateway.energy import EnergyBook, Labels
-from nearhall.gateway.stats import Counts, Stats
-from nearhall.gateway.turns import LanguageUse
+from nearhall.gateway.metering.energy import EnergyBook, Labels
+from nearhall.gateway.metering.stats import Counts, Stats
+from nearhall.gateway.queues.turns import LanguageUse
 from nearhall.wire.telemetry import ModelState
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"

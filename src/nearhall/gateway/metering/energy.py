@@ -18,7 +18,7 @@ import msgspec
 from nearhall.core.errors import Refusal, TemporaryError
 from nearhall.core.evidence import Kind
 from nearhall.core.reasons import Reason
-from nearhall.gateway.stats import Stats
+from nearhall.gateway.metering.stats import Stats
 from nearhall.policy.energy_split import Drawn, Runs, Split, marginal_kind, quiet_power_w, seen_by, split, uses_of
 from nearhall.ports.clock import Clock
 from nearhall.ports.devices import EnergyCounter

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from nearhall.gateway.http_connection import App, Connection, Turn, Turned
+from nearhall.gateway.http.connection import App, Connection, Turn, Turned
 
 log = logging.getLogger("nearhall.gateway")
 

@@ -13,17 +13,17 @@ from typing import Any
 
 from nearhall.core.errors import Refusal
 from nearhall.core.reasons import Reason
-from nearhall.gateway.app import FOR_WANT_OF_ROOM, App
 from nearhall.gateway.body import Body, check_json
 from nearhall.gateway.exchange import ClientGoneError, Exchange, Header, Scope
-from nearhall.gateway.heads import Head, Heads
-from nearhall.gateway.http_connection import Turn, Turned
-from nearhall.gateway.infer import giver, hopeless, tensors_of, written
-from nearhall.gateway.lanes import Done, Outcome, RuntimeBrokenError
-from nearhall.gateway.pack import wanted
+from nearhall.gateway.http.app import FOR_WANT_OF_ROOM, App
+from nearhall.gateway.http.connection import Turn, Turned
+from nearhall.gateway.http.heads import Head, Heads
+from nearhall.gateway.http.infer import giver, hopeless, tensors_of, written
+from nearhall.gateway.http.pack import wanted
+from nearhall.gateway.models.variants import Tensors
 from nearhall.gateway.plane import Call, Lost, Plane, count, decide, refused
+from nearhall.gateway.queues.lanes import Done, Outcome, RuntimeBrokenError
 from nearhall.gateway.tensors import account, answered, broken, failed, job_of, learn, quick, run_at_once, said, told, understood
-from nearhall.gateway.variants import Tensors
 from nearhall.policy.route import Refuse, ServeLocal
 from nearhall.wire.oip import decode_request
 from nearhall.wire.oip_tensors import InferRequest

@@ -18,14 +18,14 @@ from nearhall.core.reasons import Reason
 from nearhall.gateway.body import read_body
 from nearhall.gateway.exchange import ClientGoneError, Exchange, Expired, Header
 from nearhall.gateway.forward import header, hub_times, link_bytes, returned_headers, whole_body
-from nearhall.gateway.lanes import RuntimeBrokenError
+from nearhall.gateway.metering.stats import Answered
+from nearhall.gateway.models.variants import Chat, Upstream
 from nearhall.gateway.plane import Call, Lost, Plane, loaded, place
 from nearhall.gateway.probes import ChatProbeAsk
-from nearhall.gateway.stats import Answered
+from nearhall.gateway.queues.lanes import RuntimeBrokenError
+from nearhall.gateway.queues.turns import Talk, Turn
 from nearhall.gateway.tensors import reason_of
-from nearhall.gateway.turns import Talk, Turn
 from nearhall.gateway.upstream import pass_through
-from nearhall.gateway.variants import Chat, Upstream
 from nearhall.policy.route import AwaitModel, ForwardToHub, ServeLocal
 from nearhall.ports.runtime import ChatAsk, ChatMessage, ChatPiece, ForwardResponse
 from nearhall.wire import headers as names

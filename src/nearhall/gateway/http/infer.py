@@ -8,11 +8,11 @@ from nearhall.core.errors import Refusal
 from nearhall.core.reasons import Reason
 from nearhall.gateway.body import NO_BODY, read_body
 from nearhall.gateway.exchange import Exchange, Header
-from nearhall.gateway.heads import Head
-from nearhall.gateway.lanes import Done
-from nearhall.gateway.model import Model
-from nearhall.gateway.pack import packed, wanted
+from nearhall.gateway.http.heads import Head
+from nearhall.gateway.http.pack import packed, wanted
+from nearhall.gateway.models.model import Model
 from nearhall.gateway.plane import Call, Lost, Plane, decide, queue_of, refused
+from nearhall.gateway.queues.lanes import Done
 from nearhall.gateway.tensors import Give, answer
 from nearhall.policy.route import Refuse
 from nearhall.wire import headers as names

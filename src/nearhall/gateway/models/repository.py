@@ -13,11 +13,11 @@ from nearhall.documents.model import ModelDocument, TensorShape
 from nearhall.documents.profile import FILE_NAME as PROFILE_NAME
 from nearhall.documents.profile import Profile, read_profile
 from nearhall.documents.yaml_file import read_document
-from nearhall.gateway.known import MIB, VariantEntry, comparable, known
-from nearhall.gateway.profiles import is_of
-from nearhall.gateway.samples import Example
-from nearhall.gateway.triton_config import FILE_NAME as TRITON_FILE
-from nearhall.gateway.triton_config import read_triton
+from nearhall.gateway.models.known import MIB, VariantEntry, comparable, known
+from nearhall.gateway.models.profiles import is_of
+from nearhall.gateway.models.samples import Example
+from nearhall.gateway.models.triton_config import FILE_NAME as TRITON_FILE
+from nearhall.gateway.models.triton_config import read_triton
 from nearhall.ports.runtime import ModelFile
 
 log = logging.getLogger("nearhall.gateway")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nearhall.core.evidence import Kind
-from nearhall.gateway.known import VariantEntry
+from nearhall.gateway.models.known import VariantEntry
 from nearhall.policy.memory import ARENA_MIB
 
 MAIN = ""

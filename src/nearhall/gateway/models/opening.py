@@ -16,9 +16,9 @@ from pathlib import Path
 
 from nearhall.core.errors import NearhallError
 from nearhall.core.tensor import BYTES, Tensor
-from nearhall.gateway.batches import joined, takes_batches, takes_texts
-from nearhall.gateway.profiles import read_curve
-from nearhall.gateway.samples import Example, warm_up_samples
+from nearhall.gateway.models.profiles import read_curve
+from nearhall.gateway.models.samples import Example, warm_up_samples
+from nearhall.gateway.queues.batches import joined, takes_batches, takes_texts
 from nearhall.policy.batching import Curve, Point, Runs, batching, device_key
 from nearhall.ports.clock import Clock
 from nearhall.ports.runtime import ModelFile, TensorRuntime

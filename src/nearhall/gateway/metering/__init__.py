@@ -1,0 +1,1 @@
+"""What is counted: requests, runs and joules, and how `/metrics` tells them."""
