@@ -13,9 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from nearhall.cli.roots.gateway import open_runtime
 from nearhall.cli.roots.models import cache_folder
 from nearhall.core.errors import PermanentError, Refusal, TemporaryError
 from nearhall.drivers.genai import GenaiRuntime
+from nearhall.policy.cores import Use
 from nearhall.policy.tokens import Step
 from nearhall.ports.runtime import ChatAsk, ChatMessage, ChatPiece, ModelFile
 from waiting import until, until_async
@@ -233,6 +235,22 @@ def test_killed_it_fails_what_waits_and_comes_back(runtime: GenaiRuntime):
     asyncio.run(story())
     until(lambda: runtime.alive, 100, what="the process")
     assert asyncio.run(_whole(runtime, _ask("Say hello.", 4)))[-1].finish
+
+
+def _classes(pid: int) -> set[int]:
+    return {os.sched_getscheduler(int(thread.name)) for thread in Path(f"/proc/{pid}/task").iterdir()}
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="only Linux has SCHED_IDLE")
+def test_beside_a_more_critical_model_it_takes_what_is_left_of_the_cores(runtime: GenaiRuntime):
+    modest = open_runtime(_file(), [Use(model="faces", rank=1), Use(model="smollm2", rank=5)])
+    assert isinstance(modest, GenaiRuntime)
+    try:
+        assert asyncio.run(_whole(modest, _ask("Say hello.", 4)))[-1].finish
+        assert _classes(modest.pid) == {os.SCHED_IDLE}
+        assert os.SCHED_IDLE not in _classes(runtime.pid)
+    finally:
+        asyncio.run(modest.close())
 
 
 def test_a_file_that_is_no_model_is_told(tmp_path: Path):

@@ -54,8 +54,11 @@ _Watching = tuple[asyncio.AbstractEventLoop, Callable[[Step], None]]
 class GenaiRuntime:
     """One model and its process, started again when it dies."""
 
-    def __init__(self, file: ModelFile) -> None:
-        """Starts the process and blocks until the model is loaded and warm; raises PermanentError when it does not load."""
+    def __init__(self, file: ModelFile, *, takes_the_rest: bool = False) -> None:
+        """Starts the process and blocks until the model is loaded and warm; raises PermanentError when it does not load.
+
+        `takes_the_rest`: once it is loaded it runs on what all other processes leave of the cores, and on no more.
+        """
         if find_spec("openvino_genai") is None:
             raise ImportError("openvino_genai", name="openvino_genai")
         self._context = _number(file, "context", DEFAULT_CONTEXT, CONTEXT_LEAST, CONTEXT_MOST)
@@ -63,7 +66,7 @@ class GenaiRuntime:
         threads = threads_beside(GATEWAY_CPUS, cpus_allowed()) if file.threads <= 1 else file.threads
         cache_gib = _number(file, "kv_cache_gib", KV_CACHE_GIB, 1, KV_CACHE_MOST)
         prefix_cache = int(file.options.get("prefix_cache", "on") == "on")
-        numbers = (threads, self._context, SEQUENCES + SPARE, cache_gib, prefix_cache)
+        numbers = (threads, self._context, SEQUENCES + SPARE, cache_gib, prefix_cache, int(takes_the_rest))
         self._command = [*child, file.path, *map(str, numbers)]
         self._lock = threading.Lock()
         self._capacity: Capacity | None = None

@@ -31,7 +31,7 @@ BLOCK = 32
 """Tokens that the cache gives out together on a CPU; checked while warming up."""
 NICE = 10
 """More than the gateway's own, and so a tenth of its weight (Linux, sched/core.c): an answer in 3 ms beside it counts more than a
-token a little sooner."""
+token a little sooner. It still runs its slice to the end where somebody more urgent wakes; as SCHED_IDLE it does not."""
 _REASONS: dict[str, str] = {"STOP": "stop", "LENGTH": "length"}
 Tell = Callable[[FromChild], None]
 
@@ -222,12 +222,17 @@ def _first_line(error: Exception) -> str:
     return lines[-1] if lines else type(error).__name__
 
 
-def _give_way() -> None:
-    """From now on the gateway goes first. Not before: loading is waited for. In Linux each thread has its own niceness."""
+def _give_way(*, wholly: bool) -> None:
+    """From now on the gateway goes first. Not before: loading is waited for. In Linux each thread has its own niceness and class.
+
+    `wholly`: it runs on what all others leave (SCHED_IDLE, see sched(7)), and is interrupted as soon as one of them wakes.
+    """
     less = min(19, os.getpriority(os.PRIO_PROCESS, 0) + NICE)
     for thread in Path("/proc/self/task").iterdir():
         with suppress(OSError):  # it has just ended
             os.setpriority(os.PRIO_PROCESS, int(thread.name), less)
+            if wholly:
+                os.sched_setscheduler(int(thread.name), os.SCHED_IDLE, os.sched_param(0))
 
 
 def _end_with_the_gateway(asked: int) -> None:
@@ -253,7 +258,7 @@ def main(path: str, numbers: Sequence[int]) -> None:
     def tell(message: FromChild) -> None:
         send(out, message)
 
-    threads, context, sequences, cache_gib, prefix_cache = numbers
+    threads, context, sequences, cache_gib, prefix_cache, rest = numbers
     try:
         generator = Generator(
             path,
@@ -268,7 +273,7 @@ def main(path: str, numbers: Sequence[int]) -> None:
     except Exception as error:  # a file that the library cannot load
         send(out, Fault(0, _first_line(error)))
         return
-    _give_way()
+    _give_way(wholly=bool(rest))
     send(out, Ready(time.monotonic() - began, generator.kv_tokens, generator.context, STEP_TOKENS, BLOCK))
     with suppress(EOFError, BrokenPipeError):
         while True:
@@ -280,4 +285,4 @@ def main(path: str, numbers: Sequence[int]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], [int(text) for text in sys.argv[2:7]])
+    main(sys.argv[1], [int(text) for text in sys.argv[2:8]])

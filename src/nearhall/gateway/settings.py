@@ -39,7 +39,8 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     slo_ttft_ms: float | None = None
     """For chat: to the first token."""
     priority: int = 0
-    """0 to 9: a lower one goes before all higher ones that wait for the same model."""
+    """0 to 9: a lower one goes before all higher ones that wait for the same model; and its model before a language model that is
+    used for higher ones only."""
     residency: str = "any"
     chat: bool = False
     quality_min: float | None = None

@@ -14,10 +14,10 @@ import logging
 import os
 import socket
 import uuid
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +54,8 @@ from nearhall.gateway.plane import Plane
 from nearhall.gateway.probes import Probes
 from nearhall.gateway.queues.loop_watch import LoopWatch
 from nearhall.gateway.settings import UNIX, Hub, Settings, check_settings, host_and_port, loopback
-from nearhall.gateway.workloads import Workloads
+from nearhall.gateway.workloads import RANK_UNSAID, Workloads
+from nearhall.policy.cores import Use, takes_the_rest
 from nearhall.policy.memory import default_budget_mib
 from nearhall.ports.clock import Clock
 from nearhall.ports.devices import DeviceMemory
@@ -72,8 +73,11 @@ SMALL_MODELS_S_MAX = 10.0
 """Listening begins after this at the latest, even if a model still loads; what is asked of it goes to the hub meanwhile."""
 
 
-def open_runtime(file: ModelFile) -> Runtime:
-    """The runtime that the file names, its library imported only now; an absent library names the extra that brings it."""
+def open_runtime(file: ModelFile, uses: Collection[Use] = ()) -> Runtime:
+    """The runtime that the file names, its library imported only now; an absent library names the extra that brings it.
+
+    `uses`: what all models of the gateway are for; a language model's process has the cores accordingly.
+    """
     try:
         if file.runtime == "onnxruntime":
             from nearhall.drivers.onnx_runtime import OnnxRuntime
@@ -86,7 +90,12 @@ def open_runtime(file: ModelFile) -> Runtime:
         if file.runtime == "genai":
             from nearhall.drivers.genai import GenaiRuntime
 
-            return GenaiRuntime(file)
+            rest = takes_the_rest(file.model, uses, rank_unsaid=RANK_UNSAID)
+            if rest:
+                log.info(
+                    "model %s takes what others leave of the cores: a more critical workload is served beside it", file.model
+                )
+            return GenaiRuntime(file, takes_the_rest=rest)
         if file.runtime == "upstream":
             from nearhall.drivers.upstream import HttpUpstream
 
@@ -152,7 +161,7 @@ def compose(
     settings: Settings,
     *,
     clock: Clock,
-    opener: Opener = open_runtime,
+    opener: Opener | None = None,
     fallback: Fallback | None = None,
     cpu_s: Callable[[], float] = own_cpu_seconds,
     node_memory: NodeMemory | None = None,
@@ -167,9 +176,10 @@ def compose(
     budget_mib = settings.limits.models_mib or default_budget_mib(node.free_mib())
     memory = ModelMemory(budget_mib, node=node, clock=clock, devices=device_memory, device_mib=settings.limits.models_gpu_mib)
     loop = LoopWatch(clock)
+    uses = [Use(model=workload.model, rank=workload.priority) for workload in settings.workloads]
     models = Models(
         Path(settings.repository),
-        opener,
+        partial(open_runtime, uses=uses) if opener is None else opener,
         queue_length=settings.limits.queue_length,
         clock=clock,
         tell=stats.tell,
