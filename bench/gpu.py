@@ -5,7 +5,9 @@ Answers are checked against the CPU provider before anything is timed. Slices of
 so only ratios of one run mean anything. Needs `make gpu` and a device; without one it says what is missing and measures nothing,
 or with --anyway the CPU alone.
 
-    python bench/gpu.py [--rounds 5] [--requests 200] [--seconds 4] [--out FILE] [--anyway]
+    python bench/gpu.py [--parts memory,speed] [--rounds 5] [--requests 200] [--seconds 4] [--out FILE] [--anyway]
+
+The part `memory` (bench/device_memory.py) holds the gateway's account of the device's memory against what the driver counts.
 """
 
 from __future__ import annotations
@@ -16,10 +18,7 @@ import json
 import multiprocessing
 import os
 import platform
-import signal
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -31,6 +30,8 @@ from typing import Any
 
 import numpy as np
 import onnx
+
+from device_memory import device_budget, open_meter, out_of_memory
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it would send what is loaded and run to its maker
 import onnxruntime as ort
@@ -48,6 +49,7 @@ from nearhall.drivers.onnx_runtime import OnnxRuntime
 from nearhall.gateway.queues.lanes import Job, Lane
 from nearhall.policy.admit import Estimate
 from nearhall.ports.runtime import ModelFile
+from own_gateway import Gateway
 
 BATCHES = (1, 2, 4, 8, 16, 32)
 LANE_ROWS = (1, 8, 32)
@@ -321,30 +323,10 @@ def idle_power_w(nvml: Nvml | None, seconds: float) -> float | None:
     return None if before is None or after is None else (after - before) / (time.perf_counter() - begun)
 
 
-def start(repository: Path, folder: Path) -> tuple[subprocess.Popen[str], int, Path]:
-    control = folder / "control.sock"
-    settings = {
-        "node": "bench/n1", "jurisdiction": "ZZ", "repository": str(repository), "port": 0, "control_socket": str(control)
-    }  # fmt: skip
-    (folder / "gateway.json").write_text(json.dumps(settings))
-    command = [sys.executable, "-m", "nearhall.cli.roots.gateway", str(folder / "gateway.json")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=sys.stderr, text=True)
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    if not line.startswith("READY "):
-        process.kill()
-        raise SystemExit("the gateway did not start")
-    return process, json.loads(line.removeprefix("READY "))["port"], control
-
-
-def states(control: Path) -> list[dict[str, Any]]:
-    """How the gateway's models stand, by its control socket."""
-    with socket.socket(socket.AF_UNIX) as asked:
-        asked.connect(str(control))
-        asked.sendall(b"GET /control/stats HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-        answer = b"".join(iter(lambda: asked.recv(1 << 16), b""))
+def states(gateway: Gateway) -> list[dict[str, Any]]:
+    """How the gateway's models stand."""
     kept = ("name", "state", "detail", "device", "memory_mib", "p50_ms")
-    return [{key: m.get(key) for key in kept} for m in json.loads(answer.partition(b"\r\n\r\n")[2])["models"]]
+    return [{key: model.get(key) for key in kept} for model in gateway.models().values()]
 
 
 class Report:
@@ -369,23 +351,30 @@ class Report:
         return json.dumps(self.found, indent=1)
 
 
-def measure(folder: Path, given: argparse.Namespace, nvml: Nvml | None, report: Report) -> None:
-    """Everything, part by part."""
+def memory(folder: Path, report: Report) -> None:
+    """First of all, while this process holds nothing of the device."""
+    meter = open_meter()
+    for name, work in (("device budget", device_budget), ("out of memory", out_of_memory)):
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            report.part(name, lambda w=work, p=Path(place): w(p, meter))
+
+
+def speed(folder: Path, given: argparse.Namespace, nvml: Nvml | None, report: Report) -> None:
+    """Latency, batching and joules, part by part."""
     repository = folder / "models"
     on_device = nvml is not None and bool(nvml.look())
     devices = ["cpu", "cuda"] if on_device else ["cpu"]
     nets = [put(repository, make(), [*devices, "auto", "cuda:9"]) for make in (make_conv, make_wide)]
     for net in nets if on_device else []:
         report.part(f"{net.name}: checked against the CPU", lambda net=net: check(net, "cuda"))
-    process, port, control = start(repository, folder)
-    try:
+    with Gateway(repository, folder) as gateway:
         time.sleep(SETTLE_S)
-        report.part("models", lambda: states(control))
+        report.part("models", lambda: states(gateway))
         idle_w = report.part("device_idle_w", lambda: idle_power_w(nvml, IDLE_S))
-        bench = Bench(port, nvml, idle_w if isinstance(idle_w, float) else None)
+        bench = Bench(gateway.port, nvml, idle_w if isinstance(idle_w, float) else None)
         for net in nets:
             requests = given.requests if net.name == "conv" else max(20, given.requests // 5)
-            report.part(f"{net.name}: latency", lambda n=net, r=requests: latency(n, port, devices, given.rounds, r))
+            report.part(f"{net.name}: latency", lambda n=net, r=requests: latency(n, gateway.port, devices, given.rounds, r))
             for device in devices:
                 if (device, net.name) != ("cpu", "wide"):
                     report.part(f"{net.name}: batching on {device}, ms per item", lambda n=net, d=device: batching(n, d, 3))
@@ -398,10 +387,7 @@ def measure(folder: Path, given: argparse.Namespace, nvml: Nvml | None, report: 
                 report.part(f"{net.name}: first runs of new batch sizes, ms", lambda n=net: first_runs(n, "cuda"))
         report.part("device_idle_w, afterwards", lambda: idle_power_w(nvml, IDLE_S))
         report.part("devices, afterwards", lambda: [] if nvml is None else [str(device) for device in nvml.look()])
-        report.part("models, afterwards", lambda: states(control))
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(20)
+        report.part("models, afterwards", lambda: states(gateway))
 
 
 def main() -> None:
@@ -411,6 +397,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="of each load")
     parser.add_argument("--out", type=Path, help="write the JSON here as well")
     parser.add_argument("--anyway", action="store_true", help="measure the CPU where there is no device")
+    parser.add_argument("--parts", default="memory,speed", help="which of the two")
     given = parser.parse_args()
     begun = time.perf_counter()
     host: dict[str, Any] = {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}
@@ -428,7 +415,10 @@ def main() -> None:
     report = Report(given.out)
     report.part("host", lambda: host)
     with tempfile.TemporaryDirectory() as place:
-        measure(Path(place), given, nvml, report)
+        if "memory" in given.parts:
+            memory(Path(place), report)
+        if "speed" in given.parts:
+            speed(Path(place), given, nvml, report)
     report.part("took_s", lambda: round(time.perf_counter() - begun, 1))
     print(report.text())
 
