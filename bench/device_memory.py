@@ -344,6 +344,8 @@ def _in_turn(turns: Turns) -> dict[str, bool | str]:
         # The age of the shelf rises with each who leaves; who is asked for after that is worth more than who is not.
         old = [each for each in turns.loaded() if each in at_start and each not in gone]
         stale = old[-1] if old and left else ""
+        if gone and not old:
+            break
         turns.touch([each for each in turns.loaded() if each != stale])
     checks["some left"] = bool(gone)
     if gone and gone[0] not in turns.loaded():
