@@ -64,16 +64,18 @@ def test_a_power_cap_is_taken_told_and_ended(tmp_path):
             assert (await ask(control, "GET", "/control/cap")).json["step_down"] == 0
             capped = await post({"step_down": 0.5, "until_s": now + 60})
             assert (capped.status, capped.json["step_down"], capped.json["until_s"]) == (200, 0.5, now + 60)
-            assert "no joules are known" in capped.json["says"]
+            assert "no variant here saves anything: fewer joules must be known" in capped.json["says"]
             by_watts = await post({"watts": 40})
             assert (by_watts.json["step_down"], by_watts.json["watts"]) == (1.0, 40)
-            assert "not metered here" in by_watts.json["says"]
+            assert "no meter has told what is drawn; as much is saved" in by_watts.json["says"]
             assert b"nearhall_power_cap_ratio 1.0" in (await site.ask("GET", "/metrics")).body
             for wrong in (
                 {},
                 {"step_down": 0.5, "watts": 3},
                 {"step_down": 1.5},
                 {"watts": -1},
+                {"step_down": 0.5, "of": "servers"},
+                {"watts": 100, "of": "house"},
                 {"step_down": 1, "until_s": now - 1},
                 {"step_down": 1, "until_s": now + 1e6},
                 {"step_down": 1, "for_s": 3},
@@ -85,7 +87,7 @@ def test_a_power_cap_is_taken_told_and_ended(tmp_path):
             assert (await ask(control, "GET", "/control/cap")).json["step_down"] == 1.0
             assert (await post({"step_down": 0})).json["says"] == "no cap"
             kinds = [event.kind for event in plane.stats.snapshot(models=[], hub_reachable=None).events]
-            assert kinds[-3:] == ["capped", "capped", "cap_ended"]
+            assert kinds[-4:] == ["capped", "capped", "cap_blind", "cap_ended"]
 
     asyncio.run(tell())
 

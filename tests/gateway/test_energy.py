@@ -219,6 +219,8 @@ def test_this_machines_counters_can_be_read_or_are_left_out():
         (b'{"seconds": 1e9}', "at most 3600"),
         (b'{"seconds": 2, "it_j": -1}', "it_j is -1; right would be 0 to"),
         (b'{"seconds": 2, "site_j": 1e12}', "site_j is 1e"),
+        (b'{"seconds": 2, "it_w": -5}', "it_w is -5"),
+        (b'{"seconds": 2, "site_w": 1e12}', "site_w is 1e"),
         (b'{"seconds": 2, "it_kind": "guessed"}', "it_kind is 'guessed'; known: assumed, measured"),
     ],
 )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import inf
 from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nearhall.policy.variant import HOLD_S_MAX, HOLD_S_MIN, Form, Held, Pick, better, pick_variant
+from nearhall.policy.variant import HOLD_S_MAX, HOLD_S_MIN, Form, Held, Pick, better, pick_variant, steps_of
 
 FP32 = Form(id="fp32", quality=1.0, joules=2.0, mib=100, expected_ms=8, own_ms=8)
 INT8 = Form(id="int8", quality=0.97, joules=1.0, mib=40, expected_ms=3, own_ms=3)
@@ -227,3 +228,40 @@ def test_under_a_load_that_lasts_a_client_sees_a_change_twice_a_minute():
         changes += held.down != down
         down = held.down
     assert changes <= 2 * (now / HOLD_S_MAX) + 12
+
+
+def steps(*forms: Form, floor: float = 0.9, default: str = "fp32") -> list[float]:
+    return [round(step, 6) for step in sorted(steps_of(forms, default=default, quality_min=floor))]
+
+
+def test_where_another_form_begins_to_be_permitted():
+    half = Form(id="half", quality=0.99, joules=1.2)
+    dear = Form(id="dear", quality=0.98, joules=1.3)
+    assert steps(FP32, INT8) == [0.3]
+    assert steps(FP32, INT8, half, dear) == [0.1, 0.3], "the dear one never answers: a better one takes less"
+    assert steps(FP32, INT8, floor=0.97) == [1.0]
+    assert steps(FP32, away(INT8)) == [0.3]
+    assert steps(FP32, TWIN) == [], "it answers without a cap already"
+    assert steps(FP32, away(TWIN), floor=1.0) == [0.01]
+    assert steps(FP32, INT8, floor=0.98) == []
+    assert steps(FP32, away(INT8, loadable=False)) == []
+    assert steps(FP32, Form(id="int8", quality=0.97)) == []
+    assert steps(FP32) == steps() == steps(INT8, default="gone", floor=0.99) == []
+
+
+@given(forms, st.sampled_from([0.0, 0.9, 0.96, 1.0]))
+def test_between_the_steps_that_are_told_a_cap_changes_nothing(said: Said, floor: float):
+    candidates = [Form(id=f.id, quality=f.quality, joules=f.joules, mib=f.mib) for f in of(said)]
+    known = sorted(steps_of(candidates, default="0", quality_min=floor))
+    assert all(0 < step <= 1 for step in known)
+
+    def chosen(step: float) -> str | None:
+        found = pick(*candidates, allowed=inf, floor=floor, step_down=step, default="0").chosen
+        return found and found.id
+
+    edges = [0.0, *known, 1.0]
+    for low, high in pairwise(edges):
+        if high - low > 1e-5:
+            assert chosen(low) == chosen(high - 1e-6)
+    for low, high in zip([0.0, *known], known, strict=False):
+        assert chosen(high) != chosen(low)

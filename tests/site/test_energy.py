@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from nearhall.site.energy import told_of
 from nearhall.site.settings import Meter
@@ -19,7 +20,9 @@ def meter(position: str, name: str | None = None) -> Meter:
 
 def read(watts: float, *, seconds: float = 2.0, kind: str = "simulated", back: bool = False) -> MeterWindow:
     first, last = (2.0, 1.0) if back else (1.0, 1.0 + watts * seconds / 3.6e6)
-    return MeterWindow(virtual=kind == "simulated", kind=kind, register_kwh=[first, last], register_s=[10.0, 10.0 + seconds])
+    return MeterWindow(
+        virtual=kind == "simulated", kind=kind, power_w=watts, register_kwh=[first, last], register_s=[10.0, 10.0 + seconds]
+    )
 
 
 def test_the_servers_and_the_feed_are_told_with_their_kinds():
@@ -30,6 +33,7 @@ def test_the_servers_and_the_feed_are_told_with_their_kinds():
     assert told.site_j == pytest.approx(180.0)  # the feed's own four seconds, taken for the servers' two
     assert (told.seconds, told.it_kind, told.site_kind) == (2.0, "simulated", "measured")
     assert (told.idle_w, told.idle_kind) == (50.0, "vendor")
+    assert (told.it_w, told.it_position, told.site_w) == (60.0, "it", 90.0)
 
 
 def test_several_meters_at_one_position_add_up_as_the_weakest_of_them():
@@ -37,6 +41,14 @@ def test_several_meters_at_one_position_add_up_as_the_weakest_of_them():
     told = told_of({"left": read(30.0, kind="measured"), "right": read(10.0, kind="assumed")}, meters, ABOUT)
     assert told is not None
     assert (told.it_j, told.it_kind, told.site_j) == (pytest.approx(80.0), "assumed", None)
+    assert (told.it_w, told.it_position, told.site_w) == (40.0, "pdu", None)
+
+
+def test_power_that_one_of_several_meters_does_not_tell_is_not_told():
+    silent = structs.replace(read(10.0), power_w=None)
+    told = told_of({"left": read(30.0), "right": silent}, [meter("pdu", "left"), meter("pdu", "right")], ABOUT)
+    assert told is not None
+    assert (told.it_j, told.it_w) == (pytest.approx(80.0), None)
 
 
 def test_the_meter_nearest_to_the_servers_speaks_for_them():
@@ -49,6 +61,7 @@ def test_a_feed_alone_says_nothing_of_the_servers():
     told = told_of({"feed": read(90.0)}, [meter("feed")], {})
     assert told is not None
     assert (told.it_j, told.it_kind, told.idle_w, told.idle_kind) == (None, "assumed", None, "assumed")
+    assert (told.it_w, told.it_position, told.site_w) == (None, "", 90.0)
     assert told.site_j == pytest.approx(180.0)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import inf
 
-from nearhall.gateway.cap import Cap
+from nearhall.gateway.cap import PowerCap
 from nearhall.gateway.metering.stats import Stats
 from nearhall.gateway.models.model import Model
 from nearhall.gateway.models.models import Models
@@ -13,10 +13,10 @@ from nearhall.gateway.models.variants import Variant
 from nearhall.gateway.queues.lanes import Lane
 from nearhall.gateway.queues.slots import Slots
 from nearhall.gateway.queues.turns import Turns
-from nearhall.gateway.workloads import Rules
+from nearhall.gateway.workloads import Rules, Workloads
 from nearhall.policy.admit import queue_full
 from nearhall.policy.route import MARGIN_MS
-from nearhall.policy.variant import Form, Held, Pick, pick_variant
+from nearhall.policy.variant import Form, Held, Pick, pick_variant, steps_of
 
 RETEST_S = 30.0
 """A variant that requests step down from because it takes too long is tried again after this: what it once took may have been a
@@ -43,15 +43,12 @@ class Choosing:
 
     models: Models
     stats: Stats
-    cap: Cap | None = None
+    cap: PowerCap
     _held: dict[tuple[str, str], Held] = field(default_factory=dict[tuple[str, str], Held])
 
     def step_down(self, now_s: float) -> float:
-        """The power cap in force, 0 to 1; one whose time is over ends here."""
-        if self.cap is not None and now_s >= self.cap.ends_s:
-            self.cap = None
-            self.models.say("cap_ended", "the power cap has ended: its time is over")
-        return 0.0 if self.cap is None else self.cap.step_down
+        """The power cap in force, 0 to 1."""
+        return self.cap.step_down(now_s)
 
     def choose(self, model: Model, wanted: Wanted) -> tuple[Variant | None, Variant | None, str]:
         """The variant that answers, the better one that it stands in for, and why.
@@ -104,6 +101,18 @@ class Choosing:
             self.models.say("stepped_down", text, "warning")
         elif not pick.held.down:
             self.models.say("stepped_up", f"workload {workload} is back at {pick.chosen.id} of {model}")
+
+
+def steps(models: Models, workloads: Workloads) -> list[float]:
+    """The values of the power cap's `step_down` at which another variant begins to answer some workload."""
+    found: set[float] = set()
+    for model in models.all():
+        if model.judged:
+            forms = [variant.form(ready=variant.ready) for variant in model.ranked]
+            for floor in workloads.floors(model.entry.name):
+                least = model.default.quality if floor is None else floor
+                found |= steps_of(forms, default=model.default.name, quality_min=least)
+    return sorted(found)
 
 
 def _usual_in_time(model: Model, floor: float, allowed_ms: float, wanted: Wanted) -> Variant | None:

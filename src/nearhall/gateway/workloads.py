@@ -67,6 +67,10 @@ class Workloads:
             quality_min=None if workload is None else workload.quality_min,
         )
 
+    def floors(self, model: str) -> set[float | None]:
+        """The `quality_min` of each workload of a model; None alone where it has no workload."""
+        return {workload.quality_min for workload in self._by_id.values() if workload.model == model} or {None}
+
     def name(self, workload: Workload | None, model: str) -> str:
         """What a request is counted under."""
         if workload is not None:

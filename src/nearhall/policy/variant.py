@@ -161,13 +161,38 @@ def pick_variant(
     found = _by_time(ready, usual, allowed_ms, held, now_s) if usual.ready else _instead(ready, usual, allowed_ms, held)
     if step_down <= 0:
         return found if found.wanted or not found.late else replace(found, wanted=_sooner(permitted, usual, allowed_ms))
-    least = usual.quality - min(1.0, step_down) * max(0.0, usual.quality - quality_min)
+    least = usual.quality - min(1.0, step_down) * max(0.0, usual.quality - quality_min) - ROUNDING
     good = [f for f in permitted if f.quality >= least and f.joules is not None]
     capped = min((f for f in good if f.ready and f.expected_ms <= allowed_ms and _saves(f, usual)), key=_thrift, default=None)
     wanted = _first_loadable(f for f in sorted(good, key=_thrift) if _saves(f, capped or usual))
     if capped is None:
         return replace(found, wanted=found.wanted or wanted)
     return _stepped(capped, usual, "cap", held, wanted=wanted)
+
+
+STEP_MIN = 0.01
+"""Of a form that is as good as the usual one: any cap permits it."""
+STEP_DIGITS = 9
+ROUNDING = 1e-9
+"""Of a quality: at the very step that permits it a form is not lost to the last digit."""
+
+
+def steps_of(forms: Sequence[Form], *, default: str, quality_min: float) -> set[float]:
+    """The values of `step_down`, up to 1, from which on `pick_variant` may take one more form that saves joules.
+
+    Empty where none does: no joules are known, the floor `quality_min` forbids it, or it cannot be loaded.
+    """
+    permitted = sorted((f for f in forms if f.quality >= quality_min), key=better)
+    usual = next((f for f in permitted if f.ready or f.id == default), None)
+    found: set[float] = set()
+    least = usual
+    for form in permitted:
+        if usual is not None and least is not None and (form.ready or form.loadable) and _saves(form, least):
+            room = usual.quality - quality_min
+            step = max(0.0, usual.quality - form.quality) / room if room > 0 else 0.0
+            found.add(min(1.0, max(STEP_MIN, round(step, STEP_DIGITS))))
+            least = form
+    return found
 
 
 def _instead(ready: Sequence[Form], usual: Form, allowed_ms: float, held: Held) -> Pick:

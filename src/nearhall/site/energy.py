@@ -37,6 +37,9 @@ def told_of(windows: Mapping[str, MeterWindow], meters: Sequence[Meter], about: 
         idle_kind=(Kind.VENDOR if sourced else Kind.ASSUMED).value,
         site_j=None if feed is None else feed[0] * seconds / feed[1],
         site_kind=(Kind.ASSUMED if feed is None else feed[2]).value,
+        it_w=None if best is None else _power_w(windows, meters, best[1]),
+        it_position="" if best is None else best[1],
+        site_w=_power_w(windows, meters, "feed"),
     )
 
 
@@ -55,6 +58,13 @@ def _drawn(windows: Mapping[str, MeterWindow], meters: Sequence[Meter], position
             lasted.append(seconds)
             kinds.append(Kind(window.kind))
     return (sum(watts) * lasted[0], lasted[0], weakest(kinds)) if watts else None
+
+
+def _power_w(windows: Mapping[str, MeterWindow], meters: Sequence[Meter], position: str) -> float | None:
+    """Watts at a position; None while one of its meters does not tell."""
+    found = [windows.get(meter.id) for meter in meters if meter.position == position]
+    watts = [window.power_w for window in found if window is not None and window.power_w is not None]
+    return sum(watts) if watts and len(watts) == len(found) else None
 
 
 def _idle_w(about: Mapping[str, Any]) -> tuple[float | None, bool]:

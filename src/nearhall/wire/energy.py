@@ -19,3 +19,9 @@ class EnergyTold(msgspec.Struct, frozen=True, omit_defaults=True):
     site_j: float | None = None
     """At the feed."""
     site_kind: str = "assumed"
+    it_w: float | None = None
+    """Mean of what the meter of the servers itself said of its power: a register of energy may step too coarsely for that."""
+    it_position: str = ""
+    """Where it is: `ups_out`, `pdu` or `it`."""
+    site_w: float | None = None
+    """The same of the feed's meter."""

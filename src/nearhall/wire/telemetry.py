@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from nearhall.core.histogram import Histogram
+from nearhall.wire.power_cap import PowerCapTold
 
 OTHER = "model:(other)"
 """Requests of no workload, where their model is not known or there are too many to name."""
@@ -177,6 +178,8 @@ class GatewayStats(msgspec.Struct, frozen=True, omit_defaults=True):
     """The part of it that living children used: runtimes with a process of their own, such as language models."""
     counters_j: dict[str, float] = {}
     """Joules by the machine's own counters, where it has any: `rapl` (processor packages and memory), `nvml` (accelerators)."""
+    power_cap: PowerCapTold | None = None
+    """The power cap in force, and what it is held against."""
 
 
 class MeterWindow(msgspec.Struct, frozen=True, omit_defaults=True):

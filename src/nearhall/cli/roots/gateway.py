@@ -37,7 +37,8 @@ from nearhall.drivers.host import cpu_name
 from nearhall.drivers.node_memory import SystemMemory
 from nearhall.drivers.own_cpu import living_children_cpu_seconds, own_cpu_seconds, start_ticks
 from nearhall.gateway.body import MIB
-from nearhall.gateway.choose import Choosing
+from nearhall.gateway.cap import PowerCap
+from nearhall.gateway.choose import Choosing, steps
 from nearhall.gateway.forward import HubLink
 from nearhall.gateway.http.app import App
 from nearhall.gateway.http.control import Control, snapshot
@@ -188,7 +189,18 @@ def compose(
         cores=Cores(count=max(1, int(cpus_allowed())), cpu=cpu_name()),
         loop=loop,
     )
-    choosing = Choosing(models, stats)
+    workloads = Workloads(settings.workloads)
+    energy = EnergyBook(
+        stats,
+        models_of={workload.id: workload.model for workload in settings.workloads},
+        states=models.states,
+        cpu_s=cpu_s,
+        children_cpu_s=living_children_cpu_seconds,
+        clock=clock,
+    )
+    cap = PowerCap(say=models.say, metered=energy.metered, steps=lambda: steps(models, workloads))
+    energy.heard = lambda: cap.heard(clock.monotonic())
+    choosing = Choosing(models, stats, cap)
     hub: HubLink | None = None
     if settings.hub is not None:
         reach = fallback if fallback is not None else open_fallback(settings.hub)
@@ -199,7 +211,7 @@ def compose(
         limits=settings.limits,
         clock=clock,
         loop=loop,
-        workloads=Workloads(settings.workloads),
+        workloads=workloads,
         models=models,
         stats=stats,
         hub=hub,
@@ -207,23 +219,17 @@ def compose(
         probes=Probes(settings.probe, hub=hub, models=models, stats=stats, clock=clock),
         choosing=choosing,
         numbers=numbers_when_asked(),
-        energy=EnergyBook(
-            stats,
-            models_of={workload.id: workload.model for workload in settings.workloads},
-            states=models.states,
-            cpu_s=cpu_s,
-            children_cpu_s=living_children_cpu_seconds,
-            clock=clock,
-        ),
+        energy=energy,
     )
     metrics = Metrics(
         stats,
         models=models.states,
         hub_reachable=lambda: None if hub is None else hub.reachable,
         cpu_s=cpu_s,
-        energy=plane.energy,
+        energy=energy,
         budgets_mib=lambda: {"": memory.budget_mib, **memory.device_budgets_mib},
-        cap=lambda: choosing.step_down(clock.monotonic()),
+        cap=lambda: cap.told(clock.monotonic()),
+        clock=clock,
         languages=models.languages,
     )
     may_load = settings.control_socket is None and loopback(settings.host)

@@ -10,7 +10,7 @@ import msgspec
 from nearhall.core.errors import Refusal
 from nearhall.core.reasons import Reason
 from nearhall.gateway.body import read_body
-from nearhall.gateway.cap import NO_CAP, read_cap
+from nearhall.gateway.cap import read_cap
 from nearhall.gateway.exchange import ClientGoneError, Exchange, Receive, Scope, Send
 from nearhall.gateway.http.repository_api import repository_api
 from nearhall.gateway.load import load_report
@@ -68,20 +68,14 @@ class Control:
         now_s = plane.clock.monotonic()
         if exchange.method == "POST":
             body = await read_body(exchange, plane.limits)
-            cap = read_cap(body.plain, utc_s=plane.clock.utc(), now_s=now_s)
-            changed = (cap is None) != (plane.choosing.cap is None) or (cap and cap.step_down) != plane.choosing.step_down(now_s)
-            plane.choosing.cap = cap
-            if changed:
-                text = "the power cap has been lifted" if cap is None else f"power cap: variants step down by {cap.step_down:g}"
-                plane.models.say("cap_ended" if cap is None else "capped", text)
-        plane.choosing.step_down(now_s)
-        told = NO_CAP if plane.choosing.cap is None else plane.choosing.cap.told()
-        await exchange.json(200, msgspec.json.encode(told))
+            plane.choosing.cap.set(read_cap(body.plain, utc_s=plane.clock.utc(), now_s=now_s), now_s)
+        await exchange.json(200, msgspec.json.encode(plane.choosing.cap.told(now_s)))
 
 
 def snapshot(plane: Plane) -> GatewayStats:
     """All counters, models and events."""
     hub = plane.hub
+    cap = plane.choosing.cap.told(plane.clock.monotonic())
     stats = plane.stats.snapshot(
         models=plane.models.states(),
         hub_reachable=None if hub is None else hub.reachable,
@@ -89,4 +83,8 @@ def snapshot(plane: Plane) -> GatewayStats:
         models_budget_mib=plane.models.memory.budget_mib,
         counters_j=dict(plane.energy.counters_j),
     )
-    return msgspec.structs.replace(stats, device_budgets_mib=dict(plane.models.memory.device_budgets_mib))
+    return msgspec.structs.replace(
+        stats,
+        device_budgets_mib=dict(plane.models.memory.device_budgets_mib),
+        power_cap=None if cap.until_s is None else cap,
+    )

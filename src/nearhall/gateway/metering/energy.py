@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import isfinite
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -20,6 +20,7 @@ from nearhall.core.evidence import Kind
 from nearhall.core.reasons import Reason
 from nearhall.gateway.metering.stats import Stats
 from nearhall.policy.energy_split import Drawn, Runs, Split, marginal_kind, quiet_power_w, seen_by, split, uses_of
+from nearhall.policy.power_cap import Draw
 from nearhall.ports.clock import Clock
 from nearhall.ports.devices import EnergyCounter
 from nearhall.wire.energy import EnergyTold
@@ -57,6 +58,29 @@ class Joules:
     requests: int = 0
 
 
+Of = Literal["servers", "site", "counters"]
+"""What a meter sees: the servers, the whole site at its feed, or what the machine's own counters count."""
+POSITIONS = {"it": "at their inlets", "pdu": "at the output of their distribution", "ups_out": "at the output of their UPS"}
+_COUNTED = {
+    "rapl": "the processors and their memory; accelerators, fans, disks, network cards and the supplies' losses are not in it",
+    "nvml": "the accelerators; processors, memory, fans, disks, network cards and the supplies' losses are not in it",
+    "rapl+nvml": "processors, their memory and accelerators; fans, disks, network cards and the supplies' losses are not in it",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metered:
+    """The draw that a meter saw in its last window, whatever drew it."""
+
+    of: Of
+    draw: Draw
+    source: str
+    """`meter`, `rapl`, `nvml` or `rapl+nvml`."""
+    kind: Kind
+    covers: str
+    """What is in it and what is not, in words."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Counted:
     """The gateway's own counters at one moment, by model."""
@@ -83,6 +107,10 @@ class EnergyBook:
         self.sums: dict[Labels, Joules] = {}
         self.counters_j: dict[str, float] = {}
         """Joules by the machine's own counters since the start, whether or not they were used here."""
+        self.metered: dict[Of, Metered] = {}
+        """The last draw by each meter that ever told one; it says itself how old it is."""
+        self.heard: Callable[[], None] = lambda: None
+        """Called after each window of a meter."""
         self._stats = stats
         self._models_of = dict(models_of)
         self._states = states
@@ -93,10 +121,13 @@ class EnergyBook:
         self._source = ""
         self._told_s: float | None = None
         self._quiet: list[tuple[float, float]] = []
+        self._gap = False
+        """Whether one of the machine's own counters was not read the last time."""
 
     def told(self, told: EnergyTold) -> None:
         """One window of the site's meters."""
         self._told_s = self._clock.monotonic()
+        self._meter_told(told, self._told_s)
         window = self._since("meter")
         if window is None:
             return
@@ -110,6 +141,7 @@ class EnergyBook:
         """What the machine's own counters added since the last time; only kept while an agent tells of better ones."""
         for name, more in joules.items():
             self.counters_j[name] = self.counters_j.get(name, 0.0) + more
+        self._counters_told(joules, seconds)
         if self._told_s is not None and self._clock.monotonic() - self._told_s < TOLD_S_MAX:
             return
         source = "+".join(sorted(joules, reverse=True))
@@ -132,6 +164,43 @@ class EnergyBook:
             now, now_s = await _read(counters), self._clock.monotonic()
             self.counted({name: joules - before[name] for name, joules in now.items() if name in before}, now_s - read_s)
             before, read_s = before | now, now_s
+
+    def _meter_told(self, told: EnergyTold, now_s: float) -> None:
+        where = POSITIONS.get(told.it_position, "by their meter")
+        self._drawn("servers", told.it_w, told.it_j, told.seconds, now_s, kind=told.it_kind, covers=f"all servers {where}")
+        whole = "the whole site at its feed, cooling and losses included"
+        self._drawn("site", told.site_w, told.site_j, told.seconds, now_s, kind=told.site_kind, covers=whole)
+        self.heard()
+
+    def _counters_told(self, joules: Mapping[str, float], seconds: float) -> None:
+        """One that is not read this time would look like less drawn, and like more the next time: neither says anything."""
+        whole, after_gap = joules.keys() == self.counters_j.keys(), self._gap
+        self._gap = not whole
+        if not joules or not whole or after_gap or seconds <= 0:
+            return
+        source = "+".join(sorted(joules, reverse=True))
+        total, now_s = sum(joules.values()), self._clock.monotonic()
+        self._drawn("counters", None, total, seconds, now_s, kind="assumed", covers=_COUNTED.get(source, source), source=source)
+        self.heard()
+
+    def _drawn(
+        self,
+        of: Of,
+        watts: float | None,
+        joules: float | None,
+        seconds: float,
+        now_s: float,
+        *,
+        kind: str,
+        covers: str,
+        source: str = "meter",
+    ) -> None:
+        """Notes a window: by its mean power, or else by its energy."""
+        if watts is None and joules is not None:
+            watts = joules / seconds
+        if watts is not None:
+            draw = Draw(watts=watts, seconds=seconds, at_s=now_s)
+            self.metered[of] = Metered(of=of, draw=draw, source=source, kind=Kind(kind), covers=covers)
 
     def _add(self, found: Split, runs: Mapping[str, Runs], marginal_kind: str, full_kind: str, source: str) -> None:
         for model, share in found.shares.items():
@@ -178,7 +247,7 @@ def read_told(body: bytes) -> EnergyTold:
         raise Refusal(Reason.BAD_REQUEST, f"the body is no window of meters: {error}") from error
     if not 0 < told.seconds <= WINDOW_S_MAX:
         raise Refusal(Reason.BAD_REQUEST, f"seconds is {told.seconds:g}; right would be more than 0 and at most {WINDOW_S_MAX:g}")
-    for name in ("it_j", "site_j", "idle_w"):
+    for name in ("it_j", "site_j", "idle_w", "it_w", "site_w"):
         value = getattr(told, name)
         if value is not None and not (isfinite(value) and 0 <= value <= JOULES_MAX):
             raise Refusal(Reason.BAD_REQUEST, f"{name} is {value:g}; right would be 0 to {JOULES_MAX:g}")

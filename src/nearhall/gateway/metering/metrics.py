@@ -13,6 +13,9 @@ from nearhall.core.histogram import Histogram
 from nearhall.gateway.metering.energy import EnergyBook, Labels
 from nearhall.gateway.metering.stats import Counts, Stats
 from nearhall.gateway.queues.turns import LanguageUse
+from nearhall.policy.power_cap import STALE_S
+from nearhall.ports.clock import Clock
+from nearhall.wire.power_cap import PowerCapTold
 from nearhall.wire.telemetry import ModelState
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
@@ -57,6 +60,11 @@ METRICS: dict[str, str] = {
     "nearhall_model_loads": "How often a model was loaded, by model, version and variant.",
     "nearhall_model_evictions": "How often a model left memory for another one's sake, by model, version and variant.",
     "nearhall_power_cap_ratio": "The power cap in force: how far variants may step down, 0 (none) to 1.",
+    "nearhall_power_cap_watts": "The power cap in watts; absent without one.",
+    "nearhall_power_cap_reached": "Whether a meter shows no more than the cap in watts; absent without cap or meter.",
+    "nearhall_power_metered_watts": (
+        "What each meter saw in its last window, if that is no older than 15 s: of the servers, the site, or the counters' part."
+    ),
     "nearhall_cpu_seconds": "CPU time of the gateway and its children since they started.",
     "nearhall_energy_joules": "Joules of answers given here, by model, share, kind of evidence and source: see below.",
     "nearhall_energy_joules_per_request": "The same for one answer: the mean since the gateway started.",
@@ -96,12 +104,14 @@ class _Reader(Collector):
         hub_reachable: Callable[[], bool | None],
         cpu_s: Callable[[], float],
         budgets_mib: Callable[[], Mapping[str, float]],
-        cap: Callable[[], float],
+        cap: Callable[[], PowerCapTold],
+        clock: Clock,
         energy: EnergyBook,
         languages: Callable[[], list[tuple[tuple[str, str], LanguageUse]]],
     ) -> None:
         self._budgets_mib = budgets_mib
         self._cap = cap
+        self._clock = clock
         self._stats = stats
         self._energy = energy
         self._models = models
@@ -140,7 +150,11 @@ class _Reader(Collector):
         yield _gauge("nearhall_models_budget_bytes", (), [((), mib * MIB) for place, mib in budgets_mib.items() if not place])
         devices = [((place,), mib * MIB) for place, mib in budgets_mib.items() if place]
         yield _gauge("nearhall_models_device_budget_bytes", ("device",), devices)
-        yield _gauge("nearhall_power_cap_ratio", (), [((), self._cap())])
+        yield from _of_cap(self._cap())
+        now_s = self._clock.monotonic()
+        fresh = [seen for seen in self._energy.metered.values() if now_s - seen.draw.at_s <= STALE_S]
+        metered = [((seen.of, seen.kind.value, seen.source), seen.draw.watts) for seen in fresh]
+        yield _gauge("nearhall_power_metered_watts", ("of", "kind", "source"), metered)
         sums = self._energy.sums
         yield _counter("nearhall_energy_joules", Labels._fields, [(labels, sum_.joules) for labels, sum_ in sums.items()])
         per_request = [(labels, sum_.joules / sum_.requests) for labels, sum_ in sums.items() if sum_.requests]
@@ -153,6 +167,14 @@ class _Reader(Collector):
             yield _counter(name, _MODEL, [(labels, read(use)) for labels, use in languages])
         reachable = self._hub_reachable()
         yield _gauge("nearhall_hub_reachable", (), [] if reachable is None else [((), float(reachable))])
+
+
+def _of_cap(cap: PowerCapTold) -> Iterator[Metric]:
+    yield _gauge("nearhall_power_cap_ratio", (), [((), cap.step_down)])
+    yield _gauge("nearhall_power_cap_watts", (), [] if cap.watts is None else [((), cap.watts)])
+    # Until a step shows in the draw the cap is not reached yet: that is no 1.
+    reached = [] if cap.metered is None else [((), float(cap.reached is True))]
+    yield _gauge("nearhall_power_cap_reached", (), reached)
 
 
 def _of_models(models: Sequence[ModelState]) -> Iterator[Metric]:
@@ -215,9 +237,10 @@ class Metrics:
         energy: EnergyBook,
         languages: Callable[[], list[tuple[tuple[str, str], LanguageUse]]],
         budgets_mib: Callable[[], Mapping[str, float]] = lambda: {"": 0.0},
-        cap: Callable[[], float] = lambda: 0.0,
+        clock: Clock,
+        cap: Callable[[], PowerCapTold] = PowerCapTold,
     ) -> None:
-        """`budgets_mib`: what models may take, by device (main memory's name is empty); `cap`: the power cap in force, 0 to 1."""
+        """`budgets_mib`: what models may take, by device (main memory's name is empty); `cap`: the power cap in force."""
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(
             _Reader(
@@ -228,6 +251,7 @@ class Metrics:
                 energy=energy,
                 budgets_mib=budgets_mib,
                 cap=cap,
+                clock=clock,
                 languages=languages,
             )
         )
