@@ -102,7 +102,7 @@ def test_above_the_cap_a_lesser_variant_answers_and_everything_says_why(tmp_path
         tight = await site.cap(watts=300)
         assert (tight["step_down"], tight["reached"]) == (1.0, None)
         assert tight["says"].startswith(
-            "above it, and just stepped down: 350.0 W of 300 W, by a virtual meter, simulated, of all "
+            "above it, and stepped down, which is yet to show: 350.0 W of 300 W, by a virtual meter, simulated, of all "
         )
         assert await site.asked() == ("int8", "fp32")
         await site.meter(2)
@@ -115,7 +115,7 @@ def test_above_the_cap_a_lesser_variant_answers_and_everything_says_why(tmp_path
             "age_s": 0.0,
             "source": "meter",
             "kind": "simulated",
-            "covers": "all servers at their inlets",
+            "covers": "all servers at their inlets, whatever runs on them",
         }
         assert (await site.control("GET", "/control/stats"))["power_cap"] == held
         page = await site.page()
@@ -195,6 +195,8 @@ def test_where_no_variant_may_step_down_the_answer_says_so(tmp_path):
         assert (told["steps"], told["step_down"]) == ([], 1.0)
         assert "no variant here saves anything" in told["says"]
         assert await site.asked() == ("fp32", None)
+        await site.meter(10, it_w=350.0)
+        assert "and no variant to step down to" in (await site.told())["says"]
 
     story(tmp_path, tell, quality_min=None)
 
@@ -210,6 +212,8 @@ def test_a_lesser_meter_does_not_stand_in_for_the_servers_own(tmp_path):
             energy.counted({"rapl": 200.0}, 5.0)
         assert site.step == 1.0, "forty watts of processors say nothing of the servers"
         assert (await site.told())["metered"] is None
+        at_the_feed = await site.cap(watts=300, of="site")
+        assert at_the_feed["says"].startswith("no meter has told of the site; as much")
         own = await site.cap(watts=300, of="counters")
         assert (own["metered"]["of"], own["metered"]["kind"], own["metered"]["source"]) == ("counters", "assumed", "rapl")
         assert "fans, disks, network cards and the supplies' losses are not in it" in own["says"]
@@ -280,7 +284,10 @@ def test_a_renewed_cap_reads_an_older_agents_energy_where_it_tells_no_power(tmp_
     async def tell(site: Desk) -> None:
         await site.meter(it_w=None, it_j=640.0, it_position="")
         told = await site.cap(watts=300)
-        assert (told["metered"]["watts"], told["metered"]["covers"]) == (320.0, "all servers by their meter")
+        assert (told["metered"]["watts"], told["metered"]["covers"]) == (
+            320.0,
+            "all servers by their meter, whatever runs on them",
+        )
         assert site.step == 1.0
 
     story(tmp_path, tell)

@@ -123,7 +123,7 @@ class PowerCap:
         if before.blind and not self._hold.blind:
             self._say("cap_metered", f"the power cap of {cap.watts:g} W is held against a meter again: {_of(seen)}")
         if self._hold.short and not before.short:
-            text = f"the power cap of {cap.watts:g} W is out of reach: {seen.draw.watts:.0f} W with all variants stepped down"
+            text = f"the power cap of {cap.watts:g} W is out of reach: {seen.draw.watts:.0f} W {self._with_all()}"
             self._say("cap_short", f"{text}; {_of(seen)}", "warning")
         if before.short and not self._hold.short:
             self._say("cap_reached", f"the power cap of {cap.watts:g} W holds again: {seen.draw.watts:.0f} W, {_of(seen)}")
@@ -169,7 +169,11 @@ class PowerCap:
     def _silent(self) -> str:
         if self._of is None:
             return "no meter has told what is drawn"
-        return f"no meter has told of {_NAMES[self._of]} for {STALE_S:g} s"
+        ever = self._of in self._metered
+        return _SILENT[self._of] + (f" for {STALE_S:g} s" if ever else "")
+
+    def _with_all(self) -> str:
+        return "with all variants stepped down" if self._steps() else "and no variant to step down to"
 
     def _reached(self, cap_w: float, seen: Metered | None) -> tuple[bool | None, str]:
         """Whether the cap is held, and that in words."""
@@ -179,11 +183,16 @@ class PowerCap:
         if seen.draw.watts <= cap_w:
             return True, f"held: {held}"
         if self._hold.short:
-            return False, f"out of reach: {held}, with all variants stepped down"
-        return None, f"above it, and just stepped down: {held}"
+            return False, f"out of reach: {held}, {self._with_all()}"
+        return None, f"above it, and stepped down, which is yet to show: {held}"
 
 
 _NAMES: dict[Of, str] = {"servers": "the servers", "site": "the site", "counters": "the machine's own counters"}
+_SILENT: dict[Of, str] = {
+    "servers": "no meter has told of the servers",
+    "site": "no meter has told of the site",
+    "counters": "no counter of this machine (RAPL, NVML) has told",
+}
 _BLIND = "as much is saved as the floors of quality allow, whatever is drawn"
 
 
@@ -211,7 +220,7 @@ def read_cap(body: bytes, *, utc_s: float, now_s: float) -> Cap | None:
 
 
 def _wrong(what: str) -> Refusal:
-    right = '{"step_down": 0.5, "until_s": 1790000000} or {"watts": 300, "of": "servers"}'
+    right = '{"step_down": 0.5, "until_s": 1790000000} or {"watts": 300, "of": "servers"} (or "site", "counters")'
     return Refusal(Reason.BAD_REQUEST, f"{what}; right is {right}")
 
 

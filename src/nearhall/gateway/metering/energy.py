@@ -167,7 +167,15 @@ class EnergyBook:
 
     def _meter_told(self, told: EnergyTold, now_s: float) -> None:
         where = POSITIONS.get(told.it_position, "by their meter")
-        self._drawn("servers", told.it_w, told.it_j, told.seconds, now_s, kind=told.it_kind, covers=f"all servers {where}")
+        self._drawn(
+            "servers",
+            told.it_w,
+            told.it_j,
+            told.seconds,
+            now_s,
+            kind=told.it_kind,
+            covers=f"all servers {where}, whatever runs on them",
+        )
         whole = "the whole site at its feed, cooling and losses included"
         self._drawn("site", told.site_w, told.site_j, told.seconds, now_s, kind=told.site_kind, covers=whole)
         self.heard()
