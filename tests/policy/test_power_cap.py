@@ -31,6 +31,7 @@ class Site:
     cap_w: float
     steps: Sequence[float] = (1.0,)
     window_s: float = 2.0
+    idle_w: float = 0.0
     hold: Hold = field(default_factory=Hold)
     now_s: float = 0.0
     seen: list[tuple[float, float]] = field(default_factory=list)
@@ -42,7 +43,7 @@ class Site:
             drawn = self.watts(step, self.now_s)
             self.now_s += self.window_s
             self.seen.append((step, drawn))
-            draw = Draw(watts=drawn, seconds=self.window_s, at_s=self.now_s)
+            draw = Draw(watts=drawn, seconds=self.window_s, at_s=self.now_s, idle_w=self.idle_w)
             self.hold = hold_under(self.hold, draw, cap_w=self.cap_w, steps=self.steps, now_s=self.now_s)
         return self
 
@@ -81,6 +82,19 @@ def test_where_the_load_falls_it_comes_back_once_the_draw_says_that_it_fits():
     site.go(10)
     assert site.hold.step_down == 0.0
     assert site.above(since=50) == 0
+
+
+def test_with_idle_power_known_it_comes_back_sooner():
+    def watts(step: float, now_s: float) -> float:
+        busy = 250 if now_s < 100 else 170
+        return 100 + busy * (0.4 if step >= 1 else 1.0)
+
+    unknown, known = Site(watts, cap_w=300).go(65), Site(watts, cap_w=300, idle_w=100.0).go(65)
+    assert unknown.hold.step_down == 1.0
+    assert known.hold.step_down == 0.0
+    assert known.above(since=50) == 0
+    more_than_is_drawn = Site(watts, cap_w=300, idle_w=500.0).go(40)
+    assert (more_than_is_drawn.hold.idle_w, more_than_is_drawn.hold.rise) == (0.0, 350 / 200)
 
 
 def test_of_several_forms_the_best_that_fits_is_found():
@@ -175,7 +189,8 @@ def plants(draw: st.DrawFn) -> Site:
 
     start = draw(st.sampled_from([Hold(), Hold(step_down=0.5), hold_blind(Hold(), now_s=-1.0)]))
     window_s = draw(st.sampled_from([2.0, 5.0]))
-    return Site(watts, cap_w=draw(st.floats(0, 1700)), steps=steps, window_s=window_s, hold=start)
+    idle_w = draw(st.floats(0, 1000))
+    return Site(watts, cap_w=draw(st.floats(0, 1700)), steps=steps, window_s=window_s, idle_w=idle_w, hold=start)
 
 
 @given(plants())

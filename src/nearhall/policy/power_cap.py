@@ -42,6 +42,8 @@ class Draw:
     """How long it lasted."""
     at_s: float
     """When it ended; monotonic."""
+    idle_w: float = 0.0
+    """What of it is there without any request; 0 where nobody knows, and then it comes back later than it might."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +62,9 @@ class Hold:
     over_w: float = 0.0
     """What was drawn there."""
     rise: float | None = None
-    """How many times as much as here was drawn there; None while that has not been seen."""
+    """How many times as much as here was drawn there, above idle; None while that has not been seen."""
+    idle_w: float = 0.0
+    """What was taken for idle in that."""
     hold_s: float = HOLD_S_MIN
     """How long the next stay lasts at least."""
     seen_s: float = -inf
@@ -121,7 +125,8 @@ def _risen(hold: Hold, step: float, now_s: float) -> Hold:
 def _below(hold: Hold, draw: Draw, cap_w: float, steps: Sequence[float], now_s: float) -> Hold:
     hold = replace(hold, good=hold.step_down)
     if hold.over is not None and hold.rise is None and draw.watts > 0:
-        hold = replace(hold, rise=max(1.0, hold.over_w / draw.watts))
+        idle_w = draw.idle_w if draw.idle_w < draw.watts else 0.0
+        hold = replace(hold, rise=max(1.0, (hold.over_w - idle_w) / (draw.watts - idle_w)), idle_w=idle_w)
     step, stays = _next(hold, draw.watts, cap_w, steps)
     if step >= hold.step_down or now_s - hold.moved_s < stays * hold.hold_s:
         return hold
@@ -133,8 +138,10 @@ def _next(hold: Hold, watts: float, cap_w: float, steps: Sequence[float]) -> tup
     """The step to come back to, and after how many stays."""
     lowest = -1.0 if hold.over is None else hold.over
     between = sorted(step for step in {0.0, *sorted(steps)[:-1]} if lowest < step < hold.step_down)
-    if hold.over is not None and hold.rise is not None and watts * hold.rise <= HEADROOM * cap_w:
-        return hold.over, 1.0
+    if hold.over is not None and hold.rise is not None:
+        expected_w = hold.idle_w + max(0.0, watts - hold.idle_w) * hold.rise
+        if expected_w <= HEADROOM * cap_w:
+            return hold.over, 1.0
     if between:
         return between[len(between) // 2], 1.0
     return (0.0, 1.0) if hold.over is None else (hold.over, RETEST)

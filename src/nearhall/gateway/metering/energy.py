@@ -166,19 +166,23 @@ class EnergyBook:
             before, read_s = before | now, now_s
 
     def _meter_told(self, told: EnergyTold, now_s: float) -> None:
+        """By what the meters said of power, or else by energy."""
         where = POSITIONS.get(told.it_position, "by their meter")
-        self._drawn(
-            "servers",
-            told.it_w,
-            told.it_j,
-            told.seconds,
-            now_s,
-            kind=told.it_kind,
-            covers=f"all servers {where}, whatever runs on them",
-        )
-        whole = "the whole site at its feed, cooling and losses included"
-        self._drawn("site", told.site_w, told.site_j, told.seconds, now_s, kind=told.site_kind, covers=whole)
+        servers = f"all servers {where}, whatever runs on them"
+        site = "the whole site at its feed, cooling and losses included"
+        self._meter_drew("servers", told.it_w, told.it_j, told, now_s, kind=told.it_kind, covers=servers)
+        self._meter_drew("site", told.site_w, told.site_j, told, now_s, kind=told.site_kind, covers=site)
         self.heard()
+
+    def _meter_drew(
+        self, of: Of, watts: float | None, joules: float | None, told: EnergyTold, now_s: float, *, kind: str, covers: str
+    ) -> None:
+        if watts is None and joules is not None:
+            watts = joules / told.seconds
+        if watts is not None:
+            idle_w = told.idle_w if of == "servers" and told.idle_w is not None else 0.0
+            draw = Draw(watts=watts, seconds=told.seconds, at_s=now_s, idle_w=idle_w)
+            self.metered[of] = Metered(of=of, draw=draw, source="meter", kind=Kind(kind), covers=covers)
 
     def _counters_told(self, joules: Mapping[str, float], seconds: float) -> None:
         """One that is not read this time would look like less drawn, and like more the next time: neither says anything."""
@@ -187,28 +191,10 @@ class EnergyBook:
         if not joules or not whole or after_gap or seconds <= 0:
             return
         source = "+".join(sorted(joules, reverse=True))
-        total, now_s = sum(joules.values()), self._clock.monotonic()
-        self._drawn("counters", None, total, seconds, now_s, kind="assumed", covers=_COUNTED.get(source, source), source=source)
+        draw = Draw(watts=sum(joules.values()) / seconds, seconds=seconds, at_s=self._clock.monotonic())
+        covers = _COUNTED.get(source, source)
+        self.metered["counters"] = Metered(of="counters", draw=draw, source=source, kind=Kind.ASSUMED, covers=covers)
         self.heard()
-
-    def _drawn(
-        self,
-        of: Of,
-        watts: float | None,
-        joules: float | None,
-        seconds: float,
-        now_s: float,
-        *,
-        kind: str,
-        covers: str,
-        source: str = "meter",
-    ) -> None:
-        """Notes a window: by its mean power, or else by its energy."""
-        if watts is None and joules is not None:
-            watts = joules / seconds
-        if watts is not None:
-            draw = Draw(watts=watts, seconds=seconds, at_s=now_s)
-            self.metered[of] = Metered(of=of, draw=draw, source=source, kind=Kind(kind), covers=covers)
 
     def _add(self, found: Split, runs: Mapping[str, Runs], marginal_kind: str, full_kind: str, source: str) -> None:
         for model, share in found.shares.items():
