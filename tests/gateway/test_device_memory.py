@@ -102,6 +102,32 @@ def test_a_model_is_charged_with_its_limit_and_then_with_what_the_driver_counts(
     story(tell())
 
 
+def test_what_the_driver_counts_beyond_the_charges_is_taken_off_the_budget(tmp_path):
+    """CUDA's own stays when the model has left that brought it; a run may take more than its model was charged with."""
+
+    async def tell():
+        card = Card(16384, takes={"a": 700.0, "b": 400.0, "c": 400.0})
+        clock = ManualClock()
+        own = {name: demanded(1000) for name in "abc"}
+        async with site_with(tmp_path, card, own, clock, limits={"models_gpu_mib": 2700}) as site:
+            models = site.composed.plane.models
+            assert ready(site) == ["a", "b", "c"]
+            assert snapshot(site.composed.plane).device_beyond_mib == {"cuda:0": 0.0}
+            await models.unload("c")
+            clock.pass_by(LATER_S)
+            card.devices.ours["cuda:0"] += 950.0  # by runs
+            await models.load("c")
+            assert "c" in ready(site)
+            assert len(ready(site)) == 2, "of 2,700 MiB 950 are held by no model"
+            for name in ready(site):
+                await models.unload(name)
+            assert snapshot(site.composed.plane).device_beyond_mib == {"cuda:0": 950.0 + CONTEXT_MIB}
+            page = (await site.ask("GET", "/metrics")).body.decode()
+            assert f'nearhall_models_device_beyond_bytes{{device="cuda:0"}} {1450 * 2**20:.7g}' in page
+
+    story(tell())
+
+
 def test_a_driver_that_does_not_tell_whose_memory_it_is_leaves_the_limit(tmp_path):
     async def tell():
         card = Card(16384, tells_ours=False)

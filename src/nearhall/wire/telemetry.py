@@ -167,6 +167,8 @@ class GatewayStats(msgspec.Struct, frozen=True, omit_defaults=True):
     """What loaded models may take together; 0 from a gateway that did not say."""
     device_budgets_mib: dict[str, float] = {}
     """The same of each device's memory, by its name (`cuda:0`)."""
+    device_beyond_mib: dict[str, float] = {}
+    """What the driver counts there as the gateway's beyond what models are charged with: CUDA's own, and what runs took since."""
     hub_reachable: bool | None = None
     """None without a hub."""
     hub_kept_warm_bytes: int = 0

@@ -228,6 +228,7 @@ def compose(
         cpu_s=cpu_s,
         energy=energy,
         budgets_mib=lambda: {"": memory.budget_mib, **memory.device_budgets_mib},
+        device_beyond_mib=memory.devices_beyond_mib,
         cap=lambda: cap.told(clock.monotonic()),
         clock=clock,
         languages=models.languages,

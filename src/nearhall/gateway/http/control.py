@@ -86,5 +86,6 @@ def snapshot(plane: Plane) -> GatewayStats:
     return msgspec.structs.replace(
         stats,
         device_budgets_mib=dict(plane.models.memory.device_budgets_mib),
+        device_beyond_mib=plane.models.memory.devices_beyond_mib(),
         power_cap=None if cap.until_s is None else cap,
     )

@@ -57,6 +57,7 @@ METRICS: dict[str, str] = {
         "What a loaded model is charged with of a device's memory, by model, version, variant, device and evidence (kind)."
     ),
     "nearhall_models_device_budget_bytes": "What loaded models may take of a device's memory together, by device.",
+    "nearhall_models_device_beyond_bytes": "What the driver counts as the gateway's beyond what models are charged with, by device.",
     "nearhall_model_loads": "How often a model was loaded, by model, version and variant.",
     "nearhall_model_evictions": "How often a model left memory for another one's sake, by model, version and variant.",
     "nearhall_power_cap_ratio": "The power cap in force: how far variants may step down, 0 (none) to 1.",
@@ -104,12 +105,14 @@ class _Reader(Collector):
         hub_reachable: Callable[[], bool | None],
         cpu_s: Callable[[], float],
         budgets_mib: Callable[[], Mapping[str, float]],
+        device_beyond_mib: Callable[[], Mapping[str, float]],
         cap: Callable[[], PowerCapTold],
         clock: Clock,
         energy: EnergyBook,
         languages: Callable[[], list[tuple[tuple[str, str], LanguageUse]]],
     ) -> None:
         self._budgets_mib = budgets_mib
+        self._device_beyond_mib = device_beyond_mib
         self._cap = cap
         self._clock = clock
         self._stats = stats
@@ -150,6 +153,8 @@ class _Reader(Collector):
         yield _gauge("nearhall_models_budget_bytes", (), [((), mib * MIB) for place, mib in budgets_mib.items() if not place])
         devices = [((place,), mib * MIB) for place, mib in budgets_mib.items() if place]
         yield _gauge("nearhall_models_device_budget_bytes", ("device",), devices)
+        beyond = [((place,), mib * MIB) for place, mib in self._device_beyond_mib().items()]
+        yield _gauge("nearhall_models_device_beyond_bytes", ("device",), beyond)
         yield from _of_cap(self._cap())
         now_s = self._clock.monotonic()
         fresh = [seen for seen in self._energy.metered.values() if now_s - seen.draw.at_s <= STALE_S]
@@ -237,6 +242,7 @@ class Metrics:
         energy: EnergyBook,
         languages: Callable[[], list[tuple[tuple[str, str], LanguageUse]]],
         budgets_mib: Callable[[], Mapping[str, float]] = lambda: {"": 0.0},
+        device_beyond_mib: Callable[[], Mapping[str, float]] = dict[str, float],
         clock: Clock,
         cap: Callable[[], PowerCapTold] = PowerCapTold,
     ) -> None:
@@ -250,6 +256,7 @@ class Metrics:
                 cpu_s=cpu_s,
                 energy=energy,
                 budgets_mib=budgets_mib,
+                device_beyond_mib=device_beyond_mib,
                 cap=cap,
                 clock=clock,
                 languages=languages,

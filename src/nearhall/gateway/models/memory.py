@@ -113,6 +113,18 @@ class ModelMemory:
         """What all of them are charged with of a device's memory."""
         return sum(variant.mib_in(device) for variant in self._held.values())
 
+    def device_beyond_mib(self, device: str) -> float:
+        """What the driver counts as this process's of a device beyond what models are charged with; 0 where it does not tell that.
+
+        CUDA's own, once the model has left that brought it, and what runs took after their model was counted.
+        """
+        space = self._spaces.get(device)
+        return 0.0 if space is None or space.ours_mib is None else max(0.0, space.ours_mib - self.device_held_mib(device))
+
+    def devices_beyond_mib(self) -> dict[str, float]:
+        """The same of each device that has a budget."""
+        return {device: self.device_beyond_mib(device) for device in self.device_budgets_mib}
+
     def refresh(self) -> None:
         """Reads what the devices have left; blocks as long as the driver does. One that is silent is taken at its last word."""
         if self._devices is None:
@@ -171,8 +183,16 @@ class ModelMemory:
 
     def free(self, variant: Variant) -> None:
         """Its memory is free again, or was never taken."""
-        self._held.pop(variant.key, None)
+        if self._held.pop(variant.key, None) is not None and variant.charge is not None:
+            self._given_back(variant.charge)
         variant.charge = variant.coming = None
+
+    def _given_back(self, charge: Charge) -> None:
+        """Until the driver is asked again, what has just been freed is not taken for something beyond all charges."""
+        space = self._spaces.get(charge.device)
+        if space is not None and space.ours_mib is not None:
+            ours_mib = max(0.0, space.ours_mib - charge.device_mib)
+            self._spaces = {**self._spaces, charge.device: replace(space, ours_mib=ours_mib)}
 
     def touch(self, variant: Variant) -> None:
         """Notes that a request went to it."""
@@ -284,6 +304,7 @@ class ModelMemory:
             budget_mib = self._budget_of(place)
             if budget_mib is None:
                 continue
+            budget_mib = max(0.0, budget_mib - self._beyond_mib(place))
             coming_mib = sum(each.coming_in(place) for each in holders)
             again_mib = sum(each.mib_in(place) - each.coming_in(place) for each in own)  # held by itself already
             free_mib = self._free_mib(place) - self._kept_free_mib(place) - coming_mib + again_mib
@@ -302,6 +323,8 @@ class ModelMemory:
 
     def _explained(self, found: NoRoom, charge: Charge, short: Mapping[str, float]) -> NoRoom:
         place = found.place
+        if (beyond_mib := self._beyond_mib(place)) >= 1:
+            found = replace(found, why=f"{found.why}; CUDA itself and runs have taken {beyond_mib:.0f} MiB of it already")
         if place in short and charge.mib_in(place) <= (self._budget_of(place) or 0.0):
             of, where = (f"of {place}'s memory", "") if place else ("of memory", " on this machine")
             why = f"{found.why}; {short[place]:.0f} MiB {of} are free{where}"
@@ -327,6 +350,12 @@ class ModelMemory:
 
     def _budget_of(self, place: str) -> float | None:
         return self.budget_mib if place == MAIN else self.device_budgets_mib.get(place, self._device_mib)
+
+    def _beyond_mib(self, place: str) -> float:
+        """Of the budget: what is taken of a device without being any model's, more than was set aside for it."""
+        if place == MAIN:
+            return 0.0
+        return max(0.0, self.device_beyond_mib(place) - (DEVICE_RESERVE_MIB if self._device_mib is None else 0.0))
 
     def _free_mib(self, place: str) -> float:
         """What is free there by now; of a device that nobody can count, as much as one may wish for."""
