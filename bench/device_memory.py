@@ -320,7 +320,10 @@ def device_budget(place: Path, meter: Meter | None) -> dict[str, Any]:
         checks["never more than the budget and CUDA's own"] = found["over_budget_mib"] <= found["cuda_itself_mib"]
         if watching.told:
             quiet = found["quiet"]
-            checks["the account is what the driver counts, to 64 MiB"] = abs(quiet["charged_mib"] - quiet["process_mib"]) <= 64
+            accounted_mib = quiet["charged_mib"] + sum(quiet["beyond_mib"].values())
+            checks["charges and what lies beyond are what the driver counts, to 64 MiB"] = (
+                abs(accounted_mib - quiet["process_mib"]) <= 64
+            )
     return {"checks": checks, **found, "took_s": round(time.perf_counter() - begun, 1)}
 
 
@@ -360,7 +363,8 @@ def _in_turn(turns: Turns) -> dict[str, bool | str]:
 def _beside(turns: Turns, watching: Watching, meter: Meter | None, before_mib: float | None) -> dict[str, Any]:
     """The account beside what the process holds."""
     now = watching.now()
-    told: dict[str, Any] = {"charged_mib": round(sum(turns.charged_mib().values()), 1)}
+    beyond = turns.gateway.stats().get("device_beyond_mib", {})
+    told: dict[str, Any] = {"charged_mib": round(sum(turns.charged_mib().values()), 1), "beyond_mib": beyond}
     told["process_mib"] = "the driver does not tell" if now is None else round(now, 1)
     if meter is not None and before_mib is not None:
         told["device_grew_mib"] = round(meter.used_mib() - before_mib, 1)

@@ -54,6 +54,8 @@ from own_gateway import Gateway
 BATCHES = (1, 2, 4, 8, 16, 32)
 LANE_ROWS = (1, 8, 32)
 CLIENTS = (1, 8, 32)
+LANE_MIB = "24576"
+"""For 32 rows of the wide net, whose arena grows by doubling."""
 IDLE_S = 4.0
 SETTLE_S = 1.5
 """After a load, before the next: a device's clocks and its power average (about a tenth of a second) come down first."""
@@ -213,8 +215,8 @@ def latency(net: Net, port: int, devices: Sequence[str], rounds: int, requests: 
 
 
 def first_runs(net: Net, device: str) -> dict[str, Any]:
-    """What the first run of each new batch size takes, ms, by how cuDNN searches: what the first request of its size waits."""
-    found = {}
+    """What the first run of each new batch size takes, ms, by how cuDNN searches, and what a change back to a known one takes."""
+    found: dict[str, Any] = {}
     for search in ("heuristic", "exhaustive"):
         runtime = net.open(device=device, conv_search=search)
         took = []
@@ -223,6 +225,12 @@ def first_runs(net: Net, device: str) -> dict[str, Any]:
             runtime.run(net.batch(n), ())
             took.append(round((time.perf_counter() - begun) * 1e3, 2))
         found[search] = took
+        back = []
+        for n in (1, 7, 1, 7, 1, 7):
+            begun = time.perf_counter()
+            runtime.run(net.batch(n), ())
+            back.append(round((time.perf_counter() - begun) * 1e3, 2))
+        found[f"{search}, sizes seen before"] = back
     return found
 
 
@@ -243,8 +251,8 @@ def through_lane(net: Net, device: str, seconds: float) -> dict[str, Any]:
 
 
 async def _lane_rate(net: Net, device: str, rows: int, seconds: float) -> dict[str, float]:
-    runtime, clock, one = net.open(device=device), SystemClock(), net.batch(1)
-    for n in range(1, rows + 1):  # a batch size's first run asks cuDNN; a lane would have seen it
+    runtime, clock, one = net.open(device=device, gpu_memory_mib=LANE_MIB), SystemClock(), net.batch(1)
+    for n in (1, rows):
         runtime.run(net.batch(n), ())
     lane = Lane(
         runtime, sample=one, first=Estimate(1.0), limit=1000, clock=clock, broken=sys.exit, name=net.name, batch_rows_max=rows

@@ -18,6 +18,7 @@ from nearhall.gateway.models.opening import Cores, opened
 from nearhall.gateway.queues.batches import joined, key_of, parted, takes_batches
 from nearhall.gateway.queues.lanes import Job, Lane
 from nearhall.policy.admit import Estimate
+from nearhall.policy.batching import Shapes
 from nearhall.ports.runtime import ModelFile
 from nearhall.wire.oip_tensors import pack_rows
 from waiting import until_async
@@ -110,7 +111,7 @@ async def behind_a_held_run(lane, runtime, jobs):
     return await asyncio.gather(*waiting, return_exceptions=True)
 
 
-def with_lane(story, rows_max=4):
+def with_lane(story, rows_max=4, shapes=None):
     async def tell():
         runtime = Counting()
         lane = Lane(
@@ -122,6 +123,7 @@ def with_lane(story, rows_max=4):
             broken=lambda _: None,
             name="t",
             batch_rows_max=rows_max,
+            shapes=shapes,
         )
         try:
             await story(lane, runtime)
@@ -141,6 +143,31 @@ def test_the_waiting_run_together_and_each_gets_its_own():
         assert lane.waiting == 0
 
     with_lane(story)
+
+
+DEAR = Shapes(run_ms={1: 1.0, 2: 1.1, 4: 1.2}, change_ms=50.0)
+
+
+def test_where_a_change_of_shape_is_dear_runs_are_padded_to_the_shape_they_had():
+    async def story(lane, runtime):
+        found = await behind_a_held_run(lane, runtime, [job(v) for v in range(1, 4)])
+        found += [await lane.submit(job(5)), await lane.submit(job(6, rows=2))]
+        assert [numbers(done.outputs[0])[0] for done in found] == [2, 4, 6, 10, 12]
+        assert [done.outputs[0].shape for done in found] == [(1, 4)] * 4 + [(2, 4)]
+        assert runtime.batches == [1, 4, 4, 4]
+
+    with_lane(story, shapes=DEAR)
+
+
+def test_a_model_that_mixes_its_batch_is_not_padded_again():
+    async def story(lane, runtime):
+        await behind_a_held_run(lane, runtime, [job(v) for v in range(1, 4)])
+        runtime.mixes = True
+        assert numbers((await lane.submit(job(5))).outputs[0])[0] == 10
+        assert runtime.batches == [1, 4, 4, 1]
+        assert lane.batch_rows_max == 1
+
+    with_lane(story, shapes=DEAR)
 
 
 def test_without_a_curve_that_says_so_each_runs_alone():
@@ -280,3 +307,38 @@ def test_whether_texts_run_together_is_measured_when_their_model_is_loaded(tmp_p
     file = ModelFile(model="m", version="1", variant="c", runtime="onnxruntime", path=str(tmp_path / "m.onnx"))
     found = opened(Timed(clock, takes_ms), file, {}, Cores(), clock)
     assert found.batch_rows_max == rows_max
+
+
+class Planning:
+    """On a device: each run whose batch is not the last one's takes `plan_ms` more, by a clock that it moves itself."""
+
+    inputs = (TensorSpec("x", "FP32", (-1, 4)),)
+    outputs = (TensorSpec("y", "FP32", (-1, 4)),)
+    device = "cuda:T4"
+
+    def __init__(self, clock, plan_ms):
+        self.clock, self.plan_ms, self.last = clock, plan_ms, 0
+
+    def run(self, inputs, outputs):
+        rows = inputs[0].shape[0]
+        self.clock.pass_by((0.1 + 0.02 * rows + (self.plan_ms if rows != self.last else 0.0)) / 1e3)
+        self.last = rows
+        return [tensor(*[0] * 4 * rows, name="y")]
+
+    def close(self):
+        """Nothing is held."""
+
+
+def test_what_a_change_of_shape_takes_is_measured_when_the_model_is_loaded(tmp_path):
+    def found(plan_ms):
+        clock = ManualClock()
+        file = ModelFile(model="m", version="1", variant="g", runtime="onnxruntime", path=str(tmp_path / "m.onnx"))
+        return opened(Planning(clock, plan_ms), file, {}, Cores(), clock)
+
+    dear, cheap = found(10.0), found(0.01)
+    assert dear.batch_rows_max == cheap.batch_rows_max == 32
+    assert cheap.shapes is None
+    assert dear.shapes is not None
+    assert dear.shapes.change_ms == pytest.approx(10.0)
+    assert sorted(dear.shapes.run_ms) == [1, 2, 4, 8, 16, 32]
+    assert dear.shapes.run_ms[4] == pytest.approx(0.18)

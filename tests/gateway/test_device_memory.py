@@ -123,7 +123,7 @@ def test_what_the_driver_counts_beyond_the_charges_is_taken_off_the_budget(tmp_p
                 await models.unload(name)
             assert snapshot(site.composed.plane).device_beyond_mib == {"cuda:0": 950.0 + CONTEXT_MIB}
             page = (await site.ask("GET", "/metrics")).body.decode()
-            assert f'nearhall_models_device_beyond_bytes{{device="cuda:0"}} {1450 * 2**20:.7g}' in page
+            assert f'nearhall_models_device_beyond_bytes{{device="cuda:0"}} {1450 * 2**20:.8g}' in page
 
     story(tell())
 

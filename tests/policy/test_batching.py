@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nearhall.core.evidence import Kind
-from nearhall.policy.batching import GAIN_MIN, Curve, Point, Runs, batching, device_key
+from nearhall.policy.batching import CHANGES, GAIN_MIN, Curve, Point, Runs, Shape, Shapes, batching, device_key
 
 HERE = Runs(device="cpu:Old Faithful 1000", sha256="a" * 64, threads=1)
 
@@ -105,3 +105,59 @@ def test_a_looser_slo_never_lowers_the_best_throughput(said, limit, factor):
 
     assert most(limit * factor) >= most(limit)
     assert most(inf) >= most(limit)
+
+
+SHAPES = Shapes(run_ms={1: 0.15, 2: 0.16, 4: 0.17, 8: 0.22}, change_ms=10.0)
+"""As measured of a convolutional net on a GPU: a new shape takes fifty runs."""
+
+
+def sizes_of(rows: list[int], shapes: Shapes = SHAPES) -> list[int]:
+    shape, found = Shape(), []
+    for each in rows:
+        shape = shape.for_rows(each, shapes)
+        found.append(shape.rows)
+    return found
+
+
+def test_a_shape_grows_at_once_and_stays_while_less_is_needed():
+    assert sizes_of([1, 1, 3, 1, 2, 4, 7, 1, 8]) == [1, 1, 4, 4, 4, 4, 8, 8, 8]
+
+
+def test_more_rows_than_the_largest_size_run_as_they_are():
+    assert sizes_of([9, 12, 3, 1]) == [9, 12, 4, 4]
+
+
+def test_it_falls_to_what_was_needed_once_the_padding_has_cost_two_changes():
+    runs = int(CHANGES * SHAPES.change_ms / (0.22 - 0.16)) + 1
+    sizes = sizes_of([8, *[2] * runs])
+    assert sizes[-2:] == [8, 2]
+    assert set(sizes[:-1]) == {8}
+    assert sizes_of([8, *[2] * (runs - 1), 8, *[2] * (runs - 1)])[-1] == 8, "needed again, it starts anew"
+
+
+def test_sizes_without_one_are_told():
+    with pytest.raises(ValueError, match="sizes from 1 on"):
+        Shapes(run_ms={2: 1.0}, change_ms=1.0)
+
+
+@given(
+    st.lists(st.integers(1, 8), min_size=1, max_size=400),
+    st.floats(0.01, 50.0),
+    st.lists(st.floats(0.05, 5.0), min_size=4, max_size=4),
+)
+def test_it_holds_all_rows_and_never_costs_much_more_than_changing_each_time_or_never(
+    rows: list[int], change_ms: float, steps: list[float]
+):
+    run_ms = {1: steps[0], 2: sum(steps[:2]), 4: sum(steps[:3]), 8: sum(steps)}
+    shapes = Shapes(run_ms=run_ms, change_ms=change_ms)
+    sizes = sizes_of(rows, shapes)
+    assert all(size >= each for size, each in zip(sizes, rows, strict=True))
+
+    def cost(chosen: list[int]) -> float:
+        before = [1, *chosen]
+        return sum(run_ms[size] + (size != last) * change_ms for size, last in zip(chosen, before, strict=False))
+
+    never = cost([8] * len(rows))
+    each_time = cost([min(size for size in run_ms if size >= each) for each in rows])
+    # Growing step by step may take three changes, and each fall is paid for by as much waste as it saves.
+    assert cost(sizes) <= 3 * min(never, each_time) + 6 * change_ms + run_ms[8]

@@ -1,12 +1,13 @@
-"""Which batch sizes pay, by a curve measured on this very device, of this very file; and how many of those who wait run together.
+"""Which batch sizes pay, by a curve measured on this very device, of this very file; how many of those who wait run together.
 
 On a CPU a batch of a convolutional net gives as many items a second as they give one by one (measured: 1.00 times on two
 cores), and makes the first of them wait for the last. On a GPU, and for products of matrices, it may pay several times over.
+There a change of shape may cost more than the runs themselves: then runs keep the shape that they have, padded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -74,6 +75,50 @@ def batching(curve: Curve | None, *, here: Runs, p90_ms_max: float = inf) -> tup
             paying.append(point.batch)
             best = gives
     return tuple(paying)
+
+
+CHANGES = 2.0
+"""Changes of shape, to and back, that the time spent on padding must have come to before a run becomes smaller again: who rents
+until the rent has reached the price pays about twice at most what the best foresight would have cost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shapes:
+    """The shapes that a runtime is to be kept in, for one that plans anew whenever the batch is not the last one's."""
+
+    run_ms: Mapping[int, float]
+    """A run of each size that may be used, 1 among them."""
+    change_ms: float
+    """What a run takes more where the one before it had another size."""
+
+    def __post_init__(self) -> None:
+        if 1 not in self.run_ms or min(self.run_ms) < 1:
+            raise ValueError(f"sizes from 1 on are right, not {sorted(self.run_ms)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """The size of the last run, and what has been wasted since a run needed so many rows."""
+
+    rows: int = 1
+    needed: int = 0
+    """The largest size that a run needed since."""
+    wasted_ms: float = 0.0
+
+    def for_rows(self, rows: int, shapes: Shapes) -> Shape:
+        """The shape in which so many rows are to run: it holds as many at least.
+
+        It grows at once, to the least size that holds them. It stays while less is needed, until what that wastes has come to
+        `CHANGES` changes; then it falls to what was needed meanwhile. More rows than the largest size run as they are.
+        """
+        least = min((size for size in shapes.run_ms if size >= rows), default=rows)
+        if least >= self.rows or self.rows not in shapes.run_ms:
+            return Shape(rows=least)
+        needed = max(self.needed, least)
+        wasted_ms = self.wasted_ms + max(0.0, shapes.run_ms[self.rows] - shapes.run_ms[least])
+        if wasted_ms > CHANGES * shapes.change_ms:
+            return Shape(rows=needed)
+        return Shape(rows=self.rows, needed=needed, wasted_ms=wasted_ms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

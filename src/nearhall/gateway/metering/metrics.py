@@ -57,7 +57,7 @@ METRICS: dict[str, str] = {
         "What a loaded model is charged with of a device's memory, by model, version, variant, device and evidence (kind)."
     ),
     "nearhall_models_device_budget_bytes": "What loaded models may take of a device's memory together, by device.",
-    "nearhall_models_device_beyond_bytes": "What the driver counts as the gateway's beyond what models are charged with, by device.",
+    "nearhall_models_device_beyond_bytes": "What the driver counts beyond what models are charged with, by device.",
     "nearhall_model_loads": "How often a model was loaded, by model, version and variant.",
     "nearhall_model_evictions": "How often a model left memory for another one's sake, by model, version and variant.",
     "nearhall_power_cap_ratio": "The power cap in force: how far variants may step down, 0 (none) to 1.",

@@ -114,7 +114,7 @@ class ModelMemory:
         return sum(variant.mib_in(device) for variant in self._held.values())
 
     def device_beyond_mib(self, device: str) -> float:
-        """What the driver counts as this process's of a device beyond what models are charged with; 0 where it does not tell that.
+        """What the driver counts as this process's of a device beyond what models are charged with; 0 where it does not tell.
 
         CUDA's own, once the model has left that brought it, and what runs took after their model was counted.
         """

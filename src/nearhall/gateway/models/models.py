@@ -479,6 +479,7 @@ class Models:
             broken=lambda why: _ignore(self._spawn(self._reopen(model, variant.name, why))),
             name=model,
             batch_rows_max=found.batch_rows_max,
+            shapes=found.shapes,
             workers_max=found.workers,
             loop=self._loop,
         )

@@ -19,7 +19,7 @@ from nearhall.core.tensor import BYTES, Tensor
 from nearhall.gateway.models.profiles import read_curve
 from nearhall.gateway.models.samples import Example, warm_up_samples
 from nearhall.gateway.queues.batches import joined, takes_batches, takes_texts
-from nearhall.policy.batching import Curve, Point, Runs, batching, device_key
+from nearhall.policy.batching import Curve, Point, Runs, Shapes, batching, device_key
 from nearhall.ports.clock import Clock
 from nearhall.ports.runtime import ModelFile, TensorRuntime
 from nearhall.wire.oip_tensors import pack_rows
@@ -32,6 +32,8 @@ SIZES = (1, 2, 4, 8, 16, 32)
 TEXT = b"The pump in hall two is louder than last week, and the spare bearing has not come yet."
 """What batches of texts are measured with: about as long as a question or a line of a log."""
 CURVE_RUNS = 20
+CHANGES_TRIED = 3
+"""Each from one size to another and back: as much as tells 10 ms from nothing."""
 CURVE_S_MAX = 2.0
 """Measuring ends after this, with what is known by then: a model that takes so long is not served in batches anyway."""
 
@@ -54,18 +56,26 @@ class Opened:
     first_ms: float
     workers: int
     batch_rows_max: int
+    shapes: Shapes | None = None
+    """Where a change of shape is dear: what it is to be run in."""
 
 
 def opened(runtime: TensorRuntime, file: ModelFile, examples: Mapping[str, Example], cores: Cores, clock: Clock) -> Opened:
     """Warms the model up and finds out how it is best run; blocks, so it is called in a thread."""
     sample, first_ms = warm_up(runtime, examples, clock)
     workers = max(1, cores.count // max(1, file.threads)) if getattr(runtime, "concurrent", False) else 1
-    rows = 1
+    rows, shapes = 1, None
     if sample is not None and takes_batches(runtime.inputs, runtime.outputs):
-        rows = max(_paying(runtime, file, sample, cores, clock), default=1)
+        paying = _paying(runtime, file, sample, cores, clock)
+        rows = max(paying, default=1)
         if rows > 1:
             log.info("model %s, variant %s: batches of up to %d pay on this device", file.model, file.variant, rows)
-    return Opened(sample=sample, first_ms=first_ms, workers=workers, batch_rows_max=rows)
+            shapes = _steady(runtime, sample, paying, clock)
+        if shapes is not None:
+            log.info(
+                "model %s, variant %s: a new shape takes %.1f ms, so runs keep theirs", file.model, file.variant, shapes.change_ms
+            )
+    return Opened(sample=sample, first_ms=first_ms, workers=workers, batch_rows_max=rows, shapes=shapes)
 
 
 def warm_up(runtime: TensorRuntime, examples: Mapping[str, Example], clock: Clock) -> tuple[Sequence[Tensor] | None, float]:
@@ -82,21 +92,53 @@ def warm_up(runtime: TensorRuntime, examples: Mapping[str, Example], clock: Cloc
     return None, 0.0
 
 
-def _paying(runtime: TensorRuntime, file: ModelFile, sample: Sequence[Tensor], cores: Cores, clock: Clock) -> tuple[int, ...]:
+def _paying(runtime: TensorRuntime, file: ModelFile, sample: Sequence[Tensor], cores: Cores, clock: Clock) -> Mapping[int, float]:
+    """The batch sizes that pay and what a run of each takes, ms, with that of 1; empty where none does."""
+    device = device_key(str(getattr(runtime, "device", "cpu")), cores.cpu)
     if takes_texts(runtime.inputs):
-        here = Runs(device=device_key(str(getattr(runtime, "device", "cpu")), cores.cpu), sha256="", threads=file.threads)
-        return batching(measured_curve(runtime, _with_texts(sample), clock, of=here), here=here)
+        here = Runs(device=device, sha256="", threads=file.threads)
+        return _of(measured_curve(runtime, _with_texts(sample), clock, of=here), here)
     path = Path(file.path)
     known = read_curve(path.parent)
-    device = device_key(str(getattr(runtime, "device", "cpu")), cores.cpu)
     digest = "" if known is None else _sha256(path)
     here = Runs(device=device, sha256=digest, threads=file.threads)
     if known is not None and known.of == here:
-        return batching(known, here=here)
+        return _of(known, here)
     pays_elsewhere = known is not None and bool(batching(known, here=known.of))
     if not pays_elsewhere and device.startswith("cpu:"):
-        return ()
-    return batching(measured_curve(runtime, sample, clock, of=here), here=here)
+        return {}
+    return _of(measured_curve(runtime, sample, clock, of=here), here)
+
+
+def _of(curve: Curve, here: Runs) -> Mapping[int, float]:
+    paying = batching(curve, here=here)
+    return {point.batch: point.p50_ms for point in curve.points if paying and point.batch in {1, *paying}}
+
+
+def _steady(runtime: TensorRuntime, sample: Sequence[Tensor], paying: Mapping[int, float], clock: Clock) -> Shapes | None:
+    """What shapes to keep to, where a change of shape takes longer than a run; None where it does not, or nobody can tell.
+
+    ONNX Runtime's CUDA provider has cuDNN plan a convolution anew whenever its input has not the shape that it had last.
+    """
+    one = _one_row(sample)
+    if one is None or takes_texts(runtime.inputs):
+        return None
+    few, many = one, joined([one] * max(paying))
+    more_ms: list[float] = []
+    try:
+        for inputs, usual_ms in [(few, paying[1]), (many, paying[max(paying)])] * CHANGES_TRIED:
+            more_ms.append(_run_ms(runtime, inputs, clock) - usual_ms)
+    except NearhallError as error:
+        log.info("measuring changes of shape: %s", error)
+        return None
+    change_ms = statistics.median(more_ms[1:])  # the first may have found its shape there
+    return Shapes(run_ms=dict(paying), change_ms=change_ms) if change_ms > paying[1] else None
+
+
+def _one_row(sample: Sequence[Tensor]) -> list[Tensor] | None:
+    """The sample as a batch of one; None where it is none."""
+    one = [replace(tensor, shape=(1, *tensor.shape[1:])) for tensor in sample if tensor.shape[:1] == (1,)]
+    return one if len(one) == len(sample) else None
 
 
 def _with_texts(sample: Sequence[Tensor]) -> list[Tensor]:
@@ -109,9 +151,11 @@ def _with_texts(sample: Sequence[Tensor]) -> list[Tensor]:
 def measured_curve(runtime: TensorRuntime, sample: Sequence[Tensor], clock: Clock, *, of: Runs) -> Curve:
     """The model's latency over batch sizes, as far as it gets in `CURVE_S_MAX`."""
     ends_s = clock.monotonic() + CURVE_S_MAX
-    one = [replace(tensor, shape=(1, *tensor.shape[1:])) for tensor in sample if tensor.shape[:1] == (1,)]
+    one = _one_row(sample)
     points: list[Point] = []
-    for size in SIZES if len(one) == len(sample) else ():
+    if one is None:
+        return Curve(of=of, points=())
+    for size in SIZES:
         inputs = joined([one] * size)
         took: list[float] = []
         try:

@@ -18,10 +18,10 @@ from nearhall.core.errors import PermanentError, Refusal
 from nearhall.core.reasons import Reason
 from nearhall.core.tensor import Tensor
 from nearhall.gateway.exchange import ClientGoneError, Expired
-from nearhall.gateway.queues.batches import Key, joined, key_of, parted, rows_of, takes_batches
+from nearhall.gateway.queues.batches import Key, joined, key_of, padded, parted, rows_of, takes_batches
 from nearhall.gateway.queues.loop_watch import LoopWatch
 from nearhall.policy.admit import Estimate, ServiceTimes, expected_ms, size_class, still_worth
-from nearhall.policy.batching import Waiting, together
+from nearhall.policy.batching import Shape, Shapes, Waiting, together
 from nearhall.ports.clock import Clock
 from nearhall.ports.runtime import TensorRuntime
 from nearhall.wire.headers import PRIORITY_MAX as PRIORITY_LOWEST
@@ -109,12 +109,14 @@ class Lane:
         broken: Callable[[str], None],
         name: str,
         batch_rows_max: int = 1,
+        shapes: Shapes | None = None,
         workers_max: int = 1,
         loop: LoopWatch | None = None,
     ) -> None:
         """`sample` is an input that the model took at warm-up; `broken` is called on the loop when the runtime fails on it.
 
-        `batch_rows_max`: the largest batch that a measured curve says pays on this device; 1: requests run alone.
+        `batch_rows_max`: the largest batch that a measured curve says pays on this device; 1: requests run alone. `shapes`: those
+        that runs are padded to, where a change of shape is dear.
         `workers_max`: how many runs may go on at a time; a thread is only made when there is work for it. While the event
         `loop` is crowded only one goes on, for what is computed faster would only wait to be said.
         """
@@ -148,6 +150,8 @@ class Lane:
         self._brief_runs = 0
         """Runs in a row that took no longer than `BRIEF_MS_WORST`."""
         self._rows_max = batch_rows_max if takes_batches(runtime.inputs, runtime.outputs) else 1
+        self._shapes = shapes if self._rows_max > 1 and workers_max == 1 else None
+        self._shape = Shape()
         self._closed = False
         self._name = name
         self._threads: list[threading.Thread] = []
@@ -394,7 +398,7 @@ class Lane:
     def _alone(self, job: Job, begun: float) -> Outcome:
         cpu = time.thread_time()
         try:
-            outputs = self._runtime.run(job.inputs, job.outputs)
+            (outputs,) = self._run([job])
         except Refusal as refusal:
             return refusal
         except Exception as error:  # whatever a runtime raises must end this request alone, not the lane
@@ -405,15 +409,9 @@ class Lane:
     def _together(self, jobs: Sequence[Job], begun: float) -> list[Outcome]:
         """One run for all; where it fails, or its outputs cannot be told apart, each runs alone."""
         cpu = time.thread_time()
-        rows = [rows_of(job.inputs) for job in jobs]
         try:
-            outputs = self._runtime.run(joined([job.inputs for job in jobs]), jobs[0].outputs)
+            parts = self._run(jobs)
         except Exception:  # one input may spoil the run for all: alone each gets its own answer, or its own refusal
-            return [self._alone(job, self._clock.monotonic()) for job in jobs]
-        parts = parted(outputs, rows)
-        if parts is None:
-            log.warning("the model's outputs do not keep the batch apart; its requests run alone from now on")
-            self._rows_max = 1
             return [self._alone(job, self._clock.monotonic()) for job in jobs]
         service_ms = self._learnt(sum(job.input_bytes for job in jobs), begun)
         cpu_ms = (time.thread_time() - cpu) * 1e3 / len(jobs)
@@ -421,6 +419,27 @@ class Lane:
             Done(part, (begun - job.arrived_s) * 1e3, service_ms, cpu_ms, len(jobs))
             for job, part in zip(jobs, parts, strict=True)
         ]
+
+    def _run(self, jobs: Sequence[Job]) -> Sequence[Sequence[Tensor]]:
+        """One run for all; each one's outputs. Raises what the runtime raises; PermanentError where they cannot be told apart."""
+        first = jobs[0]
+        inputs = first.inputs if len(jobs) == 1 else joined([job.inputs for job in jobs])
+        shapes = self._shapes
+        if shapes is not None and key_of(inputs, ()) is not None:
+            self._shape = self._shape.for_rows(rows_of(inputs), shapes)
+            inputs = padded(inputs, self._shape.rows)
+        if inputs is first.inputs:
+            return [self._runtime.run(inputs, first.outputs)]
+        outputs = self._runtime.run(inputs, first.outputs)
+        rows = [rows_of(job.inputs) for job in jobs]
+        parts = parted(outputs, [*rows, rows_of(inputs) - sum(rows)])
+        if parts is not None:
+            return parts[: len(jobs)]
+        log.warning("the model's outputs do not keep the batch apart; its requests run alone from now on")
+        self._rows_max, self._shapes = 1, None
+        if len(jobs) == 1:
+            return [self._runtime.run(first.inputs, first.outputs)]
+        raise PermanentError("the outputs do not keep the batch apart")
 
     def _learnt(self, input_bytes: int, begun: float) -> float:
         """Notes what the run took, ms."""
