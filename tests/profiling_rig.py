@@ -84,12 +84,20 @@ def put(repository: Path, name: str, **variants: bytes) -> Path:
     return folder
 
 
-def chat_model(repository: Path, name: str) -> Path:
-    """A language model's folder, whose file is none."""
+def chat_model(repository: Path, name: str, *variants: str, file: Path | None = None, **elsewhere: str) -> Path:
+    """A language model's folder; its variants' files are all that one, or none. Of another server are those that have a URL."""
     folder = repository / name
-    (folder / "1" / "cpu").mkdir(parents=True)
-    (folder / "1" / "cpu" / "model.gguf").write_bytes(b"GGUF")
-    _write(folder, name, {"cpu": Variant(runtime="genai", file="model.gguf")}, task="chat")
+    written: dict[str, Variant] = {}
+    folder.mkdir(parents=True)
+    for variant in variants or ("cpu",):
+        if variant in elsewhere:
+            written[variant] = Variant(runtime="upstream", file=elsewhere[variant])
+            continue
+        (folder / "1" / variant).mkdir(parents=True)
+        path = folder / "1" / variant / "model.gguf"
+        path.write_bytes(f"GGUF {variant}".encode()) if file is None else path.symlink_to(file)
+        written[variant] = Variant(runtime="genai", file="model.gguf")
+    _write(folder, name, written, task="chat")
     return folder
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,18 @@ import pytest
 from nearhall.cli.roots.models import cache_folder
 from nearhall.documents.model import TensorShape
 from nearhall.documents.profile import FILE_NAME, read_profile
-from profiling_rig import classifier, elsewhere, put
+from profiling_rig import chat_model, classifier, elsewhere, put
 from waiting import until
 
 pytestmark = pytest.mark.timeout(120)
 
 DIGITS = cache_folder(os.environ) / "models" / "inspection"
+GGUF = cache_folder(os.environ) / "models" / "smollm2" / "1" / "cpu" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+_talks = pytest.mark.skipif(
+    find_spec("openvino_genai") is None or not GGUF.exists(), reason="needs the extra `llm` and `nearhall models fetch`"
+)
 
 
 def _nearhall(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -101,6 +108,65 @@ def test_bad_input_is_one_line_and_exit_2(repository: Path, line: str, told: str
     assert (done.returncode, told in " ".join(done.stderr.split())) == (2, True), done.stderr
     assert "Traceback" not in done.stderr
     assert list(repository.rglob(FILE_NAME)) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("profile talk --all --metric top1", "compared token by token"),
+        ("profile talk --all --data none.txt", "does not exist"),
+        ("profile talk --all --data data.npy", "is no file of prompts"),
+        ("profile talk --all --data odd.jsonl", "line 2: is no JSON"),
+        ("profile talk --reference q9", "it has q8, q4"),
+    ],
+)
+def test_prompts_that_are_none_are_one_line_before_anything_is_loaded(repository: Path, line: str, told: str):
+    chat_model(repository, "talk", "q8", "q4")
+    (repository.parent / "odd.jsonl").write_text('"one"\ntwo\n')
+    words = [str(repository.parent / word) if word in {"data.npy", "odd.jsonl"} else word for word in line.split()]
+    done = _nearhall("models", *words, "--repository", str(repository))
+    assert (done.returncode, told in " ".join(done.stderr.split())) == (2, True), done.stderr
+    assert list(repository.rglob(FILE_NAME)) == []
+
+
+@_talks
+def test_a_language_model_agrees_with_itself_in_every_token(repository: Path):
+    folder = chat_model(repository, "talk", "one", "other", file=GGUF)
+    (folder / "prompts.txt").write_text("What is snow?\nName two colours.\nWas ist ein Haus?\n")
+    line = ("models", "profile", "talk", "--all", "--seconds", "0.05", "--repository", str(repository))
+    done = _nearhall(*line)
+    assert done.returncode == 0, done.stderr
+    assert "100.0% measured" in done.stdout
+    one, other = (read_profile(folder / "1" / name) for name in ("one", "other"))
+    assert one is not None
+    assert other is not None
+    assert one.agreement is None
+    assert other.agreement is not None
+    assert (other.agreement.score, other.agreement.n, other.agreement.reference_sha256) == (1.0, 3, one.sha256)
+    assert other.agreement.positions is not None
+    assert other.agreement.positions > 40
+    assert other.samples is not None
+    assert (other.samples.source, other.samples.kind) == (str(folder / "prompts.txt"), "measured")
+
+
+@_talks
+def test_ctrl_c_while_language_models_are_compared_leaves_nothing(repository: Path):
+    chat_model(repository, "talk", "one", "other", file=GGUF)
+    before = sorted(str(path) for path in repository.rglob("*"))
+    line = [sys.executable, "-m", "nearhall", "models", "profile", "talk", "--variant", "other", "--repository", str(repository)]
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        until(lambda: bool(_children(process.pid)), 60, what="the reference's process")
+        children = _children(process.pid)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130, said
+    assert b"Traceback" not in said
+    assert sorted(str(path) for path in repository.rglob("*")) == before
+    until(lambda: not any(Path(f"/proc/{child}").exists() for child in children), 10, what="the end of its processes")
 
 
 def test_a_meter_that_does_not_answer_is_told_before_anything_is_measured(repository: Path, free_port: Callable[[], int]):

@@ -1,20 +1,27 @@
-"""A language model is measured by its first tokens and its tokens a second, alone and with several answers at once."""
+"""A language model is measured by its first tokens, its tokens a second, and the tokens it has in common with another one."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
 
 import pytest
 
-from nearhall.cli.profiling.chat import STREAMS, TOKENS, measure_chat, measured_streams
+from nearhall.cli.profiling.chat import STREAMS, TOKENS, Comparison, chat_steps, measure_chat, measure_chats, measured_streams
+from nearhall.cli.profiling.measure import Wish
 from nearhall.cli.profiling.place import Place, find_model
+from nearhall.cli.profiling.prompts import Prompts
 from nearhall.core.errors import InputError, PermanentError
-from nearhall.ports.runtime import ChatAsk, ChatPiece, ModelFile
+from nearhall.core.evidence import Kind
+from nearhall.documents.profile import Profile
+from nearhall.ports.runtime import ChatAsk, ChatMessage, ChatPiece, ModelFile
 from profiling_rig import chat_model
+from talking_rig import Model, tokens_of
 
 
 class Talker:
@@ -110,3 +117,135 @@ def dead_pid() -> int:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     return process.pid
+
+
+# ---- agreement ------------------------------------------------------------------------------------------------
+
+
+def counting(said: Sequence[int]) -> int:
+    return len(said)
+
+
+def rounding(said: Sequence[int]) -> int:
+    """Every fourth token is another one."""
+    return len(said) if len(said) % 4 else 1000
+
+
+def other_tokenizer(text: str) -> list[int]:
+    return [7, *tokens_of(text)]
+
+
+PROMPTS = Prompts(
+    prompts=[[ChatMessage(role="user", content=text)] for text in ("ab", "abcd", "abcdef")],
+    source="mine.txt",
+    kind=Kind.MEASURED,
+    notes=["a word about them"],
+)
+
+
+class House:
+    """Opens models by the variant's name, and says in which order."""
+
+    def __init__(self, **models: Model) -> None:
+        self.models = models
+        self.opened: list[str] = []
+        self.told: list[str] = []
+
+    def __call__(self, file: ModelFile) -> Model:
+        assert all(model.closed for name, model in self.models.items() if name in self.opened), "two are loaded at once"
+        self.opened.append(file.variant)
+        return self.models[file.variant]
+
+    def measure(self, place: Place, *names: str, reference: str | None = None) -> list[Profile]:
+        wish = Wish(cache=place.repository, seconds=0.0, reference=reference)
+        return measure_chats(place, names, wish, PROMPTS, self.told.append, opened=self)
+
+
+@pytest.fixture
+def house(own_pid: int) -> House:
+    return House(
+        q8=Model(counting, pid=own_pid),
+        q4=Model(rounding, pid=own_pid),
+        same=Model(counting, pid=own_pid),
+        foreign=Model(counting, pid=own_pid, tokenizer=other_tokenizer),
+    )
+
+
+@pytest.fixture
+def several(tmp_path: Path) -> Place:
+    chat_model(tmp_path, "talk", "q8", "q4", "same", "foreign")
+    return find_model(tmp_path, "talk")
+
+
+def test_every_variant_is_held_against_the_reference_one_model_loaded_at_a_time(several: Place, house: House):
+    found = {each.variant: each for each in house.measure(several, "same", "q4", "q8")}
+    assert house.opened == ["q8", "same", "q4"]
+    assert all(model.closed for name, model in house.models.items() if name in house.opened)
+    q4, same, q8 = found["q4"].agreement, found["same"].agreement, found["q8"]
+    assert q4 is not None
+    assert same is not None
+    assert (same.score, same.worst, same.n, same.positions, same.spread) == (1.0, 1.0, 3, 192, None)
+    assert (q4.score, q4.worst, q4.n, q4.positions, q4.kind) == (0.75, 0.75, 3, 192, "measured")
+    assert (q4.itself, same.itself) == (1.0, 1.0)
+    assert (q4.reference, q4.reference_sha256) == ("q8", hashlib.sha256(b"GGUF q8").hexdigest())
+    assert found["q4"].sha256 == hashlib.sha256(b"GGUF q4").hexdigest()
+    assert found["q4"].samples == PROMPTS.samples(3)
+    assert "a word about them" in found["q4"].notes
+    assert (q8.agreement, q8.samples, "a word about them" in q8.notes) == (None, None, False)
+    assert len(house.told) == chat_steps(["same", "q4", "q8"], "q8", 3)
+    assert "q4: agreement, 2 of 3 prompts" in house.told
+
+
+def test_one_variant_alone_has_the_reference_answer_first_and_no_more(several: Place, house: House):
+    (profile,) = house.measure(several, "q4")
+    assert house.opened == ["q8", "q4"]
+    assert len(house.models["q8"].asks) == 2 * 3
+    assert profile.agreement is not None
+    assert profile.agreement.score == 0.75
+    assert len(house.told) == chat_steps(["q4"], "q8", 3)
+
+
+def test_the_reference_alone_is_compared_with_nothing(several: Place, house: House):
+    (profile,) = house.measure(several, "q4", reference="q4")
+    assert (house.opened, profile.agreement, profile.samples) == (["q4"], None, None)
+    assert len(house.told) == chat_steps(["q4"], "q4", 3)
+
+
+def test_another_tokenizer_leaves_the_quality_as_it_was_told(several: Place, house: House):
+    (profile,) = house.measure(several, "foreign")
+    assert (profile.agreement, profile.samples) == (None, None)
+    assert any("other tokens of the same messages than q8" in note for note in profile.notes)
+    assert profile.chat
+
+
+def test_a_reference_on_another_server_leaves_the_quality_as_it_was_told(tmp_path: Path, house: House):
+    chat_model(tmp_path, "far", "remote", "q4", remote="http://127.0.0.1:9")
+    (profile,) = house.measure(find_model(tmp_path, "far"), "q4")
+    assert (house.opened, profile.agreement) == (["q4"], None)
+    assert any("not compared with remote, which runs elsewhere" in note for note in profile.notes)
+
+
+@pytest.mark.parametrize(("seconds_max", "told"), [(-1.0, "no prompt was answered within"), (1e9, "a word about them")])
+def test_a_time_that_suffices_for_no_prompt_gives_no_agreement(several: Place, house: House, seconds_max: float, told: str):
+    comparison = Comparison(prompts=PROMPTS, reference="q8", sha256="a" * 64, seconds_max=seconds_max)
+    for name in ("q8", "q4"):
+        profile = measure_chat(several, name, 0.0, house.told.append, comparison=comparison, opened=house)
+    assert (profile.agreement is None) == (seconds_max < 0)
+    assert any(told in note for note in profile.notes)
+
+
+def test_fewer_prompts_than_there_are_is_said(several: Place, house: House):
+    comparison = Comparison(prompts=PROMPTS, reference="q8", sha256="a" * 64)
+    measure_chat(several, "q8", 0.0, house.told.append, comparison=comparison, opened=house)
+    comparison.answers = comparison.answers[:2]
+    profile = measure_chat(several, "q4", 0.0, house.told.append, comparison=comparison, opened=house)
+    assert profile.agreement is not None
+    assert (profile.agreement.n, profile.samples) == (2, PROMPTS.samples(2))
+    assert any("was over after 2 of 3 prompts" in note for note in profile.notes)
+
+
+def test_a_reference_that_cannot_be_asked_is_closed(several: Place, own_pid: int):
+    house = House(q8=Model(counting, pid=own_pid, fault=PermanentError("broken")), q4=Model(rounding, pid=own_pid))
+    with pytest.raises(PermanentError, match="broken"):
+        house.measure(several, "q4")
+    assert (house.opened, house.models["q8"].closed) == (["q8"], True)

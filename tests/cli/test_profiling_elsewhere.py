@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
 
-from nearhall.cli.profiling.elsewhere import first_tokens, measure_elsewhere, round_trips
+from nearhall.cli.profiling.elsewhere import UNCOMPARED, first_tokens, measure_elsewhere, round_trips
 from nearhall.cli.profiling.measure import Wish
 from nearhall.cli.profiling.place import find_model
 from nearhall.core.errors import InputError, PermanentError
 from nearhall.documents.model import TensorShape
 from nearhall.ports.runtime import ForwardRequest, ForwardResponse
-from profiling_rig import elsewhere
+from profiling_rig import chat_model, elsewhere
 
 
 class Server:
@@ -64,6 +66,41 @@ def test_pieces_of_a_stream_are_counted_as_tokens_and_so_assumed():
     streams = asyncio.run(first_tokens(server, "talk", 0.0))
     assert (streams.streams, streams.n, streams.kind) == (1, 1, "assumed")
     assert streams.tokens_per_s > 0
+
+
+class _Chat(BaseHTTPRequestHandler):
+    """Says one word to everything."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        body = b'data: {"a": 1}\n\ndata: [DONE]\n\n'
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing is printed."""
+
+
+@pytest.fixture
+def chat_server() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), _Chat) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_server_that_tells_text_alone_leaves_the_quality_as_it_was_told(tmp_path: Path, chat_server: str):
+    chat_model(tmp_path, "both", "q8", "remote", remote=chat_server)
+    chat_model(tmp_path, "alone", "remote", remote=chat_server)
+    notes = {
+        name: measure_elsewhere(find_model(tmp_path, name), "remote", Wish(cache=tmp_path, seconds=0.0), lambda _: None).notes
+        for name in ("both", "alone")
+    }
+    assert (UNCOMPARED in notes["both"], UNCOMPARED in notes["alone"]) == (True, False)
 
 
 def test_a_server_that_is_not_there_and_inputs_that_nobody_knows_are_one_line(tmp_path: Path, free_port: Callable[[], int]):

@@ -146,6 +146,23 @@ def test_a_completion_goes_on_from_its_prompt_as_it_stands(runtime: GenaiRuntime
     assert pieces[-1].prompt_tokens == 5
 
 
+def test_an_answer_goes_on_from_tokens_and_tells_its_own(runtime: GenaiRuntime):
+    whole = asyncio.run(_whole(runtime, _ask("What is the capital of France?", 24, begun=())))
+    tokens = [token for piece in whole for token in piece.tokens]
+    prompt = [token for piece in whole for token in piece.prompt]
+    assert (len(tokens), len(prompt)) == (whole[-1].completion_tokens, whole[-1].prompt_tokens)
+    assert whole[0].prompt, "with the first token"
+    same = 0
+    for said, token in enumerate(tokens):
+        (piece,) = asyncio.run(_whole(runtime, _ask("What is the capital of France?", 1, begun=tokens[:said])))
+        assert (len(piece.tokens), list(piece.prompt)) == (1, prompt)
+        same += piece.tokens[0] == token
+    assert same >= 0.8 * len(tokens), "but for near ties: tokens that are read round otherwise than tokens that were said"
+    plain = asyncio.run(_whole(runtime, _ask("What is the capital of France?", 24)))
+    assert "Paris" in "".join(piece.text for piece in plain)
+    assert not any(piece.tokens or piece.prompt for piece in plain)
+
+
 def test_a_limit_that_nobody_stated_is_cut_to_the_context(runtime: GenaiRuntime):
     words = "word " * 2000
     with pytest.raises(Refusal, match="context holds 2048"):

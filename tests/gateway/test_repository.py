@@ -158,6 +158,22 @@ def test_agreement_on_nobodys_data_is_no_quality(tmp_path):
     assert figures(tmp_path)["lean"].quality == 0.99, "what was measured counts more than what somebody wrote"
 
 
+def test_a_language_models_quality_is_its_agreement_token_by_token(tmp_path):
+    write_variants(tmp_path, "m", {"fp32": "", "int8": ""})
+    how = {
+        "how": "tokens: 1,940 of 2,000 positions",
+        "n": 32,
+        "positions": 2000,
+        "spread": 0.01,
+        "worst": 0.9,
+        "kind": "measured",
+    }
+    talk = {"streams": 1, "n": 4, "tokens_per_s": 50.0, "ttft_p50_ms": 60.0, "kind": "measured"}
+    agreement = {"reference": "fp32", "reference_sha256": "a" * 64, "score": 0.97, **how}
+    write_figures(tmp_path, "int8", runtime="genai", latency_ms=[], chat=[talk], agreement=agreement)
+    assert [each.quality for each in figures(tmp_path).values()] == [1.0, 0.97]
+
+
 def test_joules_of_different_parts_or_machines_are_not_compared(tmp_path):
     write_variants(tmp_path, "m", {"fp32": "", "int8": ""})
     write_figures(tmp_path, "fp32", **joules(cpu=0.02, gpu=0.03))

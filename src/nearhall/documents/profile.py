@@ -105,11 +105,20 @@ class Agreement(Strict):
 
     reference: Name
     """The variant that it was held against."""
+    reference_sha256: Sha256 | None = None
+    """Of that variant's file: of another one this says nothing."""
     score: float = Field(ge=0, le=1)
     how: str
-    """`top1`, `boxes`, `cosine` or `close`, then in words what was compared and why so."""
+    """`top1`, `boxes`, `cosine`, `close` or `tokens`, then in words what was compared and why so."""
     n: int = Field(ge=1)
-    """Samples compared."""
+    """Samples compared; of a language model: prompts."""
+    positions: int | None = Field(default=None, ge=1)
+    """Tokens compared, of a language model; null for others."""
+    spread: float | None = Field(default=None, ge=0)
+    """Half of the 95 % interval about the score, since samples are drawn; null where it was not reckoned."""
+    itself: float | None = Field(default=None, ge=0, le=1)
+    """What the reference scores against itself, since its runtime does not round alike each time: nothing can be seen to agree
+    more. Null where it was not measured."""
     worst: float = Field(ge=0, le=1)
     """The score of the sample that agreed least."""
     kind: KindName
@@ -146,7 +155,7 @@ class Profile(Strict):
     date: str
     """UTC, ISO 8601."""
     samples: Samples | None = None
-    """Null for upstream and language models."""
+    """Null for upstream models, and for a language model that was compared with none."""
     latency_ms: list[LatencyPoint] = Field(default_factory=list[LatencyPoint], max_length=POINTS_MAX)
     """By batch, rising. Empty for a language model, which has `chat` instead."""
     chat: list[ChatStreams] = Field(default_factory=list[ChatStreams], max_length=POINTS_MAX)

@@ -122,6 +122,7 @@ class GenaiRuntime:
             stop=list(ask.stop),
             prompt=ask.prompt,
             shorten=ask.shorten,
+            begun=None if ask.begun is None else list(ask.begun),
         )
         with self._lock:
             self._waiting[number] = (asyncio.get_running_loop(), pieces)
@@ -138,6 +139,8 @@ class GenaiRuntime:
                     finish=piece.finish,
                     prompt_tokens=piece.prompt_tokens,
                     completion_tokens=piece.completion_tokens,
+                    tokens=piece.tokens,
+                    prompt=piece.prompt,
                 )
         finally:
             with self._lock:

@@ -19,6 +19,8 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import openvino
 import openvino_genai as genai
 
 from nearhall.drivers.genai_text import Speech
@@ -45,8 +47,11 @@ class _Answer:
     unread: int
     """Tokens of its prompt that are still to be read, as far as we can tell."""
     speech: Speech
+    prompt: list[int]
+    """Its tokens, where the pieces tell tokens."""
     told: bool = False
     """Whether its first piece has gone out."""
+    tokens_told: int = 0
 
 
 class Generator:
@@ -124,6 +129,9 @@ class Generator:
 
     def _begin(self, ask: Ask) -> None:
         ids = self._tokenizer.encode(self._prompt(ask)).input_ids
+        prompt: list[int] = [] if ask.begun is None else ids.data[0].tolist()
+        if ask.begun:
+            ids = openvino.Tensor(np.array([[*prompt, *ask.begun]], dtype=np.int64))
         tokens = int(ids.shape[1])
         room = self._context - tokens
         most = min(ask.max_tokens, room) if ask.shorten else ask.max_tokens
@@ -140,7 +148,7 @@ class Generator:
             config.top_p = ask.top_p
             config.rng_seed = (ask.seed if ask.seed is not None else time.monotonic_ns()) % 2**31
         handle = self._pipeline.add_request(ask.id, ids, config)
-        self._answers[ask.id] = _Answer(ask, handle, tokens, most, tokens, Speech(tuple(ask.stop)))
+        self._answers[ask.id] = _Answer(ask, handle, tokens, most, tokens, Speech(tuple(ask.stop)), prompt)
 
     def _prompt(self, ask: Ask) -> str:
         if ask.prompt is not None:
@@ -205,12 +213,16 @@ class Generator:
             answer.handle.stop()
         if finish is not None:
             del self._answers[answer.ask.id]
-        elif not text:
+        said = [] if answer.ask.begun is None else answer.speech.ids[answer.tokens_told :]
+        if finish is None and not text and not said:
             return None
         counted = finish is not None or not answer.told
+        prompt = [] if answer.tokens_told else answer.prompt
         answer.told = True
+        answer.tokens_told += len(said)
         tokens = len(answer.speech.ids)
-        return Piece(answer.ask.id, text, finish, answer.prompt_tokens if counted else 0, tokens if counted else 0)
+        counts = (answer.prompt_tokens, tokens) if counted else (0, 0)
+        return Piece(answer.ask.id, text, finish, *counts, said, prompt)
 
 
 def _to_nobody(_message: FromChild) -> None:

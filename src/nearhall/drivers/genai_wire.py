@@ -35,6 +35,8 @@ class Ask(msgspec.Struct, frozen=True, tag="ask"):
     """Goes on from this text as it stands; `messages` is empty then."""
     shorten: bool = False
     """`max_tokens` may be less, as the context has room."""
+    begun: list[int] | None = None
+    """The answer is taken to begin with these tokens; then pieces tell theirs."""
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
@@ -61,6 +63,9 @@ class Piece(msgspec.Struct, frozen=True, tag="piece", array_like=True):
     finish: str | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    tokens: list[int] = []
+    prompt: list[int] = []
+    """Its tokens, with the first of `tokens`."""
 
 
 class Stepped(msgspec.Struct, frozen=True, tag="step"):

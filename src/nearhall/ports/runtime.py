@@ -76,6 +76,8 @@ class ChatAsk:
     """Goes on from this text as it stands, without a chat template; `messages` is empty then."""
     shorten: bool = False
     """`max_tokens` is a limit and no wish: it may be less, as the context has room."""
+    begun: Sequence[int] | None = None
+    """For measuring: tokens, as the model numbers them, that the answer is taken to begin with; then pieces tell their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +89,10 @@ class ChatPiece:
     """`stop` or `length`; None while the answer goes on."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    tokens: Sequence[int] = ()
+    """New since the piece before; with `ChatAsk.begun` alone."""
+    prompt: Sequence[int] = ()
+    """The tokens of the prompt, with the first of `tokens`."""
 
 
 class ChatRuntime(Protocol):

@@ -15,10 +15,11 @@ from rich.text import Text
 
 from nearhall.cli.output import emit, notes
 from nearhall.cli.profiling.agreement import METRICS
-from nearhall.cli.profiling.chat import STREAMS, measure_chat
+from nearhall.cli.profiling.chat import chat_steps, measure_chats
 from nearhall.cli.profiling.elsewhere import measure_elsewhere
 from nearhall.cli.profiling.measure import Tell, Wish, check_meter, measure, plain, slices
 from nearhall.cli.profiling.place import Place, find_model
+from nearhall.cli.profiling.prompts import Prompts, find_prompts
 from nearhall.cli.profiling.quantise import Ask, Way, check
 from nearhall.cli.profiling.quantise import quantise as make_int8
 from nearhall.cli.profiling.tables import details, quantised, variants_table
@@ -41,7 +42,8 @@ Data = Annotated[
     Path | None,
     typer.Option(
         help="What to run it on: a .npz of inputs by name, samples along the first axis; a .npy for a model with one input; a "
-        "folder of .npy, .npz or v2 .json requests. Default: what nearhall ships for models of that form, else random numbers."
+        "folder of .npy, .npz or v2 .json requests; for a language model prompts: .txt, .jsonl, or .json chat requests. Default: "
+        "what nearhall ships for models of that form, else random numbers; prompts.jsonl beside model.yaml, else nearhall's own."
     ),
 ]
 Metric = Annotated[
@@ -77,7 +79,8 @@ def profile(
 
     Each variant runs in a process of its own, in turn with the others. Batches are measured up to what the model takes;
     the gateway batches only what pays by such a curve, on the same device. For a language model: time to the first token and
-    tokens a second with 1, 4 and 8 answers at once. Of a model on another server: its latency alone.
+    tokens a second with 1, 4 and 8 answers at once, and the share of the reference's tokens that it would have said too. Of a
+    model on another server: its latency alone.
     """
     place = find_model(repository or cache_folder(os.environ) / "models", model)
     if every and variant is not None:
@@ -96,9 +99,10 @@ def profile(
     )
     if opened is not None and all(place.variants[each].runtime in {"genai", "upstream"} for each in names):
         raise InputError("a meter is read for tensor models alone", where="--meter", right="leave it out")
+    prompts = _prompts(place, names, wish)
     check_meter(wish)
-    with _progress(_steps(place, names, wish)) as tell:
-        profiles = _measured(place, names, wish, tell)
+    with _progress(_steps(place, names, wish, prompts)) as tell:
+        profiles = _measured(place, names, wish, prompts, tell)
     paths = [write_profile(place.folder(each.variant), each) for each in profiles]
     parts: list[Any] = [details(each) for each in profiles]
     written = Text("\n".join(f"written: {path}" for path in paths))
@@ -176,22 +180,36 @@ def quantise(
         raise SystemExit(EXIT_FAILED)
 
 
-def _measured(place: Place, names: Sequence[str], wish: Wish, tell: Tell) -> list[Profile]:
+def _prompts(place: Place, names: Sequence[str], wish: Wish) -> Prompts | None:
+    """What language models are asked; None where there is none. Raises InputError before anything is measured."""
+    if not any(place.variants[name].runtime == "genai" for name in names):
+        return None
+    if wish.metric is not None:
+        raise InputError("a language model is compared token by token", where="--metric", right="leave it out")
+    return find_prompts(wish.data, place.path.parent)
+
+
+def _measured(place: Place, names: Sequence[str], wish: Wish, prompts: Prompts | None, tell: Tell) -> list[Profile]:
+    local, chats, remote = _parted(place, names)
+    found = measure(place, local, wish, tell) if local else []
+    if prompts is not None:
+        found += measure_chats(place, chats, wish, prompts, tell)
+    found += [measure_elsewhere(place, name, wish, tell) for name in remote]
+    return sorted(found, key=lambda each: names.index(each.variant))
+
+
+def _steps(place: Place, names: Sequence[str], wish: Wish, prompts: Prompts | None) -> int:
+    local, chats, remote = _parted(place, names)
+    asked = 0 if prompts is None else len(prompts.prompts)
+    return slices(len(local), wish) + chat_steps(chats, place.reference(wish.reference), asked) + len(remote)
+
+
+def _parted(place: Place, names: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """(tensor models that run here, language models, those of another server)."""
     runtimes = {name: place.variants[name].runtime for name in names}
-    local = [name for name in names if runtimes[name] not in {"upstream", "genai"}]
-    found = {each.variant: each for each in (measure(place, local, wish, tell) if local else [])}
-    for name in names:
-        if runtimes[name] == "upstream":
-            found[name] = measure_elsewhere(place, name, wish, tell)
-        elif runtimes[name] == "genai":
-            found[name] = measure_chat(place, name, wish.seconds, tell)
-    return [found[name] for name in names]
-
-
-def _steps(place: Place, names: Sequence[str], wish: Wish) -> int:
-    local = sum(place.variants[name].runtime not in {"upstream", "genai"} for name in names)
-    chats = sum(place.variants[name].runtime == "genai" for name in names)
-    return slices(local, wish) + (1 + len(STREAMS)) * chats + (len(names) - local - chats)
+    chats = [name for name in names if runtimes[name] == "genai"]
+    remote = [name for name in names if runtimes[name] == "upstream"]
+    return [name for name in names if name not in {*chats, *remote}], chats, remote
 
 
 @contextmanager

@@ -24,6 +24,9 @@ TIMEOUT_S = 60.0
 RUNS_MAX = 2_000
 TOLD_MAX = 200
 """Of another server's answer, in a message."""
+UNCOMPARED = (
+    "not compared with the other variants: a server elsewhere tells text and no tokens; its quality is what model.yaml says"
+)
 NOTE = "another server's model: round trips as this machine sees them; its memory and joules are not seen from here"
 
 
@@ -70,8 +73,12 @@ async def _measured(place: Place, name: str, wish: Wish, tell: Tell) -> Profile:
         else Samples(source=feeds.source, n=len(feeds.feeds), sha256=feeds.sha256(), kind=feeds.kind.value),
         latency_ms=latency,
         chat=chat,
-        notes=[NOTE, "only batch 1 is asked of another server"] if latency else [NOTE],
+        notes=[NOTE, *(["only batch 1 is asked of another server"] if latency else []), *_uncompared(place)],
     )
+
+
+def _uncompared(place: Place) -> list[str]:
+    return [UNCOMPARED] if place.document.task == "chat" and len(place.variants) > 1 else []
 
 
 async def round_trips(server: UpstreamRuntime, model: str, feeds: Sequence[Feed], seconds: float) -> LatencyPoint:

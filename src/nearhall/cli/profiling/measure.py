@@ -124,6 +124,7 @@ def measure(place: Place, names: Sequence[str], wish: Wish, tell: Tell, *, feeds
         batches, note = _batches(specs, wish.batches)
         _time({name: timed[name] for name in names}, batches, wish.seconds, tell)
         outputs = {name: worker.run_all() for name, worker in workers.items()} if len(workers) > 1 else {}
+        digest = sha256_of(Path(place.file(reference).path)) if outputs else ""
         states = _states(workers[reference])
         return [
             _profile(
@@ -133,7 +134,9 @@ def measure(place: Place, names: Sequence[str], wish: Wish, tell: Tell, *, feeds
                 wish,
                 agreement=None
                 if name == reference
-                else agreement(outputs[reference], outputs[name], name=reference, feeds=feeds, wish=wish, states=states),
+                else agreement(
+                    outputs[reference], outputs[name], name=reference, sha256=digest, feeds=feeds, wish=wish, states=states
+                ),
                 notes=[*feeds.notes, *([note] if note else []), *timed[name].notes],
                 tell=tell,
             )
@@ -221,16 +224,18 @@ def agreement(
     other: Sequence[Mapping[str, Array]],
     *,
     name: str,
+    sha256: str,
     feeds: Feeds,
     wish: Wish,
     states: frozenset[str],
 ) -> Agreement:
-    """How far the other variant agrees with the reference of that name."""
+    """How far the other variant agrees with the reference of that name, whose file has that hash."""
     agreed = agree(reference, other, choose(reference, states, wish.metric))
     kind = feeds.kind if agreed.telling else Kind.ASSUMED
     how = agreed.how if agreed.telling else f"{agreed.how}; nothing was found in any sample, so this tells nothing"
     return Agreement(
         reference=name,
+        reference_sha256=sha256,
         score=round(agreed.score, 5),
         how=how,
         n=agreed.n,
