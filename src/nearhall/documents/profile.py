@@ -117,8 +117,8 @@ class Agreement(Strict):
     spread: float | None = Field(default=None, ge=0)
     """Half of the 95 % interval about the score, since samples are drawn; null where it was not reckoned."""
     itself: float | None = Field(default=None, ge=0, le=1)
-    """What the reference scores against itself, since its runtime does not round alike each time: nothing can be seen to agree
-    more. Null where it was not measured."""
+    """What the reference scores against itself where half of each answer is read to it and not said by it: so much of what a
+    variant lacks is rounding of the runtime. Null where it was not measured."""
     worst: float = Field(ge=0, le=1)
     """The score of the sample that agreed least."""
     kind: KindName
