@@ -132,7 +132,7 @@ def test_prompts_that_are_none_are_one_line_before_anything_is_loaded(repository
 @_talks
 def test_a_language_model_agrees_with_itself_in_every_token(repository: Path):
     folder = chat_model(repository, "talk", "one", "other", file=GGUF)
-    (folder / "prompts.txt").write_text("What is snow?\nName two colours.\nWas ist ein Haus?\n")
+    (folder / "prompts.txt").write_text("What is snow?\nName two colours.\nWie geht es dir?\n")
     line = ("models", "profile", "talk", "--all", "--seconds", "0.05", "--repository", str(repository))
     done = _nearhall(*line)
     assert done.returncode == 0, done.stderr

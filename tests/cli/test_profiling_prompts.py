@@ -28,7 +28,10 @@ def put(path: Path, text: str) -> Path:
 
 
 def test_a_text_has_a_prompt_a_line(tmp_path: Path):
-    assert texts(put(tmp_path / "a.txt", "What is snow?\n\n  Was ist Schnee?  \n")) == [["What is snow?"], ["Was ist Schnee?"]]
+    assert texts(put(tmp_path / "a.txt", "What is snow?\n\n  Warum schneit es?  \n")) == [
+        ["What is snow?"],
+        ["Warum schneit es?"],
+    ]
 
 
 def test_lines_of_json_are_texts_or_chat_requests_and_a_json_is_one_request(tmp_path: Path):

@@ -40,7 +40,7 @@ OURS = (
     "Is this message friendly or angry? 'I have asked three times now, and nobody has called me back.'",
     "Translate into French: Where is the nearest station, please?",
     "Translate into Spanish: The shop is closed on Sundays.",
-    "Erkläre in einfachen Worten, warum der Himmel blau ist.",
+    "Erkläre in einfachen Worten, wie ein Regenbogen entsteht.",
     "Explique en deux phrases ce qu'est une pompe à chaleur.",
     "¿Qué diferencia hay entre el tiempo y el clima?",
     "Write a polite e-mail that moves a meeting from Thursday to Friday.",
