@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+import uvloop
 
 from nearhall.core.errors import InputError
 from nearhall.drivers.clock import ManualClock, SystemClock
@@ -240,6 +241,57 @@ async def test_connections_are_bounded():
         assert isinstance(lost, NodeLostError)
         assert lost.busy
         first.cancel()
+
+
+@story
+async def test_a_name_that_is_none_is_told_as_any_other_failure():
+    link = NodeHttp(Address(host="a" * 70, port=80), SystemClock())
+    lost = await asked(link)
+    assert isinstance(lost, NodeLostError)
+    assert not lost.sent
+    assert "cannot be reached" in str(lost)
+    link.close()
+
+
+def test_a_connection_that_is_given_up_while_it_is_made_holds_no_place():
+    """uvloop ends one that was made in this very turn without a word to its protocol."""
+
+    async def tell():
+        for turns in range(12):
+            async with peer(answers, connections_max=1) as (_, link, _):
+                sending = link.send(get(), lambda _: None)
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                sending.cancel()
+                async with asyncio.timeout(2):
+                    while isinstance(lost := await asked(link), NodeLostError):  # what was given up takes a turn to end
+                        assert lost.busy
+
+    uvloop.run(tell())
+
+
+@story
+async def test_a_request_does_not_wait_behind_a_body_that_its_node_has_refused():
+    connections, over = 0, asyncio.Event()
+
+    async def refuses(reader, writer):
+        nonlocal connections
+        connections += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK)  # by the head alone; the body is left where it is
+        await over.wait()
+        writer.transport.abort()
+
+    server = await asyncio.start_server(refuses, "127.0.0.1", 0)
+    link = NodeHttp(Address(host="127.0.0.1", port=server.sockets[0].getsockname()[1]), SystemClock())
+    try:
+        for body in (bytes(16_000_000), b""):
+            assert (await asked(link, get(method="POST", body=body))).body == b"hi"
+        assert connections == 2
+    finally:
+        over.set()
+        link.close()
+        server.close()
 
 
 @story

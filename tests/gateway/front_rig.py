@@ -113,13 +113,16 @@ class ScriptedNode:
         elif self.does == "answers":
             _write(writer, 200, self.name.encode() if self.says is None else self.says, own)
         else:
-            await self._stream(writer, own)
+            await self._stream(reader, writer, own)
 
-    async def _stream(self, writer: asyncio.StreamWriter, own: dict[str, str]) -> None:
+    async def _stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, own: dict[str, str]) -> None:
         head = {**own, "content-type": EVENTS, "transfer-encoding": "chunked"}
         writer.write(b"HTTP/1.1 200 OK\r\n" + b"".join(f"{k}: {v}\r\n".encode() for k, v in head.items()) + b"\r\n")
         count = 0
         while (piece := await self.pieces.get()) is not None:
+            if reader.at_eof():
+                self.gone += 1
+                raise EOFError
             writer.write(b"%x\r\n%s\r\n" % (len(piece), piece))
             count += 1
             if self.does == "breaks" and count == 2:

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import gzip
 import json
+import socket
 import time
 from collections import Counter
 from contextlib import suppress
@@ -13,7 +14,10 @@ from contextlib import suppress
 import pytest
 
 from gateway.front_rig import ScriptedNode, front_of, model, until_standing
+from nearhall.gateway.body import MIB
+from nearhall.gateway.http.server import Server, listening
 from nearhall.gateway.nodes.settings import FrontLimits
+from nearhall.gateway.nodes.telling import TELL_S
 from nearhall.policy.storm import Budget
 from nearhall.wire.load import NodeLoad
 from waiting import until_async
@@ -324,6 +328,109 @@ async def test_a_chats_deadline_is_to_its_first_token():
         assert 150 < took < 300
         handed = [got.headers for node in rig.nodes.values() for got in node.got][-1]
         assert float(handed["x-nearhall-total-deadline-ms"]) < 200
+
+
+@story
+async def test_a_request_at_a_frozen_node_goes_to_another_one_when_that_is_back():
+    async with front_of(*two(model())) as rig:
+        first, second = rig.nodes.values()
+        await second.stop()
+        await until_standing(rig, "n2", "away")
+        first.frozen.clear()
+        asking = asyncio.create_task(rig.infer())
+        await until_standing(rig, "n1", "away")
+        await second.start()
+        async with asyncio.timeout(10):  # a third of the front's own limit
+            assert served(await asking) == "s/n2"
+        assert rig.node("n1").in_flight == 0
+
+
+@story
+async def test_of_three_nodes_two_freeze_and_the_third_one_answers():
+    async with front_of(*two(model()), ScriptedNode("n3", model())) as rig:
+        rig.nodes["n3"].load = NodeLoad(node="s/n3", models=[model(backlog_ms=5000.0, free=0)])
+        await until_async(lambda: (rig.node("n3").model("m") or LLM).backlog_ms > 0, what="n3 is busy")
+        rig.nodes["n1"].frozen.clear()
+        rig.nodes["n2"].frozen.clear()
+        asking = asyncio.create_task(rig.infer())
+        for name in ("n1", "n2"):
+            await until_standing(rig, name, "away")
+        async with asyncio.timeout(10):
+            assert served(await asking) == "s/n3"
+        assert [node.in_flight for node in rig.fleet.nodes] == [0, 0, 0]
+
+
+@story
+async def test_a_chat_at_a_frozen_node_moves_when_another_one_is_back():
+    async with front_of(*two(LLM)) as rig:
+        first, second = rig.nodes.values()
+        await second.stop()
+        await until_standing(rig, "n2", "away")
+        first.frozen.clear()
+        second.does = "streams"
+        for piece in (b"data: [DONE]\n\n", None):
+            second.pieces.put_nowait(piece)
+        asking = asyncio.create_task(rig.chat())
+        await until_standing(rig, "n1", "away")
+        await second.start()
+        async with asyncio.timeout(10):
+            assert served(await asking) == "s/n2"
+
+
+@story
+async def test_an_answer_that_nobody_wants_holds_no_connection():
+    """Two nodes are asked, and both begin to answer piece by piece."""
+    async with front_of(*two(model())) as rig:
+        first, second = rig.nodes.values()
+        for node in (first, second):
+            node.does = "streams"
+            node.frozen.clear()
+        asking = asyncio.create_task(rig.infer())
+        await until_async(lambda: rig.node("n1").in_flight and rig.node("n2").in_flight, what="both were asked")
+        for node in (first, second):
+            node.frozen.set()
+            node.pieces.put_nowait(b"x" * 1000)
+        await until_async(lambda: rig.node("n1").in_flight + rig.node("n2").in_flight == 1, what="one of them is heard")
+        heard, other = (first, second) if rig.node("n1").in_flight else (second, first)
+        heard.pieces.put_nowait(None)
+        assert (await asking).status == 200
+        await until_async(lambda: other.pieces.put_nowait(b"x") or other.gone, what="the other one sees that nobody listens")
+
+
+@story
+async def test_a_body_over_the_limit_is_refused_by_its_head_and_never_passed_on_in_part():
+    async with front_of(ScriptedNode("n1", model()), limits=FrontLimits(body_mib=0.001)) as rig:
+        server = Server(rig.app, body_bytes_max=int(0.001 * MIB))
+        with socket.create_server(("127.0.0.1", 0)) as bound:
+            async with listening(server, bound, drain_s=1.0):
+                for more, body in ((b"expect: 100-continue\r\n", b""), (b"", bytes(3000))):
+                    status, said = await _posted(bound.getsockname()[1], 3000, more, body)
+                    assert (status, b"over the limit" in said) == (413, True)
+                assert rig.nodes["n1"].got == []
+                status, said = await _posted(bound.getsockname()[1], 1000, b"", bytes(1000))
+                assert (status, said) == (200, b"n1")
+
+
+async def _posted(port: int, length: int, more: bytes, body: bytes) -> tuple[int, bytes]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    head = b"POST /v2/models/m/infer HTTP/1.1\r\nhost: h\r\n%bcontent-length: %d\r\n\r\n" % (more, length)
+    writer.write(head + body)
+    async with asyncio.timeout(10):
+        answered = (await reader.readuntil(b"\r\n\r\n")).lower()
+        size = int(answered.partition(b"\r\ncontent-length: ")[2].partition(b"\r\n")[0])
+        said = await reader.readexactly(size)
+    writer.transport.abort()
+    return int(answered.split()[1]), said
+
+
+@story
+async def test_what_is_asked_of_silent_nodes_in_turn_is_bounded_for_all_of_them():
+    async with front_of(*(ScriptedNode(f"n{i}", model()) for i in range(8))) as rig:
+        for node in rig.nodes.values():
+            node.does = "holds"
+        answer, took = await timed(rig.ask("GET", "/v2/models/m"))
+        assert (answer.status, answer.reason) == (503, "nodes_away")
+        assert took < 8 * 1000 * TELL_S / 2
 
 
 @story

@@ -28,6 +28,8 @@ class Echo:
         self.asked.append((scope["method"], scope["path"], scope["query_string"], message["body"], message["more_body"]))
         if scope["path"] == "/fails":
             raise RuntimeError("on purpose")
+        if scope["path"] == "/says-nothing":
+            return
         if scope["path"] == "/waits":
             while (await receive())["type"] != "http.disconnect":
                 pass
@@ -238,6 +240,37 @@ def test_a_body_that_is_too_large_is_refused_in_words_before_it_has_all_come(chu
     run(tell())
 
 
+@pytest.mark.parametrize("chunked", [True, False], ids=["chunked", "sized"])
+def test_a_body_that_is_too_large_is_refused_in_its_turn_and_never_taken_for_whole(chunked):
+    async def tell():
+        async with served(most=1000) as (app, _, connect):
+            app.hold.clear()
+            talk = await connect()
+            talk.say("GET /first HTTP/1.1", HOST)
+            talk.say(POST, HOST, "transfer-encoding: chunked" if chunked else "content-length: 2000")
+            talk.writer.write(b"7d0\r\n" + b"x" * 2000 + b"\r\n0\r\n\r\n" if chunked else b"x" * 2000)
+            talk.say("GET /last HTTP/1.1", HOST)
+            await until_async(lambda: app.asked)
+            app.hold.set()
+            answers = [await talk.hear() for _ in range(3)]
+            assert [(status, body) for status, _, body in answers][::2] == [(200, b"/first"), (200, b"/last")]
+            assert answers[1][0] == 413
+            assert app.asked[1][4] is True, "what is left of it is not said to be all"
+
+    run(tell())
+
+
+def test_who_reads_on_of_a_body_that_is_too_large_finds_no_end_of_it():
+    async def tell():
+        async with served(most=1000) as (app, _, connect):
+            talk = await connect()
+            talk.say("POST /waits HTTP/1.1", HOST, "content-length: 2000", body=b"x" * 2000)
+            assert await talk.ended()
+            assert app.disconnected == 1
+
+    run(tell())
+
+
 def test_bodies_together_hold_no_more_than_they_may():
     async def tell():
         async with served(held_bytes_max=1500) as (app, server, connect):
@@ -361,12 +394,14 @@ def test_who_says_nothing_is_cut_off(monkeypatch):
     run(tell())
 
 
-def test_a_fault_of_the_application_ends_its_connection_when_it_stops(caplog):
+@pytest.mark.parametrize("path", ["/fails", "/says-nothing"])
+def test_a_request_that_the_application_leaves_without_an_answer_ends_its_connection(path, caplog):
     async def tell():
-        async with served(drain_s=0.05) as (_, _, connect):
+        async with served() as (_, _, connect):
             talk = await connect()
-            talk.say("GET /fails HTTP/1.1", HOST)
-            await until_async(lambda: "the application failed" in caplog.text)
+            talk.say(f"GET {path} HTTP/1.1", HOST)
+            assert await talk.ended()
+            assert ("the application failed" in caplog.text) is (path == "/fails")
             other = await connect()
             other.say(GET, HOST)
             assert (await other.hear())[0] == 200

@@ -141,17 +141,16 @@ class NodeHttp:
         except asyncio.CancelledError:
             sending.finish(NodeLostError("the way to it was closed", sent=False))
             raise
-        except OSError as error:  # TimeoutError and ssl.SSLError are such
-            said = error.strerror or str(error) or "no answer to the connection"
+        except Exception as error:  # whatever it is, who waits is told: an OSError mostly, a ValueError of a name that is none
+            said = (error.strerror if isinstance(error, OSError) else None) or str(error) or "no answer to the connection"
             return sending.finish(NodeLostError(f"it cannot be reached ({said})", sent=False))
         sending.opening = None
+        if not connection.usable():
+            return sending.finish(NodeLostError("it dropped the connection", sent=False))
+        self._open.add(connection)  # only now: a loop that gives a connection up while it is made tells nobody of its end
         if sending.ended:
             return self.give_back(connection)
         return connection.begin(sending)
-
-    def opened(self, connection: _Connection) -> None:
-        """Keeps account of a connection."""
-        self._open.add(connection)
 
     def give_back(self, connection: _Connection) -> None:
         """Keeps a connection whose answer has ended for the next request."""
@@ -228,11 +227,14 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remembers the transport."""
         self._transport = cast("asyncio.Transport", transport)
-        self._node.opened(self)
 
     def usable(self) -> bool:
         """Whether a request may be written."""
         return not self._transport.is_closing()
+
+    def _free(self) -> bool:
+        """Whether the next request may follow: behind a body that its node refused and does not read, it might wait for ever."""
+        return self._parser.should_keep_alive() and self.usable() and not self._transport.get_write_buffer_size()
 
     def begin(self, sending: _Sending) -> None:
         """Writes a request."""
@@ -319,7 +321,7 @@ class _Connection(asyncio.Protocol):
         """Of the parser: the connection is free for the next request."""
         if not self._head_done:
             return
-        keep = self._parser.should_keep_alive()
+        free = self._free()
         stream, self._stream = self._stream, None
         answer = None
         if stream is None:
@@ -328,7 +330,7 @@ class _Connection(asyncio.Protocol):
         sending, self.sending = self.sending, None
         self._parts = []
         self.used = True
-        if keep and not self._transport.is_closing():
+        if free:
             self._node.give_back(self)
         else:
             self.drop()

@@ -53,8 +53,6 @@ async def read_body(exchange: Exchange, limits: Limits) -> Body:
     encoding = exchange.ask.encoding
     if encoding not in {"", "identity", *_ENCODINGS}:
         raise Refusal(Reason.UNSUPPORTED, f"content-encoding {encoding!r} is not supported; known: gzip, deflate")
-    if exchange.ask.content_length is not None and exchange.ask.content_length > most:
-        raise _too_large(f"the body has {exchange.ask.content_length} bytes", limits.body_mib)
     raw = await received(exchange, most)
     plain = raw if encoding in {"", "identity"} else await _inflated(raw, encoding, limits)
     head = exchange.ask.head_bytes
@@ -76,6 +74,8 @@ async def received(exchange: Exchange, most: int) -> bytes:
     mib = most / MIB
     if exchange.no_room:
         raise Refusal(Reason.QUEUE_FULL, "too many large requests are being received; come back", retry_after_ms=1000)
+    if exchange.ask.content_length is not None and exchange.ask.content_length > most:
+        raise _too_large(f"the body has {exchange.ask.content_length} bytes", mib)
     message = await exchange.receive()
     if message["type"] == "http.request" and not message.get("more_body"):
         first: bytes = message.get("body", b"")

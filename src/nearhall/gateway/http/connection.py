@@ -104,6 +104,7 @@ class Turn:
         "old",
         "parts",
         "scope",
+        "short",
         "size",
         "started",
         "taken",
@@ -124,6 +125,8 @@ class Turn:
         self.started = False
         """Whether the application has been called."""
         self.turned_away = False
+        self.short = False
+        """Its body is too large, or has no room: no more of it is kept, and what was kept is never taken for all."""
         self.keep_alive = True
         self.head_only = False
         self.old = False
@@ -148,9 +151,9 @@ class Turn:
         """The body, whole, or as far as it was read when it grew too large; then how it goes on."""
         if not self.taken:
             body = self.take()
-            self._said_whole = self.whole
-            return {"type": "http.request", "body": body, "more_body": not self.whole}
-        while not (self.ended or self._connection.lost):
+            self._said_whole = self.whole and not self.short
+            return {"type": "http.request", "body": body, "more_body": not self._said_whole}
+        while not (self.ended or self.short or self._connection.lost):
             if self.whole and not self._said_whole:
                 self._said_whole = True
                 return {"type": "http.request", "body": b"", "more_body": False}
@@ -227,6 +230,11 @@ class Turn:
             lines.append(b"connection: keep-alive\r\n")
         lines.append(b"\r\n")
         return b"".join(lines)
+
+    def cut(self) -> None:
+        """Ends the connection of a request that gets no answer: its client would wait for one as long as it can."""
+        if not (self.ended or self._connection.transport.is_closing()):
+            self._connection.transport.abort()
 
     def turn_away(self, turned: Turned) -> None:
         """Answers without the application; the body is read and dropped, so that the connection can go on."""
@@ -381,7 +389,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         length = next((value for name, value in turn.scope["headers"] if name == _CONTENT_LENGTH), b"0")
         if int(length) > server.body_bytes_max:
-            self._begin(turn)
+            self._keep_short(turn)
         elif first:
             self._invite(turn)
 
@@ -417,14 +425,20 @@ class Connection(asyncio.BufferedProtocol):
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
         turn = self._turn()
-        if turn.turned_away or turn.started:
+        if turn.turned_away or turn.started or turn.short:
             return
         turn.parts.append(body)
         turn.size += len(body)
         if not self._server.hold(len(body)):
             turn.scope["extensions"]["nearhall"]["no_room"] = True
-            self._begin(turn)
+            self._keep_short(turn)
         elif turn.size > self._server.body_bytes_max:
+            self._keep_short(turn)
+
+    def _keep_short(self, turn: Turn) -> None:
+        """Reads on, and keeps nothing more: the application refuses it, once those before it are answered."""
+        turn.short = True
+        if self._turns[0] is turn:
             self._begin(turn)
 
     def on_message_complete(self) -> None:
@@ -488,7 +502,7 @@ class Connection(asyncio.BufferedProtocol):
             self.transport.resume_reading()
         if self._turns:
             after = self._turns[0]
-            if after.whole and not after.started:
+            if (after.whole or after.short) and not after.started:
                 self._begin(after)
             else:
                 self._invite(after)

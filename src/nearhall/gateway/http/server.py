@@ -74,7 +74,8 @@ class Server:
         """Requests that have come whole in this turn of the loop."""
         self._taken = 0
         """Requests that are being answered without a task."""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Turn | None] = {}
+        """With the request that each one answers, where it is answered from the beginning."""
         self._empty = asyncio.Event()
         self.stirred = stirred
         self._listener: asyncio.Server | None = None
@@ -114,8 +115,8 @@ class Server:
 
     def begin(self, turn: Turn) -> None:
         """Lets the request be answered: once all are known that come in this turn of the loop, if it is whole."""
-        if self._take is None or not turn.whole:
-            self._spawn(self._app(turn.scope, turn.receive, turn.send))
+        if self._take is None or not turn.whole or turn.short:
+            self._spawn(self._app(turn.scope, turn.receive, turn.send), turn)
             return
         self._come.append(turn)
         if len(self._come) == 1:
@@ -125,17 +126,18 @@ class Server:
         come, self._come = self._come, []
         self._taken += len(come)
         for turn in take(come):
-            self.leave(self._app(turn.scope, turn.receive, turn.send))
+            self._taken -= 1
+            self._spawn(self._app(turn.scope, turn.receive, turn.send), turn)
 
     def leave(self, answering: Awaitable[None] | None) -> None:
         """A request without a task is answered, or goes on in a task that awaits `answering`."""
         self._taken -= 1
         if answering is not None:
-            self._spawn(answering)
+            self._spawn(answering, None)
 
-    def _spawn(self, answering: Awaitable[None]) -> None:
+    def _spawn(self, answering: Awaitable[None], turn: Turn | None) -> None:
         task = asyncio.ensure_future(answering)
-        self._tasks.add(task)
+        self._tasks[task] = turn
         task.add_done_callback(self._done)
 
     def hold(self, size: int) -> bool:
@@ -149,10 +151,12 @@ class Server:
         self._empty.set()
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        turn = self._tasks.pop(task)
         self._empty.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("the application failed", exc_info=error)
+        if turn is not None:
+            turn.cut()
 
     async def _sweep(self) -> None:
         """Cuts off who has said nothing for too long."""

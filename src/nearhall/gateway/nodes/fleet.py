@@ -261,9 +261,9 @@ class Node:
         epoch, asked_s = self._epoch, self._clock.monotonic()
         self._asked_s = asked_s
         self._expect((self.rtt_ms + REPORT_GRACE_MS) / 1e3)
-        self._asked = True
         ask = NodeAsk("GET", PATH.encode(), ((b"x-nearhall-front", b"1"),), b"", repeatable=True)
         sending = self.link.send(ask, told)
+        self._asked = True
         try:
             outcome = await self._patiently(answer, asked_s)
         finally:
@@ -296,6 +296,8 @@ class Node:
 
     def _take(self, answer: NodeAnswer, epoch: int, asked_s: float, took_s: float) -> None:
         """A report has come."""
+        if not isinstance(answer.body, bytes):
+            answer.body.close()
         try:
             if answer.status != 200 or not isinstance(answer.body, bytes):
                 raise TemporaryError(f"it answers, but tells no load (status {answer.status}): set load_report there")

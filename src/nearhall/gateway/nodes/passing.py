@@ -30,6 +30,10 @@ STALL_S = 0.002
 """A look that is later than this says that the front, or all of the machine, was held up."""
 LOOK_S = 0.5
 """Between looks at the node of a stream that is quiet: a dropped connection ends it at once, a frozen node when it is away."""
+AGAIN_S = 0.1
+"""Between looks for another node where there was none: one that is away may come back."""
+FETCH_S = 0.5
+"""For a small GET at one node: it takes a millisecond."""
 ELSEWHERE = frozenset(
     reason.value.encode()
     for reason in (
@@ -190,6 +194,8 @@ class Passing:
         for left in self._running:
             left.end()
             left.node.on_away.discard(self.wake)
+        for _, outcome in self.outcomes:  # of the second of two nodes, in the same turn
+            _give_up(outcome)
 
     def client_gone(self) -> None:
         """The client has closed its connection."""
@@ -288,11 +294,13 @@ class Passing:
             return False
         if len(self._running) > 1:
             self._end(attempt)
+            _give_up(answer)
             return True
         another = self._another()
         if isinstance(another, RefuseAll) or self.clock.monotonic() + another[1] / 1e3 > self._due_s:
             return False
         self._end(attempt)
+        _give_up(answer)
         attempt.node.counts.moved += 1
         self._begin(another)
         return True
@@ -328,7 +336,7 @@ class Passing:
         another = self._another()
         if isinstance(another, RefuseAll):
             self._due_s = min(self._due_s, self.job.first_s)
-            return None
+            return self._look_for_another()
         self._end(attempt)  # never two of them
         attempt.node.counts.moved += 1
         self._begin(another)
@@ -336,11 +344,15 @@ class Passing:
 
     def _hedge(self, attempt: _Attempt, planned_s: float) -> None:
         """`planned_s`: when this look was to be. A front that was held up itself cannot say that a node was silent meanwhile."""
-        if len(self._running) > 1:
-            return
+        two = len(self._running) > 1
+        if two and any(one.node.standing is not Standing.AWAY for one in self._running):
+            return None
         another = self._another()
         if isinstance(another, RefuseAll):
-            return
+            return self._look_for_another()
+        if two:
+            self._end(attempt)  # never three of them
+            return self._move(attempt, another)
         now = self.clock.monotonic()
         held_up = now - planned_s > STALL_S and self._left_ms() > another[1] + MARGIN_MS + SIGN_MS
         in_ms = move_in_ms(
@@ -350,20 +362,29 @@ class Passing:
             other_ms=another[1],
         )
         if in_ms is None:
-            return
+            return None
         if in_ms > SIGN_MS:
             self._look_s = now + (in_ms - SIGN_MS) / 1e3
-            return
+            return None
         if held_up or attempt.asked_s <= attempt.node.link.heard_s:  # nothing was asked of it since it was heard last
             attempt.asked_s = now
             attempt.node.wants_a_sign()
             in_ms = max(in_ms, SIGN_MS)
         if in_ms > 0:
             self._look_s = now + in_ms / 1e3
-            return
+            return None
+        return self._move(attempt, another)
+
+    def _move(self, attempt: _Attempt, another: tuple[Node, float]) -> None:
+        """Has another node answer it; two of them are not looked after as long as one of them is there."""
         attempt.node.counts.moved += 1
         self._begin(another)
         self._look_s = inf
+
+    def _look_for_another(self) -> None:
+        """Looks again soon, where a node is left that might take it."""
+        if len(self._tried) < min(TRIES_MAX, len(self.fleet.nodes)):
+            self._look_s = self.clock.monotonic() + AGAIN_S
 
     async def _stream(self, attempt: _Attempt, answer: NodeAnswer, pieces: Pieces) -> None:
         """Passes a stream on as it comes. One that breaks off after its head is never begun anew: it ends with an error event."""
@@ -421,13 +442,23 @@ def _target(exchange: Exchange) -> bytes:
     return b"%s?%s" % (path, query) if query else path
 
 
+def _give_up(outcome: NodeAnswer | NodeLostError) -> None:
+    """Lets go of an answer that nobody wants: one that comes piece by piece would hold its connection."""
+    if isinstance(outcome, NodeAnswer) and not isinstance(outcome.body, bytes):
+        outcome.body.close()
+
+
 async def fetch(nodes: Sequence[Node], target: bytes, *, seconds: float) -> NodeAnswer | None:
-    """A small GET of the first of these nodes that answers; None when none does."""
+    """A small GET of the first of these nodes that answers; None when none does within `seconds`, all together."""
+    end_s = asyncio.get_running_loop().time() + seconds
     for node in nodes:
+        left_s = end_s - asyncio.get_running_loop().time()
+        if left_s <= 0:
+            return None
         answer: asyncio.Future[NodeAnswer | NodeLostError] = asyncio.get_running_loop().create_future()
         sending = node.link.send(NodeAsk("GET", target, (), b"", repeatable=True), answer.set_result)
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(min(FETCH_S, left_s)):
                 outcome = await answer
         except TimeoutError:
             continue
@@ -435,4 +466,5 @@ async def fetch(nodes: Sequence[Node], target: bytes, *, seconds: float) -> Node
             sending.cancel()
         if isinstance(outcome, NodeAnswer) and isinstance(outcome.body, bytes):
             return outcome
+        _give_up(outcome)
     return None

@@ -14,7 +14,7 @@ from nearhall.ports.node import NodeAnswer
 from nearhall.wire.load import ModelLoad
 
 TELL_S = 2.0
-"""For what a node says of a model: it takes a millisecond."""
+"""For what some node says of a model."""
 EXTENSIONS = ("binary_tensor_data", "model_configuration")
 """Of the v2 protocol, as far as they pass through a front."""
 STATISTICS = "statistics are each node's own; the front's are at /metrics"
