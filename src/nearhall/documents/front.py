@@ -36,7 +36,7 @@ class FrontNode(Strict):
 class Waits(Strict):
     """How long a request that states no deadline may wait at the front, milliseconds."""
 
-    deadline_ms: float = Field(default=30_000.0, gt=0)
+    deadline_ms: float = Field(default=25_000.0, gt=0)
     chat_deadline_ms: float = Field(default=120_000.0, gt=0)
     """For language models: to the whole answer, or to a stream's first part."""
 

@@ -33,8 +33,9 @@ class FrontLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Of requests under way, all bodies together: eight of the largest. One that came by gRPC takes twice its size."""
     connections: int = 1024
     """Half of a common limit of open files: each may need another one to a node. For gRPC: calls at a time."""
-    deadline_ms: float = 30_000.0
-    """For requests that state none: nobody waits for ever. Longer than the queue of any node that works."""
+    deadline_ms: float = 25_000.0
+    """For requests that state none: nobody waits for ever. Longer than the queue of any node that works, and shorter than
+    the 30 s after which common clients give up, so that they are told which node was silent."""
     chat_deadline_ms: float = 120_000.0
     """For requests to language models that state none: to the whole answer, or a stream's first part."""
     quiet_s: float = 30.0
