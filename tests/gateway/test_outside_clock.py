@@ -4,9 +4,10 @@ Plainly so for requests of some milliseconds that follow one another. A client a
 its own copying, and the waking of processes; for requests of a millisecond, or of 200 kB, that alone is more than 5 %. How much
 it is a bare server shows, which is asked in turn with the gateway in every round for as many bytes and as long a work: the
 gateway misses no more than that and 5 %, or 0.1 ms where that is more, and never tells of more than the client sees. No round is
-taken again. Of each round the quickest tenth is compared, inside and outside: what an accounting forgets it forgets in every
-request, while other work on the machine adds to some, on either side of the last byte. The 0.1 ms are the turn of the event loop
-after which an answer is known to have left: a client on the same processor may run first.
+taken again. Of each round the quickest tenth is compared, inside and outside, and of the rounds the third that agrees best: what
+an accounting forgets it forgets in every request of every round, while other work on the machine adds to some. What it tells
+beyond the client's time is judged by the middle round. The 0.1 ms are the turn of the event loop after which an answer is known
+to have left: a client on the same processor may run first.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from gateway.small_models import add_model, add_worker
 from nearhall.wire.telemetry import Sketch
 
 ROUNDS, REQUESTS = 9, 30
+THIRD = ROUNDS // 3
 AGREE, AGREE_MS = 0.05, 0.1
 TENTH = 0.1
 RESOLUTION = 0.005
@@ -115,10 +117,12 @@ def test_a_clock_outside_agrees_within_5_percent(tmp_path: Path):
         ask_round()
         rounds = [ask_round() for _ in range(ROUNDS)]
     assert min(inside for _, inside in rounds) > 1, "the comparison is of milliseconds"
-    apart = statistics.median(inside / outside - 1 for outside, inside in rounds)
+    apart = sorted(inside / outside - 1 for outside, inside in rounds)
     told = "; ".join(f"{inside:.3f} of {outside:.3f}" for outside, inside in rounds)
     first = AGREE_MS / statistics.median(outside for outside, _ in rounds)  # a client that ran before the gateway noted the end
-    assert -AGREE <= apart <= max(RESOLUTION, first), f"{apart:+.1%}; inside of outside by round, ms: {told}"
+    words = f"{', '.join(f'{share:+.1%}' for share in apart)}; inside of outside by round, ms: {told}"
+    assert apart[-THIRD] >= -AGREE, words
+    assert statistics.median(apart) <= max(RESOLUTION, first), words
 
 
 @pytest.mark.parametrize(("model", "body"), [("worker", worked(200_000)), ("double", SMALL)], ids=["200 kB", "small"])
@@ -129,9 +133,10 @@ def test_what_a_clock_outside_sees_beyond_5_percent_any_server_misses(tmp_path: 
             ask_bare()
             rounds = [(ask_round(), ask_bare()) for _ in range(ROUNDS)]
     told = [f"{inside:.3f} inside, {outside:.3f} outside, {o - i:.3f} the machine's" for (outside, inside), (o, i) in rounds]
-    missed = statistics.median(outside - inside for (outside, inside), _ in rounds)
-    by_any = statistics.median(o - i for _, (o, i) in rounds)
+    missed = sorted(outside - inside for (outside, inside), _ in rounds)
+    by_any = max(0.0, statistics.median(o - i for _, (o, i) in rounds))  # it too may note its end after the client has run
     seen = statistics.median(outside for (outside, _), _ in rounds)
     within = max(AGREE * seen, AGREE_MS)
-    words = [f"{missed:.3f} ms missed of {seen:.3f}, {by_any:.3f} by a bare server; by round, ms:", *told]
-    assert -within <= missed <= by_any + within, "\n".join(words)
+    words = "\n".join([f"{missed[THIRD - 1]:.3f} ms missed of {seen:.3f}, {by_any:.3f} by a bare server; by round, ms:", *told])
+    assert missed[THIRD - 1] <= by_any + within, words
+    assert statistics.median(missed) >= -within, words
