@@ -8,6 +8,8 @@ import struct
 import pytest
 
 from gateway.plane_rig import Doubler, rig
+from nearhall.core.errors import Refusal
+from nearhall.core.reasons import Reason
 from nearhall.core.tensor import Tensor
 from nearhall.drivers.clock import SystemClock
 from nearhall.gateway.exchange import ClientGoneError
@@ -102,6 +104,22 @@ def test_a_fault_of_the_runtime_is_told_once_and_a_fault_of_the_input_is_not():
         await until_async(lambda: broken == ["the session is gone"])
 
     with_lane(story)
+
+
+def test_a_fault_of_ours_is_told_and_the_worker_stays(caplog):
+    def astray():
+        raise ZeroDivisionError
+
+    async def story(lane, _runtime, broken):
+        with pytest.raises(Refusal) as told:
+            await lane.submit(job(1, gone=astray))
+        assert told.value.reason is Reason.RUNTIME_FAILED
+        assert (await lane.submit(job(3))).outputs[0].data.cast("f")[0] == 6
+        assert not lane.busy
+        assert broken == []
+
+    with_lane(story)
+    assert "ZeroDivisionError" in caplog.text
 
 
 def test_closing_fails_what_waits_and_takes_nothing_more():

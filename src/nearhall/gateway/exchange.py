@@ -55,7 +55,7 @@ class Busy(Protocol):
         """How many requests have come whole and are not answered."""
         ...
 
-    def leave(self, answering: Coroutine[Any, Any, None] | None) -> None:
+    def leave(self, answering: Coroutine[Any, Any, None] | None, turn: Any = None) -> None:
         """A request without a task is answered, or goes on in a task that awaits `answering`."""
         ...
 
@@ -174,10 +174,13 @@ class Exchange:
         await self.head(status, [*headers, (b"content-length", b"%d" % len(body))])
         await self.part(body, more=False)
 
-    def depart(self, answering: Coroutine[Any, Any, None] | None = None) -> None:
-        """Ends a request that was answered without a task, or lets it go on in one that awaits `answering`."""
+    def depart(self, answering: Coroutine[Any, Any, None] | None = None, turn: Any = None) -> None:
+        """Ends a request that was answered without a task, or lets it go on in one that awaits `answering`.
+
+        `turn`: whose connection is cut off if that ends without an answer.
+        """
         if self._server is not None:
-            self._server.leave(answering)
+            self._server.leave(answering, turn)
 
     @property
     def sent(self) -> bool:

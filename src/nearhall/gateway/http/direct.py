@@ -7,6 +7,7 @@ goes the way of every other request (`gateway.app`), with what is known of it so
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,6 +28,8 @@ from nearhall.gateway.tensors import account, answered, broken, failed, job_of, 
 from nearhall.policy.route import Refuse, ServeLocal
 from nearhall.wire.oip import decode_request
 from nearhall.wire.oip_tensors import InferRequest
+
+log = logging.getLogger("nearhall.gateway")
 
 AWAY_S = 0.001
 """For so long a refusal holds for all who ask the same: a lane does not get on by more meanwhile, and judging each one anew took
@@ -168,16 +171,20 @@ class _Errand:
         return self._give(done)
 
     def fail(self, error: BaseException) -> None:
-        """Ends the request with an error."""
-        exchange = self._exchange
-        if not isinstance(error, Refusal) or error.reason not in FOR_WANT_OF_ROOM or exchange.started:
-            return self._leave(_raised(error))
-        status, headers, body, wait_s = self._app.refused(exchange, error)
+        """Ends the request with an error; raises nothing, for others of its turn come after it."""
+        if isinstance(error, Refusal) and error.reason in FOR_WANT_OF_ROOM and not self._exchange.started:
+            try:
+                return self._refuse(error)
+            except Exception:  # a fault of ours, which the long way tells
+                log.exception("a refusal could not be told")
+        return self._leave(_raised(error))
+
+    def _refuse(self, refusal: Refusal) -> None:
+        status, headers, body, wait_s = self._app.refused(self._exchange, refusal)
         if wait_s:
             asyncio.get_running_loop().call_later(wait_s, self._say, status, headers, body)
         else:
             self._say(status, headers, body)
-        return None
 
     def _say(self, status: int, headers: Sequence[Header], body: bytes) -> None:
         """Writes a refusal."""
@@ -239,7 +246,7 @@ class _Errand:
 
     def _leave(self, answering: Any) -> None:
         """Hands over to a task."""
-        self._exchange.depart(self._app.settle(self._exchange, answering))
+        self._exchange.depart(self._app.settle(self._exchange, answering), self._turn)
 
 
 async def _raised(error: BaseException) -> None:

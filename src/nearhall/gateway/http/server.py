@@ -129,11 +129,11 @@ class Server:
             self._taken -= 1
             self._spawn(self._app(turn.scope, turn.receive, turn.send), turn)
 
-    def leave(self, answering: Awaitable[None] | None) -> None:
+    def leave(self, answering: Awaitable[None] | None, turn: Turn | None = None) -> None:
         """A request without a task is answered, or goes on in a task that awaits `answering`."""
         self._taken -= 1
         if answering is not None:
-            self._spawn(answering, None)
+            self._spawn(answering, turn)
 
     def _spawn(self, answering: Awaitable[None], turn: Turn | None) -> None:
         task = asyncio.ensure_future(answering)

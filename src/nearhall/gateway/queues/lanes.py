@@ -328,7 +328,11 @@ class Lane:
             if not jobs:
                 self._wake.get()
                 continue
-            outcomes = self._outcomes(jobs, begun)
+            try:
+                outcomes = self._outcomes(jobs, begun)
+            except Exception:  # a fault of ours: whoever waits is told, and the worker stays
+                log.exception("a run failed outside of its runtime")
+                outcomes = [Refusal(Reason.RUNTIME_FAILED, "the gateway failed; its log says why") for _ in jobs]
             self._running.pop(own, None)
             self._settle(jobs, outcomes)
 
