@@ -381,6 +381,8 @@ def test_what_a_model_was_seen_to_take_counts_and_one_that_takes_too_much_goes_a
             refused = await site.ask("POST", "/v2/repository/models/c/load", {})
             assert refused.status == 400
             assert "it took 60 MiB, where 10 MiB were expected" in refused.json["error"]
+            c = models.find("c").default
+            assert (c.state.value, c.on_demand, c.memory_mib) == ("unloaded", True, 60.0), "it is not broken, but too large"
             assert "c" not in ready(site)
             assert held(site) <= 40
 

@@ -15,8 +15,8 @@ is five times as long."""
 IMPATIENT_S = 0.05
 """What such a retry waits for its next refusal."""
 IMPATIENT_COSTS = 8.0
-"""Of the budget, for a refusal of such a retry: 500 a second at once at most. On a machine that others kept busy, eight clients that
-came back at once got 4,100 refusals a second and 3 % of the limit, where patient ones got 18 %."""
+"""Of the budget, for a refusal of such a retry: 500 a second at once at most. On a machine that others kept busy, eight clients
+that came back at once got 4,100 refusals a second and 3 % of the limit, where patient ones got 18 %; so they get 8 to 10 %."""
 PER_S = 4000.0
 """Refusals told at once, a second: one costs the event loop 20 to 50 microseconds, so that these take a tenth or a fifth of it.
 Within them nobody is made to wait: over the connections of a proxy many patient clients come, one at once after the other."""

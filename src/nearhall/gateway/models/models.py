@@ -365,7 +365,8 @@ class Models:
                 if fault:
                     self._not_loaded(variant, State.UNLOADED, fault)
                 elif fault := await self._open_and_keep(model, variant):
-                    self._not_loaded(variant, State.FAILED, fault)
+                    gone = variant.state is State.UNLOADED  # it took more than there was room for: known now, it may come again
+                    self._not_loaded(variant, State.UNLOADED if gone else State.FAILED, fault)
             finally:
                 variant.opening = False
                 variant.loading_until_s = inf
