@@ -177,7 +177,7 @@ def compose(
     budget_mib = settings.limits.models_mib or default_budget_mib(node.free_mib())
     memory = ModelMemory(budget_mib, node=node, clock=clock, devices=device_memory, device_mib=settings.limits.models_gpu_mib)
     loop = LoopWatch(clock)
-    uses = [Use(model=workload.model, rank=workload.priority) for workload in settings.workloads]
+    uses: list[Use] = []
     models = Models(
         Path(settings.repository),
         partial(open_runtime, uses=uses) if opener is None else opener,
@@ -200,6 +200,12 @@ def compose(
     )
     cap = PowerCap(say=models.say, metered=energy.metered, steps=lambda: steps(models, workloads))
     energy.heard = lambda: cap.heard(clock.monotonic())
+    for workload in settings.workloads:
+        if models.find(workload.model) is not None:
+            uses.append(Use(model=workload.model, rank=workload.priority))
+        elif settings.hub is None:
+            what = f"workload {workload.id} names model {workload.model[:64]!r}, which is not in {settings.repository}"
+            models.say("model_failed", f"{what}: nothing here answers for it", "warning")
     choosing = Choosing(models, stats, cap)
     hub: HubLink | None = None
     if settings.hub is not None:
