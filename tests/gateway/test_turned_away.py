@@ -7,7 +7,7 @@ import json
 
 from gateway.plane_rig import rig
 from nearhall.policy.admit import Estimate, ServiceTimes
-from nearhall.policy.storm import BURST, IMPATIENT_COSTS, IMPATIENT_S
+from nearhall.policy.storm import BURST, IMPATIENT_S
 from waiting import until_async
 
 LENGTH = [(b"content-length", b"200"), (b"inference-header-content-length", b"100")]
@@ -98,7 +98,7 @@ def test_in_a_storm_who_comes_back_at_once_is_told_later(tmp_path):
             notes = {}
             turn_away = site.composed.direct.turn_away
             delays = [turn_away(head(*HURRIED, notes=notes)).delay_s for _ in range(2 * int(BURST))]
-            assert set(delays[: int(BURST / IMPATIENT_COSTS)]) == {0.0}
+            assert set(delays[: int(BURST)]) == {0.0}
             assert IMPATIENT_S in delays
             site.runtimes["double"].go.set()
             await asyncio.gather(*asking)

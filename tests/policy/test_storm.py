@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from math import inf
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nearhall.policy.storm import AT_ONCE_S, BURST, IMPATIENT_COSTS, IMPATIENT_S, OVER_BUDGET_S, PER_S, Budget, delay_s
+from nearhall.policy.storm import (
+    AT_ONCE_S,
+    BURST,
+    IMPATIENT_S,
+    LEAST_PER_S,
+    OVER_BUDGET_S,
+    PER_ANSWER,
+    PER_S,
+    Budget,
+    delay_s,
+)
 
 
 def test_within_the_budget_a_refusal_is_told_at_once_whoever_asks():
@@ -20,20 +31,22 @@ def test_over_the_budget_who_does_not_wait_is_made_to():
     budget = Budget(tokens=0.0, at_s=1.0)
     impatient, budget = delay_s(budget, now_s=1.0, since_refusal_s=AT_ONCE_S / 2)
     patient, budget = delay_s(budget, now_s=1.0, since_refusal_s=AT_ONCE_S)
-    later, _ = delay_s(budget, now_s=1.0 + (IMPATIENT_COSTS + 1) / PER_S, since_refusal_s=0.0)
+    later, _ = delay_s(budget, now_s=1.0 + 2 / PER_S, since_refusal_s=0.0)
     assert (impatient, patient, later) == (IMPATIENT_S, OVER_BUDGET_S, 0.0)
 
 
-def test_who_does_not_wait_takes_more_of_the_budget():
-    def at_once(since_refusal_s):
+def test_where_few_are_answered_few_are_refused_at_once():
+    def at_once(answers_per_s):
         budget, count = Budget(), 0
         for step in range(10_000):
-            wait_s, budget = delay_s(budget, now_s=step / 10_000, since_refusal_s=since_refusal_s)
+            now_s = step / 10_000
+            wait_s, budget = delay_s(budget, now_s=now_s, since_refusal_s=0.0, answers=int(now_s * answers_per_s))
             count += wait_s == 0.0
         return count
 
-    assert at_once(inf) > 4000
-    assert 500 <= at_once(0.0) <= (BURST + PER_S) / IMPATIENT_COSTS + 1
+    assert at_once(5000) == pytest.approx(BURST + PER_S, abs=2)
+    assert at_once(100) == pytest.approx(BURST + LEAST_PER_S + 100 * PER_ANSWER, abs=6)
+    assert at_once(0) == pytest.approx(BURST + LEAST_PER_S, abs=2)
 
 
 @given(st.lists(st.tuples(st.floats(0, 0.01), st.floats(0, 1)), max_size=2000))

@@ -14,12 +14,14 @@ AT_ONCE_S = 0.01
 is five times as long."""
 IMPATIENT_S = 0.05
 """What such a retry waits for its next refusal."""
-IMPATIENT_COSTS = 8.0
-"""Of the budget, for a refusal of such a retry: 500 a second at once at most. On a machine that others kept busy, eight clients
-that came back at once got 4,100 refusals a second and 3 % of the limit, where patient ones got 18 %; so they get 8 to 10 %."""
 PER_S = 4000.0
 """Refusals told at once, a second: one costs the event loop 20 to 50 microseconds, so that these take a tenth or a fifth of it.
 Within them nobody is made to wait: over the connections of a proxy many patient clients come, one at once after the other."""
+PER_ANSWER = 4.0
+LEAST_PER_S = 250.0
+"""But no more than so many for each answer, and so many besides. Where a busy machine leaves the models little, refusals must not
+take that too: eight clients that came back at once got 4,100 a second there, and a sixth to a third of the answers that patient
+ones got."""
 BURST = 400.0
 """A tenth of a second's worth at once."""
 OVER_BUDGET_S = 0.02
@@ -28,20 +30,30 @@ OVER_BUDGET_S = 0.02
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """A token bucket of refusals that are told at once."""
+    """Two token buckets of refusals that are told at once: each of these takes one of both."""
 
     tokens: float = BURST
+    """By time."""
+    earned: float = BURST
+    """By answers."""
     at_s: float = 0.0
+    answers: int = 0
+    """Given until then."""
 
 
-def delay_s(budget: Budget, *, now_s: float, since_refusal_s: float) -> tuple[float, Budget]:
+def delay_s(budget: Budget, *, now_s: float, since_refusal_s: float, answers: int | None = None) -> tuple[float, Budget]:
     """How long to keep this refusal back, and the budget after it.
 
-    `since_refusal_s`: since the last one on the same connection was told; infinite if there was none.
+    `since_refusal_s`: since the last one on the same connection was told; infinite if there was none. `answers`: how many have
+    been given since the start; None where that says nothing of what refusals take from whom.
     """
-    tokens = min(BURST, budget.tokens + max(0.0, now_s - budget.at_s) * PER_S)
-    impatient = since_refusal_s < AT_ONCE_S
-    costs = IMPATIENT_COSTS if impatient else 1.0
-    if tokens >= costs:
-        return 0.0, Budget(tokens=tokens - costs, at_s=now_s)
-    return IMPATIENT_S if impatient else OVER_BUDGET_S, Budget(tokens=tokens, at_s=now_s)
+    lasted_s = max(0.0, now_s - budget.at_s)
+    tokens, earned = min(BURST, budget.tokens + lasted_s * PER_S), BURST
+    if answers is not None:
+        earned = min(BURST, budget.earned + lasted_s * LEAST_PER_S + max(0, answers - budget.answers) * PER_ANSWER)
+    at_once = min(tokens, earned) >= 1.0
+    costs = 1.0 if at_once else 0.0
+    after = Budget(tokens=tokens - costs, earned=earned - costs, at_s=now_s, answers=answers or 0)
+    if at_once:
+        return 0.0, after
+    return IMPATIENT_S if since_refusal_s < AT_ONCE_S else OVER_BUDGET_S, after

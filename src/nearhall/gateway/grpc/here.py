@@ -83,7 +83,8 @@ class CallsHere:
         if refusal.reason not in FOR_WANT_OF_ROOM:
             return
         now_s = self._plane.clock.monotonic()
-        wait_s, self._budget = delay_s(self._budget, now_s=now_s, since_refusal_s=exchange.since_refusal_s())
+        since_s, answers = exchange.since_refusal_s(), self._plane.stats.answers
+        wait_s, self._budget = delay_s(self._budget, now_s=now_s, since_refusal_s=since_s, answers=answers)
         exchange.refused_in(wait_s)
         if wait_s:
             await asyncio.sleep(wait_s)

@@ -161,7 +161,8 @@ class App:
         if front:
             return 0.0
         now_s = self._plane.clock.monotonic()
-        wait_s, self._budget = delay_s(self._budget, now_s=now_s, since_refusal_s=exchange.since_refusal_s())
+        since_s, answers = exchange.since_refusal_s(), self._plane.stats.answers
+        wait_s, self._budget = delay_s(self._budget, now_s=now_s, since_refusal_s=since_s, answers=answers)
         exchange.refused_in(wait_s)
         return wait_s
 

@@ -102,6 +102,8 @@ class Stats:
         self.gateway_id = gateway_id
         self.in_flight = 0
         self.probes_served = 0
+        self.answers = 0
+        """Of all workloads."""
         """Probes of sites that this gateway, as the hub, answered; they are in no workload."""
         self._by_workload: dict[str, Counts] = {}
         self._unbooked: list[tuple[str, Answered, ModelCounter, float]] = []
@@ -189,6 +191,7 @@ class Stats:
     def answered(self, workload: str, answer: Answered) -> None:
         """Counts an answer and where its time went: latency = queue + service + network."""
         counts = self._of(workload)
+        self.answers += 1
         counts.answered[answer.path] += 1
         path = counts.paths.get(answer.path)
         if path is None:
