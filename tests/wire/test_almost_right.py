@@ -23,6 +23,7 @@ from nearhall.core.errors import Refusal
 from nearhall.wire.headers import DEADLINE, HEAD_LENGTH, PRIORITY, RESIDENCY, parse_ask
 from nearhall.wire.oip import decode_request, encode_response
 from nearhall.wire.openai import decode_chat
+from nearhall.wire.openai_params import TokensMax
 from nearhall.wire.refusal import STATUS
 
 CASES = 4000
@@ -34,7 +35,9 @@ def _infer(body: bytes, head_bytes: int | None) -> None:
 
 
 def _chat(body: bytes, _head_bytes: int | None) -> None:
-    decode_chat(body, tokens_max=1024)
+    request = decode_chat(body, tokens_max=TokensMax(own=1024))
+    if request.beyond is not None:
+        raise request.beyond.refusal()
 
 
 @pytest.mark.parametrize(

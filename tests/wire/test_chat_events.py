@@ -55,7 +55,9 @@ def piece(content: str | None, **more: object) -> bytes:
         (piece("", role="assistant"), False),
         (piece(None, role="assistant"), False),
         (event(choices=[], usage={"completion_tokens": 3}), False),
-        (event(choices=[{"delta": {"tool_calls": [{"function": {"arguments": '"content":"x"'}}]}}]), False),
+        (event(choices=[{"delta": {"tool_calls": [{"function": {"arguments": "{"}}]}}]), True),
+        (event(choices=[{"delta": {"reasoning_content": "hm"}}, {"delta": {}}]), True),
+        (event(choices=[{"delta": {"tool_calls": [], "note": '"content":"x"'}}]), False),
         (event(choices=[{"text": ""}]), False),
         (event(choices=[{"text": "a completion's"}]), True),
         (event(note='"content":"x"'), False),
@@ -66,7 +68,7 @@ def piece(content: str | None, **more: object) -> bytes:
         (event(choices=[1, {"delta": 2}, {"delta": {"content": ["x"]}}, {"delta": {"content": "y"}}]), True),
     ],
 )
-def test_only_text_is_a_token(said: bytes, spoke: bool):
+def test_only_what_is_said_is_a_token(said: bytes, spoke: bool):
     assert ChatReader().feed(said) is spoke
 
 

@@ -77,7 +77,7 @@ class Limits(_Strict):
     forward_timeout_s: float | None = Field(default=None, gt=0)
     """For an answer of the hub or an upstream server."""
     chat_tokens_max: int | None = Field(default=None, gt=0)
-    """Of one answer."""
+    """Of one answer, by our own runtimes and by an engine behind this gateway; without it an engine's own limit holds there."""
     models_mib: float | None = Field(default=None, gt=0)
     """Memory for loaded models; without it 70 % of what is free at start."""
     models_gpu_mib: float | None = Field(default=None, gt=0)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from math import inf
 
 from nearhall.gateway.cap import PowerCap
 from nearhall.gateway.metering.stats import Stats
 from nearhall.gateway.models.model import Model
 from nearhall.gateway.models.models import Models
-from nearhall.gateway.models.variants import Variant
+from nearhall.gateway.models.variants import State, Variant
 from nearhall.gateway.queues.lanes import Lane
 from nearhall.gateway.queues.slots import Slots
 from nearhall.gateway.queues.turns import Turns
@@ -35,6 +36,15 @@ class Wanted:
     due_s: float
     input_bytes: int
     now_s: float
+    elsewhere: bool = False
+    """It asks for what only another engine may do."""
+    lost: Collection[Variant] = ()
+    """What it has found to be gone already."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether every variant of the model may answer it."""
+        return not self.elsewhere and not self.lost
 
 
 @dataclass(slots=True)
@@ -61,6 +71,8 @@ class Choosing:
         held = self._held.get(key, _NEW)
         floor = model.default.quality if wanted.rules.quality_min is None else wanted.rules.quality_min
         step_down = self.step_down(wanted.now_s)
+        if not wanted.plain:
+            return self._among_some(model, wanted, allowed_ms, floor, step_down)
         if step_down == 0 and not held.down and (usual := _usual_in_time(model, floor, allowed_ms, wanted)) is not None:
             return usual, None, ""
         pick = pick_variant(
@@ -74,14 +86,38 @@ class Choosing:
         )
         if pick.held is not held:
             self._keep(key, held, pick)
-        return self._taken(model, pick, wanted)
+        return self._taken(model, pick, wanted, floor)
 
-    def _taken(self, model: Model, pick: Pick, wanted: Wanted) -> tuple[Variant | None, Variant | None, str]:
+    def _among_some(
+        self, model: Model, wanted: Wanted, allowed_ms: float, floor: float, step_down: float
+    ) -> tuple[Variant | None, Variant | None, str]:
+        """The same where not every variant may answer: what such a request finds says nothing of the workload's others.
+
+        What only engines do is asked of the engines alone. They stand in for nobody then, so that of the floors of quality only
+        the one that a workload states holds.
+        """
+        some = [each for each in model.ranked if each.elsewhere or not wanted.elsewhere]
+        if not some:
+            return None, None, ""
+        default = model.default if model.default in some else next(v for v in model.variants.values() if v in some)
+        floor = 0.0 if wanted.elsewhere and wanted.rules.quality_min is None else floor
+        pick = pick_variant(
+            [_form(each, wanted) for each in some],
+            default=default.name,
+            allowed_ms=allowed_ms,
+            quality_min=floor,
+            step_down=step_down,
+            held=_NEW,
+            now_s=wanted.now_s,
+        )
+        return self._taken(model, pick, wanted, floor)
+
+    def _taken(self, model: Model, pick: Pick, wanted: Wanted, floor: float) -> tuple[Variant | None, Variant | None, str]:
         first = None if pick.wanted is None else model.variants[pick.wanted.id]
         if first is not None and pick.chosen is not None:
             self.models.want(model, first)
         if pick.chosen is None:
-            return first, None, ""
+            return first or _standby(model, wanted, floor), None, ""
         chosen = model.variants[pick.chosen.id]
         lost = None if pick.stepped_from is None else model.variants[pick.stepped_from.id]
         if lost is not None and pick.why == "deadline":
@@ -127,6 +163,14 @@ def _usual_in_time(model: Model, floor: float, allowed_ms: float, wanted: Wanted
     return None
 
 
+def _standby(model: Model, wanted: Wanted, floor: float) -> Variant | None:
+    """What is worth loading while the default variant is an engine that is away: loading that again would not bring it back."""
+    if not model.default.elsewhere or model.default.state is not State.READY:
+        return None
+    some = (each for each in model.ranked if each.quality >= floor and (each.elsewhere or not wanted.elsewhere))
+    return next((each for each in some if each.loadable and each not in wanted.lost), None)
+
+
 def _retest(lost: Variant, wanted: Wanted) -> None:
     lost.passed_since_s = min(lost.passed_since_s, wanted.now_s)
     if wanted.now_s - lost.passed_since_s > RETEST_S and lost.queue is not None:
@@ -134,6 +178,8 @@ def _retest(lost: Variant, wanted: Wanted) -> None:
 
 
 def _form(variant: Variant, wanted: Wanted) -> Form:
+    if variant in wanted.lost:
+        return replace(variant.form(), loadable=False)
     queue = variant.queue
     if queue is None or not variant.ready:
         took_ms = variant.entry.latency_ms  # 0 where nobody measured it: loading it is how to find out

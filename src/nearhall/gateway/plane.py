@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 
 from nearhall.core.errors import Refusal
@@ -30,7 +30,10 @@ from nearhall.policy.route import Ask, AwaitModel, Decision, ForwardToHub, Local
 from nearhall.ports.clock import Clock
 from nearhall.wire import headers as names
 from nearhall.wire.oip_json import Numbers
+from nearhall.wire.openai_params import Beyond
 
+TRIES_MAX = 2
+"""Variants of its model that one request may be given to."""
 RETRY_MS_MIN = 50
 """A client that comes back at once starves the workers: an immediate-retry storm took a trial to a quarter of its limit."""
 
@@ -93,6 +96,8 @@ class Call:
     """Why the model is not loaded, in words."""
     waited_s: float = 0.0
     """For the model to be loaded."""
+    beyond: Beyond | None = None
+    """What only another engine may do of what is asked."""
     foreseen_ms: float = 0.0
     """When its lane would have its answer, by its own reckoning, in milliseconds after the first byte; of one that is due."""
 
@@ -129,8 +134,19 @@ class Call:
 class Lost:
     """What this very request has found to be gone, so that it is not tried twice."""
 
-    runtime: bool = False
+    variants: list[Variant] = field(default_factory=list["Variant"])
     hub: bool = False
+
+    @property
+    def here(self) -> bool:
+        """Whether it is not tried here again: a request that brings runtimes down is not carried through all of them."""
+        return len(self.variants) >= TRIES_MAX
+
+
+def check_able(model: Model | None, beyond: Beyond | None) -> None:
+    """Raises Refusal for what only another engine may do, where none answers for the model. A model that is not here passes."""
+    if model is not None and beyond is not None and not model.engines:
+        raise beyond.refusal()
 
 
 def queue_of(model: Model) -> Lane | Slots | Turns | None:
@@ -213,19 +229,11 @@ def _local(call: Call, lost: Lost) -> LocalState:
     if model is None:
         return LocalState(present=False)
     call.why_not = ""
-    if model.judged:
-        now_s = call.plane.clock.monotonic()
-        wanted = Wanted(rules=call.rules, due_s=call.due_s, input_bytes=call.input_bytes, now_s=now_s)
-        call.variant, call.stepped_from, call.stepped_why = call.plane.choosing.choose(model, wanted)
-    else:
-        call.variant = model.default
-    variant = call.variant
-    if variant is None and call.rules.quality_min is None:
-        variant = call.variant = model.default  # it has failed, or was unloaded on purpose, and nothing may stand in for it
+    variant = _variant(call, model, lost)
     if variant is None:
         call.why_not = f"no variant of it that could be loaded reaches the workload's quality_min, {call.rules.quality_min:g}"
         return LocalState(present=True)
-    if lost.runtime:
+    if variant in lost.variants or lost.here:
         return LocalState(present=True)
     queue = variant.queue
     if queue is None or not variant.ready:
@@ -245,6 +253,26 @@ def _local(call: Call, lost: Lost) -> LocalState:
         queue_full=queue_full(queue.waiting, queue.limit),
         expected_ms=expected_ms + beyond_ms(turn_ms=call.plane.loop.lag_ms, aside_ms=aside_ms, rank=priority),
     )
+
+
+def _variant(call: Call, model: Model, lost: Lost) -> Variant | None:
+    """Which variant is to answer, noted in the call; None where none is good enough for the workload."""
+    if model.judged:
+        wanted = Wanted(
+            rules=call.rules,
+            due_s=call.due_s,
+            input_bytes=call.input_bytes,
+            now_s=call.plane.clock.monotonic(),
+            elsewhere=call.beyond is not None,
+            lost=lost.variants,
+        )
+        call.variant, call.stepped_from, call.stepped_why = call.plane.choosing.choose(model, wanted)
+    else:
+        call.variant = model.default
+    if call.variant is None and call.rules.quality_min is None:
+        # It has failed, or was unloaded on purpose, and nothing may stand in for it.
+        call.variant = model.default if call.beyond is None else next(iter(model.engines), None)
+    return call.variant
 
 
 def _aside_ms(lane: Lane, rank: int, limit_ms: float) -> float:
@@ -285,7 +313,13 @@ def refused(call: Call, refuse: Refuse) -> Refusal:
     if not call.exchange.ask.probe:
         call.plane.stats.decided(call.rules.workload, refuse.reason)
     text = _SAYS[refuse.reason].format(model=call.name[:64], residency=call.rules.residency)
-    if refuse.reason is Reason.MODEL_NOT_READY and call.why_not:
+    if refuse.reason is Reason.MODEL_NOT_READY and call.beyond is not None and call.model is not None and not call.why_not:
+        engines = ", ".join(each.name for each in call.model.engines)
+        text = (
+            f"model {call.name[:64]!r} cannot answer this now: only another engine could (variant {engines}), and none of "
+            f"those is ready; of its own runtime: {call.beyond.message}"
+        )
+    elif refuse.reason is Reason.MODEL_NOT_READY and call.why_not:
         text = f"model {call.name[:64]!r} is not loaded here, and no other place may answer: {call.why_not}"
     after = refuse.retry_after_ms
     return Refusal(refuse.reason, text, retry_after_ms=None if after is None else max(RETRY_MS_MIN, after))

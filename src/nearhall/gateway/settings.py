@@ -8,7 +8,9 @@ import msgspec
 
 from nearhall.core.errors import InputError
 from nearhall.core.residency import Residency
+from nearhall.wire.openai_params import TokensMax
 
+CHAT_TOKENS_MAX = 1024
 UNIX = "unix:"
 """Before the path of a Unix socket, where an address may be one."""
 
@@ -71,7 +73,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     connections: int = 1024
     """Half of a common limit of open files."""
     forward_timeout_s: float = 60.0
-    chat_tokens_max: int = 1024
+    chat_tokens_max: int | None = None
+    """Of one answer. None: 1024 of our own runtimes, which reserve room in their cache for all of it; another engine's own limit
+    holds there. A number bounds both, and goes to an engine as `max_tokens` with a request that states none."""
     models_mib: float | None = None
     """Memory for loaded models; None: 70 % of what is free at start, the rest for bodies, runtimes and the system."""
     models_gpu_mib: float | None = None
@@ -80,6 +84,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How long a request without a deadline waits for its model to be loaded."""
     drain_s: float = 5.0
     """How long a clean stop waits for work in progress."""
+
+    @property
+    def answer_tokens(self) -> TokensMax:
+        """How long an answer may be, here and by another engine."""
+        return TokensMax(own=self.chat_tokens_max or CHAT_TOKENS_MAX, elsewhere=self.chat_tokens_max)
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -77,7 +77,8 @@ async def _answered(call: Call, request: InferRequest, give: Give, lost: Lost) -
 
 def broken(call: Call, lost: Lost, error: RuntimeBrokenError) -> None:
     """Notes that the model's runtime broke under this request; raises Refusal where nobody else could answer in its place."""
-    lost.runtime = True
+    if call.variant is not None:
+        lost.variants.append(call.variant)
     if call.model is not None and call.model.entry.stateful:
         raise Refusal(Reason.RUNTIME_FAILED, f"the runtime of model {call.name!r} broke: {error}") from error
 

@@ -23,10 +23,17 @@ _NOT_SENT = frozenset(
 """Of one hop only (RFC 9110, 7.6.1); our own `x-nearhall-` headers are not for foreign servers either."""
 _NOT_ASKED = _NOT_SENT | {b"content-encoding"}
 """The body goes on inflated: most servers take no compressed request, and the model's name in it may be another there."""
+HELD_BYTES_MAX = 64 * 1024
+"""Of an answer that has not begun for the client: a stream's openings are some hundred bytes, most whole answers a few thousand.
+What is larger begins before it is known to be whole."""
 
 
-async def pass_through(call: Call, served: Upstream, reason: Reason) -> None:
-    """Answers from the upstream server; raises RuntimeBrokenError if it breaks before its head, so that the hub may be tried."""
+async def pass_through(call: Call, served: Upstream, reason: Reason, *, body: bytes | None = None) -> None:
+    """Answers from the upstream server, with the call's own body if no other is given.
+
+    Raises RuntimeBrokenError if it breaks before the client has had anything of it, so that another variant, or the hub, may be
+    tried. Of a stream the client has nothing before its first token.
+    """
     plane, exchange, rules = call.plane, call.exchange, call.rules
     chat = call.model is not None and call.model.entry.chat
     arrived = plane.clock.monotonic()
@@ -38,7 +45,7 @@ async def pass_through(call: Call, served: Upstream, reason: Reason) -> None:
             method=exchange.method,
             path=exchange.path,
             headers=[(k, v) for k, v in exchange.headers if k not in _NOT_ASKED and not k.startswith(b"x-nearhall-")],
-            body=call.body.plain,
+            body=call.body.plain if body is None else body,
             # A chat's deadline is to its first token and must not bound the pauses of its stream.
             timeout_s=most_s if left_ms is None or chat else max(0.001, min(most_s, left_ms / 1e3)),
         )
@@ -49,6 +56,8 @@ async def pass_through(call: Call, served: Upstream, reason: Reason) -> None:
         try:
             first_ms = await _send(call, response, reason)
         except (TemporaryError, TimeoutError) as error:
+            if not exchange.started:
+                raise RuntimeBrokenError(str(error)) from error
             await _broken_off(call, response, str(error))
             return
         ended = plane.clock.monotonic()
@@ -90,7 +99,7 @@ async def _broken_off(call: Call, response: ForwardResponse, why: str) -> None:
 
 
 async def _send(call: Call, response: ForwardResponse, reason: Reason) -> float:
-    """Passes the answer on as it comes; returns when its first part (of a stream: its first text) came, in ms from the first."""
+    """Passes the answer on as it comes; returns when it began (of a stream: its first token), in ms from the first byte."""
     exchange = call.exchange
     headers: list[Header] = [(k.lower(), v) for k, v in response.headers if k.lower() not in _NOT_SENT - {b"content-length"}]
     headers += [
@@ -100,15 +109,24 @@ async def _send(call: Call, response: ForwardResponse, reason: Reason) -> float:
     ]
     first: float | None = None
     streamed = (header(response.headers, b"content-type") or b"").startswith(b"text/event-stream")
-    text = FirstText()
+    text, held = FirstText(), b""
     parts: AsyncIterator[bytes] = response.body
     try:
-        await exchange.head(response.status, headers)
         async for part in parts:
             if first is None and (not streamed or text.feed(part)):
                 first = exchange.elapsed_ms()
-            await exchange.part(part)
-        await exchange.part(b"", more=False)
+            if exchange.started:
+                await exchange.part(part)
+                continue
+            held += part
+            if (streamed and first is not None) or len(held) > HELD_BYTES_MAX:
+                await exchange.head(response.status, headers)
+                await exchange.part(held)
+        if exchange.started:
+            await exchange.part(b"", more=False)
+        else:
+            await exchange.head(response.status, headers)
+            await exchange.part(held, more=False)
     finally:
         await close_body(parts)
     return exchange.elapsed_ms() if first is None else first

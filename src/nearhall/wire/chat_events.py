@@ -13,6 +13,9 @@ import msgspec
 
 EVENT_BYTES_MAX = 1024 * 1024
 """One event carries a few words; a server that sends more without an empty line is at fault."""
+SPOKEN = ("content", "tool_calls", "function_call", "reasoning_content", "reasoning", "refusal", "audio")
+"""What a piece may say, by any of its names: a call of a tool is a first token as well as a word is. The two of reasoning are
+vLLM's and llama-server's own."""
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _DONE = b"[DONE]"
 
@@ -64,7 +67,7 @@ class ChatReader:
     def __init__(self) -> None:
         self._events = EventReader()
         self.spoke = False
-        """Whether text has come; an opening piece that only names the role has none."""
+        """Whether a token has come, of any of the choices; an opening piece that only names the role has none."""
         self.done = False
         """Whether the server said that the answer is whole."""
         self.error: str | None = None
@@ -104,7 +107,8 @@ class ChatReader:
         choices = said.get("choices")
         for choice in cast("list[Any]", choices) if isinstance(choices, list) else []:
             said_now = _object(choice)
-            self.spoke = self.spoke or bool(_object(said_now.get("delta")).get("content") or said_now.get("text"))
+            delta = _object(said_now.get("delta"))
+            self.spoke = self.spoke or bool(said_now.get("text") or any(delta.get(name) for name in SPOKEN))
 
 
 class FirstText:

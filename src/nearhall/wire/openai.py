@@ -1,6 +1,6 @@
 """OpenAI's chat completions, the part that is served: requests in, answers, stream chunks and errors out.
 
-Source: OpenAI's API reference, "Chat" and "Models". What is refused and what passes, `wire.openai_params` says.
+Source: OpenAI's API reference, "Chat" and "Models". What is refused, and by whom, `wire.openai_params` says.
 """
 
 from __future__ import annotations
@@ -12,9 +12,21 @@ from typing import Any, Protocol, cast
 import msgspec
 
 from nearhall.core.reasons import Reason
-from nearhall.wire.openai_params import TEXT_KNOWN, TEXT_NEUTRAL, TextForm, TextRequest, read_form, refuse, text_parameters
+from nearhall.wire.openai_params import (
+    TEXT_KNOWN,
+    TEXT_NEUTRAL,
+    TextForm,
+    TextRequest,
+    TokensMax,
+    Wishes,
+    read_form,
+    refuse,
+    text_parameters,
+)
 
 MESSAGES_MAX = 1024
+SHOWN_MAX = 64
+"""Characters of what a client sent, in a message."""
 ROLES: dict[str, str] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 
 _KNOWN = TEXT_KNOWN | {"messages", "max_completion_tokens"}
@@ -40,7 +52,7 @@ class _Chat(TextForm, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatTurn:
-    """One message; its text parts joined."""
+    """One message; its text parts joined, what is no text left out."""
 
     role: str
     content: str
@@ -58,52 +70,62 @@ class ChatRequest(TextRequest):
         return sum(len(turn.content.encode(errors="replace")) for turn in self.messages)
 
 
-def decode_chat(body: bytes | memoryview, *, tokens_max: int) -> ChatRequest:
-    """A request from its body; raises nothing but Refusal, which names the parameter and what would be right.
-
-    `tokens_max` is the server's limit, and what a request gets at most that states none.
-    """
+def decode_chat(body: bytes | memoryview, *, tokens_max: TokensMax) -> ChatRequest:
+    """A request from its body; raises nothing but Refusal, which names the parameter and what would be right."""
     needs = "'model' and 'messages'"
-    chat = read_form(body, _Chat, what="a chat completion request", needs=needs, known=_KNOWN, neutral=_NEUTRAL)
+    chat, wishes = read_form(body, _Chat, what="a chat completion request", needs=needs, known=_KNOWN, neutral=_NEUTRAL)
     older = chat.max_completion_tokens is None
     wanted, name = (chat.max_tokens, "max_tokens") if older else (chat.max_completion_tokens, "max_completion_tokens")
-    parameters = text_parameters(chat, wanted=wanted, name=name, default=tokens_max, most=tokens_max)
-    return ChatRequest(messages=_messages(chat.messages), **parameters)
+    turns = _messages(chat.messages, wishes)
+    parameters = text_parameters(chat, wishes, wanted=wanted, name=name, default=tokens_max.own, most=tokens_max)
+    return ChatRequest(messages=turns, **parameters)
 
 
-def _messages(given: Sequence[Mapping[str, Any]]) -> tuple[ChatTurn, ...]:
+def _messages(given: Sequence[Mapping[str, Any]], wishes: Wishes) -> tuple[ChatTurn, ...]:
     if not 1 <= len(given) <= MESSAGES_MAX:
         refuse(f"messages has {len(given)} entries; 1 to {MESSAGES_MAX} are right")
-    return tuple(_message(index, message) for index, message in enumerate(given))
+    return tuple(_message(index, message, wishes) for index, message in enumerate(given))
 
 
-def _message(index: int, message: Mapping[str, Any]) -> ChatTurn:
+def _message(index: int, message: Mapping[str, Any], wishes: Wishes) -> ChatTurn:
     role = message.get("role")
-    if not isinstance(role, str) or role not in ROLES:
-        reason = Reason.UNSUPPORTED if role in ("tool", "function") else Reason.BAD_REQUEST
-        refuse(f"messages[{index}].role is {role!r}; served are {', '.join(ROLES)}", reason)
+    told = f"messages[{index}].role is {_short(role)}; served are {', '.join(ROLES)}"
+    if not isinstance(role, str):
+        refuse(told)
+    if role not in ROLES:
+        wishes.add(told, Reason.UNSUPPORTED if role in ("tool", "function") else Reason.BAD_REQUEST)
     if message.get("tool_calls") or message.get("function_call") or message.get("audio"):
-        refuse(f"messages[{index}] carries tool calls or audio, which are not supported", Reason.UNSUPPORTED)
-    return ChatTurn(role=ROLES[role], content=_content(index, message.get("content")))
+        wishes.add(f"messages[{index}] carries tool calls or audio, which are not supported")
+    may_be_empty = role in {"assistant", "tool", "function"}
+    return ChatTurn(role=ROLES.get(role, role), content=_content(index, message.get("content"), wishes, may_be_empty))
 
 
-def _content(index: int, content: Any) -> str:
+def _content(index: int, content: Any, wishes: Wishes, may_be_empty: bool) -> str:
     if isinstance(content, str):
         return content
+    told = f"messages[{index}].content must be a text or a list of text parts"
+    if content is None and may_be_empty:
+        wishes.add(told, Reason.BAD_REQUEST)
+        return ""
     parts = cast("list[Any]", content) if isinstance(content, list) else []
     if not parts:
-        refuse(f"messages[{index}].content must be a text or a list of text parts")
-    return "".join(_text_part(f"messages[{index}].content[{at}]", part) for at, part in enumerate(parts))
+        refuse(told)
+    return "".join(_text_part(f"messages[{index}].content[{at}]", part, wishes) for at, part in enumerate(parts))
 
 
-def _text_part(where: str, part: Any) -> str:
+def _text_part(where: str, part: Any, wishes: Wishes) -> str:
     fields = cast("dict[str, Any]", part) if isinstance(part, dict) else {}
     kind, text = fields.get("type"), fields.get("text")
-    if kind is not None and kind != "text":
-        refuse(f"{where} is of type {kind!r}; only 'text' is served", Reason.UNSUPPORTED)
-    if kind is None or not isinstance(text, str):
+    if isinstance(kind, str) and kind != "text":
+        wishes.add(f"{where} is of type {_short(kind)}; only 'text' is served")
+        return ""
+    if kind != "text" or not isinstance(text, str):
         refuse(f"{where} must be {{'type': 'text', 'text': '...'}}")
     return text
+
+
+def _short(said: Any) -> str:
+    return repr(said)[:SHOWN_MAX]
 
 
 class Usage(msgspec.Struct, frozen=True):

@@ -1,7 +1,8 @@
 """OpenAI's completions: a text that goes on from a prompt as it stands, without a chat template.
 
-Source: OpenAI's API reference, "Completions". One prompt is one text and gets one choice: several prompts are several requests,
-which the runtime decodes together all the same. Prompts in tokens are refused, since clients cannot know this model's tokens.
+Source: OpenAI's API reference, "Completions". Of our own runtimes one prompt is one text and gets one choice: several prompts are
+several requests, which the runtime decodes together all the same, and prompts in tokens are refused, since clients cannot know
+this model's tokens. Another engine may take both.
 """
 
 from __future__ import annotations
@@ -12,9 +13,18 @@ from typing import Any, cast
 
 import msgspec
 
-from nearhall.core.reasons import Reason
 from nearhall.wire.openai import Usage, event_of
-from nearhall.wire.openai_params import TEXT_KNOWN, TEXT_NEUTRAL, TextForm, TextRequest, read_form, refuse, text_parameters
+from nearhall.wire.openai_params import (
+    TEXT_KNOWN,
+    TEXT_NEUTRAL,
+    TextForm,
+    TextRequest,
+    TokensMax,
+    Wishes,
+    read_form,
+    refuse,
+    text_parameters,
+)
 
 DEFAULT_TOKENS = 16
 """OpenAI's default for `max_tokens`."""
@@ -31,6 +41,7 @@ class CompletionRequest(TextRequest):
     """A checked request."""
 
     prompt: str
+    """Of several, or of tokens, nothing: only another engine takes them."""
 
     @property
     def prompt_bytes(self) -> int:
@@ -38,25 +49,29 @@ class CompletionRequest(TextRequest):
         return len(self.prompt.encode(errors="replace"))
 
 
-def decode_completion(body: bytes | memoryview, *, tokens_max: int) -> CompletionRequest:
-    """A request from its body; raises nothing but Refusal, which names the parameter and what would be right.
-
-    `tokens_max` is the server's limit.
-    """
+def decode_completion(body: bytes | memoryview, *, tokens_max: TokensMax) -> CompletionRequest:
+    """A request from its body; raises nothing but Refusal, which names the parameter and what would be right."""
     needs = "'model' and 'prompt'"
-    form = read_form(body, _Completion, what="a completion request", needs=needs, known=_KNOWN, neutral=_NEUTRAL)
-    parameters = text_parameters(form, wanted=form.max_tokens, name="max_tokens", default=DEFAULT_TOKENS, most=tokens_max)
-    return CompletionRequest(prompt=_prompt(form.prompt), **parameters)
+    form, wishes = read_form(body, _Completion, what="a completion request", needs=needs, known=_KNOWN, neutral=_NEUTRAL)
+    prompt = _prompt(form.prompt, wishes)
+    parameters = text_parameters(form, wishes, wanted=form.max_tokens, name="max_tokens", default=DEFAULT_TOKENS, most=tokens_max)
+    return CompletionRequest(prompt=prompt, **parameters)
 
 
-def _prompt(given: Any) -> str:
+def _prompt(given: Any, wishes: Wishes) -> str:
     prompt = given
     if isinstance(given, list):
         prompts = cast("list[Any]", given)
-        if any(not isinstance(one, str) for one in prompts):
-            refuse("prompt is given in tokens; this server takes texts", Reason.UNSUPPORTED)
-        if len(prompts) != 1:
-            refuse(f"prompt is a list of {len(prompts)}; send each prompt as a request of its own", Reason.UNSUPPORTED)
+        if not prompts:
+            refuse("prompt is a list of 0; a text to go on from is right")
+        if any(isinstance(one, int | list) for one in prompts):
+            wishes.add("prompt is given in tokens; this server takes texts")
+            return ""
+        if not all(isinstance(one, str) for one in prompts):
+            refuse("prompt must be a text, or a list of texts")
+        if len(prompts) > 1:
+            wishes.add(f"prompt is a list of {len(prompts)}; send each prompt as a request of its own")
+            return ""
         prompt = prompts[0]
     if not isinstance(prompt, str):
         refuse("prompt must be a text")

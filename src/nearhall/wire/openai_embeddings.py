@@ -10,10 +10,10 @@ from typing import Any, Literal, cast
 import msgspec
 
 from nearhall.core.reasons import Reason
-from nearhall.wire.openai_params import read_form, refuse
+from nearhall.wire.openai_params import Beyond, Wishes, read_form, refuse
 
 TEXTS_MAX = 256
-"""Of one request. They are computed in one run, which nobody else interrupts: at 5 ms a text that is a second."""
+"""Of one request to our own runtime. They are computed in one run, which nobody interrupts: at 5 ms a text that is a second."""
 _KNOWN = frozenset({"model", "input", "encoding_format", "dimensions", "user"})
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {}
 
@@ -31,27 +31,39 @@ class EmbeddingsRequest:
 
     model: str
     texts: tuple[str, ...]
+    """Of tokens nothing: only another engine takes them."""
     base64: bool
     dimensions: int | None
     """None, or what the client expects; only the model's own number can be served."""
+    beyond: Beyond | None
+    """The first thing that only another engine may do; None: any runtime can answer."""
 
 
 def decode_embeddings(body: bytes | memoryview) -> EmbeddingsRequest:
     """A request from its body; raises nothing but Refusal, which names the parameter and what would be right."""
     needs = "'model' and 'input'"
-    form = read_form(body, _Embeddings, what="an embeddings request", needs=needs, known=_KNOWN, neutral=_NEUTRAL)
+    form, wishes = read_form(body, _Embeddings, what="an embeddings request", needs=needs, known=_KNOWN, neutral=_NEUTRAL)
+    texts = _texts(form.input, wishes)
     return EmbeddingsRequest(
-        model=form.model, texts=_texts(form.input), base64=form.encoding_format == "base64", dimensions=form.dimensions
+        model=form.model,
+        texts=texts,
+        base64=form.encoding_format == "base64",
+        dimensions=form.dimensions,
+        beyond=wishes.first,
     )
 
 
-def _texts(given: Any) -> tuple[str, ...]:
+def _texts(given: Any, wishes: Wishes) -> tuple[str, ...]:
     texts = cast("list[Any]", given) if isinstance(given, list) else [given]
-    if not 1 <= len(texts) <= TEXTS_MAX:
-        refuse(f"input has {len(texts)} texts; 1 to {TEXTS_MAX} are served")
+    told = f"input has {len(texts)} texts; 1 to {TEXTS_MAX} are served"
+    if not texts:
+        refuse(told)
+    if len(texts) > TEXTS_MAX:
+        wishes.add(told, Reason.BAD_REQUEST)
     for index, text in enumerate(texts):
         if isinstance(text, int | list):
-            refuse("input is given in tokens; this server takes texts", Reason.UNSUPPORTED)
+            wishes.add("input is given in tokens; this server takes texts")
+            return ()
         if not isinstance(text, str) or not text:
             refuse(f"input[{index}] must be a text that is not empty")
     return tuple(texts)

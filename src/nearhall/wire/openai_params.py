@@ -1,13 +1,16 @@
 """What OpenAI's endpoints have in common: reading a request's object, and the parameters that ask for a text.
 
-A parameter that asks for something this server does not do is refused by name; one that has its neutral value (`n: 1`,
-`logprobs: false`, ...) asks for nothing and passes. A missing `temperature` means 0: small models on site answer the same prompt
-the same way, so that times and energy can be compared. Source: OpenAI's API reference.
+A parameter that asks for something our own runtimes do not do is noted by name, as `Beyond`: another engine behind us may do it,
+and gets the request as it came; where our own runtime would have to answer, it is refused. One that has its neutral value
+(`n: 1`, `logprobs: false`, ...) asks for nothing. What is malformed or of the wrong type is refused whoever answers.
+
+A missing `temperature` means 0 here: small models on site answer the same prompt the same way, so that times and energy can be
+compared. Source: OpenAI's API reference.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, NoReturn, TypeVar
@@ -30,8 +33,45 @@ TEXT_NEUTRAL: dict[str, tuple[Any, ...]] = {
     "logit_bias": ({},),
 }
 """What an unsupported parameter may say without asking for anything; null always may."""
+MAX_TOKENS = "max_tokens"
+"""The bound of an answer by the name that every engine knows; `max_completion_tokens` is younger."""
 
 _Form = TypeVar("_Form")
+
+
+@dataclass(frozen=True, slots=True)
+class Beyond:
+    """What a request asks for and our own runtimes do not do, though another engine may."""
+
+    message: str
+    """Names the parameter, and what would be right here."""
+    reason: Reason = Reason.UNSUPPORTED
+
+    def refusal(self) -> Refusal:
+        """The same as a refusal."""
+        return Refusal(self.reason, self.message)
+
+
+@dataclass(slots=True)
+class Wishes:
+    """What a request asks for beyond our own runtimes; only the first of it is kept and told."""
+
+    first: Beyond | None = None
+
+    def add(self, message: str, reason: Reason = Reason.UNSUPPORTED) -> None:
+        """Notes one more."""
+        if self.first is None:
+            self.first = Beyond(message, reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokensMax:
+    """How long an answer may be, in tokens."""
+
+    own: int
+    """By our own runtimes, whose cache of keys and values is reserved for it; what a chat gets that states nothing."""
+    elsewhere: int | None = None
+    """By another engine; None: it knows its own limit."""
 
 
 class StreamOptions(msgspec.Struct):
@@ -68,6 +108,8 @@ class TextRequest:
     temperature: float
     top_p: float
     seed: int | None
+    beyond: Beyond | None
+    """The first thing that only another engine may do; None: any runtime can answer."""
 
     @property
     def prompt_bytes(self) -> int:
@@ -75,21 +117,30 @@ class TextRequest:
         raise NotImplementedError
 
 
-def text_parameters(form: TextForm, *, wanted: int | None, name: str, default: int, most: int) -> dict[str, Any]:
-    """The fields of a `TextRequest`; `wanted` is the number of tokens that the client states by the parameter `name`."""
+def text_parameters(
+    form: TextForm, wishes: Wishes, *, wanted: int | None, name: str, default: int, most: TokensMax
+) -> dict[str, Any]:
+    """The fields of a `TextRequest`; `wanted` is the number of tokens that the client states by the parameter `name`.
+
+    What only another engine may do is in `wishes`, and added to it.
+    """
     options = form.stream_options
-    if wanted is not None and not 1 <= wanted <= most:
-        refuse(f"{name} is {wanted}; 1 to {most} are served")
+    if wanted is not None and not 1 <= wanted <= most.own:
+        told = f"{name} is {wanted}; 1 to {most.own} are served"
+        if wanted < 1 or (most.elsewhere is not None and wanted > most.elsewhere):
+            refuse(told)
+        wishes.add(told, Reason.BAD_REQUEST)
     return {
         "model": form.model,
         "stream": bool(form.stream),
         "include_usage": bool(form.stream and options is not None and options.include_usage),
-        "stop": _stop(form.stop),
-        "max_tokens": min(default, most) if wanted is None else wanted,
+        "stop": _stop(form.stop, wishes),
+        "max_tokens": min(default, most.own) if wanted is None else wanted,
         "shorten": wanted is None,
         "temperature": _between("temperature", form.temperature, 0.0, 0.0, 2.0),
         "top_p": _between("top_p", form.top_p, 1.0, 0.0, 1.0),
         "seed": _seed(form.seed),
+        "beyond": wishes.first,
     }
 
 
@@ -101,17 +152,26 @@ def read_form(
     needs: str,
     known: frozenset[str],
     neutral: Mapping[str, tuple[Any, ...]],
-) -> _Form:
-    """A request's parameters from its body; raises nothing but Refusal, which names the parameter and what would be right."""
+) -> tuple[_Form, Wishes]:
+    """A request's parameters from its body, and which of them our own runtimes do not do.
+
+    Raises nothing but Refusal, which names the parameter and what would be right.
+    """
     try:
         given = msgspec.json.decode(body, type=dict[str, Any])
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         refuse(f"the body is not a JSON object with {needs}: {error}")
-    _only_known(given, known, neutral)
     try:
-        return msgspec.convert({key: value for key, value in given.items() if key in known}, form)
+        asked = msgspec.convert({key: value for key, value in given.items() if key in known}, form)
     except msgspec.ValidationError as error:
         refuse(f"the request is not {what}: {error}")
+    return asked, Wishes(next(_beyond(given, known, neutral), None))
+
+
+def with_max_tokens(body: bytes | memoryview, most: int) -> bytes:
+    """The body of a request that states no number of tokens, with this one; all else stays as it came."""
+    asked = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    return msgspec.json.encode({**asked, MAX_TOKENS: most})
 
 
 def refuse(message: str, reason: Reason = Reason.BAD_REQUEST) -> NoReturn:
@@ -119,22 +179,26 @@ def refuse(message: str, reason: Reason = Reason.BAD_REQUEST) -> NoReturn:
     raise Refusal(reason, message)
 
 
-def _only_known(given: Mapping[str, Any], known: frozenset[str], neutral: Mapping[str, tuple[Any, ...]]) -> None:
+def _beyond(given: Mapping[str, Any], known: frozenset[str], neutral: Mapping[str, tuple[Any, ...]]) -> Iterator[Beyond]:
+    """The parameters that are not known here, or ask for more than their neutral value."""
     for name, value in given.items():
         if name in known or name in IGNORED or value is None:
             continue
         if name not in neutral:
             near = get_close_matches(name, sorted(known), n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
-            refuse(f"parameter {name[:NAME_MAX]!r} is not supported; {hint}", Reason.UNSUPPORTED)
-        if not any(value == least and isinstance(value, bool) == isinstance(least, bool) for least in neutral[name]):
-            refuse(f"parameter {name!r} is not supported by this server; leave it out", Reason.UNSUPPORTED)
+            yield Beyond(f"parameter {name[:NAME_MAX]!r} is not supported; {hint}")
+        elif not any(value == least and isinstance(value, bool) == isinstance(least, bool) for least in neutral[name]):
+            yield Beyond(f"parameter {name!r} is not supported by this server; leave it out")
 
 
-def _stop(given: str | Sequence[str] | None) -> tuple[str, ...]:
+def _stop(given: str | Sequence[str] | None, wishes: Wishes) -> tuple[str, ...]:
     stops = () if given is None else (given,) if isinstance(given, str) else tuple(given)
-    if len(stops) > STOP_MAX or not all(stops):
-        refuse(f"stop must be at most {STOP_MAX} texts, none of them empty")
+    told = f"stop must be at most {STOP_MAX} texts, none of them empty"
+    if not all(stops):
+        refuse(told)
+    if len(stops) > STOP_MAX:
+        wishes.add(told, Reason.BAD_REQUEST)
     return stops
 
 

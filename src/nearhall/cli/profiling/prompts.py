@@ -15,6 +15,7 @@ from nearhall.core.evidence import Kind
 from nearhall.documents.profile import Samples
 from nearhall.ports.runtime import ChatMessage
 from nearhall.wire.openai import decode_chat
+from nearhall.wire.openai_params import TokensMax
 
 PROMPTS_MAX = 64
 """Some 4,000 tokens of answers: agreement of 95 % is known to within about one percent, and small models say them in a minute."""
@@ -140,10 +141,12 @@ def _request(where: str, text: str) -> Sequence[ChatMessage]:
         raise InputError("has no messages", where=where, right='{"messages": [{"role": "user", "content": "..."}]}')
     body = json.dumps({"model": "any", "messages": cast("dict[str, Any]", given)["messages"]}).encode()
     try:
-        messages = decode_chat(body, tokens_max=1).messages
+        request = decode_chat(body, tokens_max=TokensMax(own=1))
+        if request.beyond is not None:
+            raise request.beyond.refusal()  # what is measured here is answered by our own runtimes
     except Refusal as error:
         raise InputError(error.message, where=where, right="the messages of a chat request") from error
-    return [ChatMessage(role=turn.role, content=turn.content) for turn in messages]
+    return [ChatMessage(role=turn.role, content=turn.content) for turn in request.messages]
 
 
 def _asked(text: str) -> Sequence[ChatMessage]:

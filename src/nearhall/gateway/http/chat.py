@@ -1,7 +1,7 @@
 """Chats and completions: place, generate or forward, stream, and account for the time to the first token.
 
-Before the first token a chat may move to the hub; after it an answer is never spliced or restarted: the stream says
-`data: {"error": ...}` and ends without `[DONE]`.
+Before the first token a chat may move to another variant or to the hub; after it an answer is never spliced or restarted: the
+stream says `data: {"error": ...}` and ends without `[DONE]`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from nearhall.gateway.exchange import ClientGoneError, Exchange, Expired, Header
 from nearhall.gateway.forward import header, hub_times, link_bytes, returned_headers, whole_body
 from nearhall.gateway.metering.stats import Answered
 from nearhall.gateway.models.variants import Chat, Upstream
-from nearhall.gateway.plane import Call, Lost, Plane, loaded, place
+from nearhall.gateway.plane import Call, Lost, Plane, check_able, loaded, place
 from nearhall.gateway.probes import ChatProbeAsk
 from nearhall.gateway.queues.lanes import RuntimeBrokenError
 from nearhall.gateway.queues.turns import Talk, Turn
-from nearhall.gateway.tensors import reason_of
+from nearhall.gateway.tensors import broken, reason_of
 from nearhall.gateway.upstream import pass_through
 from nearhall.policy.route import AwaitModel, ForwardToHub, ServeLocal
 from nearhall.ports.runtime import ChatAsk, ChatMessage, ChatPiece, ForwardResponse
@@ -33,6 +33,7 @@ from nearhall.wire.chat_events import FirstText
 from nearhall.wire.headers import server_timing
 from nearhall.wire.openai import DONE, ChatAnswer, ChatRequest, Usage, decode_chat, error_event
 from nearhall.wire.openai_completions import CompletionAnswer, CompletionRequest, decode_completion
+from nearhall.wire.openai_params import with_max_tokens
 
 _EVENTS: list[Header] = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
 
@@ -52,15 +53,16 @@ async def complete(plane: Plane, exchange: Exchange) -> None:
 
 async def _text(plane: Plane, exchange: Exchange, decode: Callable[..., _Request]) -> None:
     body = await read_body(exchange, plane.limits)
-    request = decode(body.plain, tokens_max=plane.limits.chat_tokens_max)
+    request = decode(body.plain, tokens_max=plane.limits.answer_tokens)
     name = request.model
     rules = plane.workloads.rules(exchange.ask, name)
     exchange.workload = rules.workload
     model = plane.models.find(name)
     if model is not None and not model.entry.chat:
         raise Refusal(Reason.UNSUPPORTED, f"model {name!r} is no language model; {model.door}")
+    check_able(model, request.beyond)
     talk = Talk(request.prompt_bytes, request.max_tokens)
-    call = Call(plane, exchange, rules, name, model, body, input_bytes=talk.prompt_bytes, talk=talk)
+    call = Call(plane, exchange, rules, name, model, body, input_bytes=talk.prompt_bytes, talk=talk, beyond=request.beyond)
     await _unless_gone(exchange, _answer(call, request))
 
 
@@ -93,8 +95,8 @@ async def _answer(call: Call, request: _Request) -> None:
         if isinstance(decision, ServeLocal) and call.model is not None:
             try:
                 return await _here(call, request, decision.reason)
-            except RuntimeBrokenError:
-                lost.runtime = True
+            except RuntimeBrokenError as error:
+                broken(call, lost, error)
         elif isinstance(decision, ForwardToHub):
             try:
                 return await _at_hub(call, request, decision.reason)
@@ -117,7 +119,7 @@ class _Told:
 async def _here(call: Call, request: _Request, reason: Reason) -> None:
     exchange, served = call.exchange, None if call.variant is None else call.variant.served
     if isinstance(served, Upstream):
-        return await pass_through(call, served, reason)
+        return await pass_through(call, served, reason, body=_bounded(call, request))
     if not isinstance(served, Chat) or call.talk is None:
         raise RuntimeBrokenError("the model has just been unloaded")
     total = exchange.ask.total_deadline_ms
@@ -150,6 +152,13 @@ async def _heard(served: Chat, turn: Turn, pieces: AsyncIterator[ChatPiece]) -> 
     async for piece in pieces:
         served.slots.hear(turn, piece)
         yield piece
+
+
+def _bounded(call: Call, request: _Request) -> bytes:
+    """The body for another engine: as it came, but for the operator's limit where the client states none."""
+    if call.plane.limits.chat_tokens_max is None or not request.shorten:
+        return call.body.plain
+    return with_max_tokens(call.body.plain, request.max_tokens)
 
 
 def _account(call: Call, told: _Told) -> None:
@@ -313,9 +322,9 @@ async def _pass_on(exchange: Exchange, request: _Request, response: ForwardRespo
             await exchange.head(200, returned_headers(response.headers, reason=reason.value.encode(), total_ms=total_ms))
         if text.feed(part):
             text_ms = exchange.elapsed_ms()
-        tail = (tail + part)[-len(DONE) :]
+        tail = (tail + part)[-2 * len(DONE) :]
         await exchange.part(part)
-    if tail != DONE:
+    if not tail.rstrip().endswith(b"[DONE]"):  # another engine's lines may end otherwise than ours
         raise TemporaryError("its stream ended early")
     await exchange.part(b"", more=False)
     return exchange.elapsed_ms() if text_ms is None else text_ms

@@ -8,7 +8,7 @@ from nearhall.core.tensor import BYTES, Tensor
 from nearhall.gateway.body import read_body
 from nearhall.gateway.exchange import Exchange, Header
 from nearhall.gateway.models.model import Model
-from nearhall.gateway.plane import Call, Plane
+from nearhall.gateway.plane import Call, Plane, check_able
 from nearhall.gateway.queues.lanes import Done
 from nearhall.gateway.tensors import answer
 from nearhall.wire.oip import InferRequest
@@ -26,6 +26,7 @@ async def embed(plane: Plane, exchange: Exchange) -> None:
     rules = plane.workloads.rules(exchange.ask, name)
     exchange.workload = rules.workload
     model = plane.models.find(name)
+    check_able(model, request.beyond)
     if model is not None:
         _check(model, request)
     rows = tuple(text.encode(errors="replace") for text in request.texts)
@@ -41,7 +42,7 @@ async def embed(plane: Plane, exchange: Exchange) -> None:
         await exchange.reply(200, [*headers, _JSON], encoded)
 
     asked = InferRequest(id="", inputs=(texts,), outputs=(), binary_by_default=False, timeout_us=None, priority=None)
-    await answer(Call(plane, exchange, rules, name, model, body), asked, give)
+    await answer(Call(plane, exchange, rules, name, model, body, beyond=request.beyond), asked, give)
 
 
 def _check(model: Model, request: EmbeddingsRequest) -> None:

@@ -77,6 +77,11 @@ class Model:
         return self.front.loaded_s
 
     @property
+    def engines(self) -> list[Variant]:
+        """The variants by which another server answers."""
+        return [variant for variant in self.variants.values() if variant.elsewhere]
+
+    @property
     def openai(self) -> bool:
         """Whether it is asked in OpenAI's words: chats, completions, embeddings."""
         return self.entry.chat or self.entry.embeds

@@ -123,6 +123,11 @@ class Variant:
         return f"{self.entry.file.model}/{self.name}"
 
     @property
+    def elsewhere(self) -> bool:
+        """Whether another server answers, which may do what our own runtimes do not."""
+        return self.entry.file.runtime == "upstream"
+
+    @property
     def ready(self) -> bool:
         """Whether it answers now: loaded, and its process or server alive."""
         served = self.served
