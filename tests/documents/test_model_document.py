@@ -32,12 +32,45 @@ def test_a_variant_is_taken_and_written_back_the_same(variant: str):
 
 
 @pytest.mark.parametrize(
+    ("runtime", "written", "meant"),
+    [
+        ("onnxruntime", "gpu_memory_mib: 384", {"gpu_memory_mib": "384"}),
+        ("onnxruntime", "gpu_memory_mib: 384.0", {"gpu_memory_mib": "384"}),
+        ("onnxruntime", "gpu_memory_mib: '384', tf32: true", {"gpu_memory_mib": "384", "tf32": "on"}),
+        (
+            "genai",
+            "context: 4_096, kv_cache_gib: 4, prefix_cache: false",
+            {"context": "4096", "kv_cache_gib": "4", "prefix_cache": "off"},
+        ),
+        ("genai", "prefix_cache: off", {"prefix_cache": "off"}),
+        ("upstream", "model: 7", {"model": "7"}),
+    ],
+)
+def test_options_are_taken_as_people_write_them_and_kept_as_text(runtime: str, written: str, meant: dict[str, str]):
+    file = "'http://host'" if runtime == "upstream" else "f"
+    document = parse_document(
+        _text(f"runtime: {runtime}, file: {file}, options: {{{written}}}"), ModelDocument, name="model.yaml"
+    )
+    assert document.versions["1"].variants["fp32"].options == meant
+    assert parse_document(dump_document(document), ModelDocument, name="again") == document
+
+
+@pytest.mark.parametrize(
     ("variant", "told"),
     [
         ("runtime: onnxruntime, file: d.onnx, options: {optimisation: all}", "options.optimisation is not known to onnxruntime"),
         ("runtime: onnxruntime, file: d.onnx, options: {optimization: fast}", "right would be all|basic|none"),
         ("runtime: openvino, file: d.onnx, options: {performance_hint: latency}", "right would be LATENCY|THROUGHPUT"),
         ("runtime: genai, file: d.gguf, options: {context: many}", "options.context is 'many'"),
+        (
+            "runtime: genai, file: d.gguf, options: {context: true}",
+            "options.context is 'true'; right would be a whole number from 10 to 9999999",
+        ),
+        ("runtime: onnxruntime, file: d.onnx, options: {gpu_memory_mib: 0.5}", "options.gpu_memory_mib is '0.5'"),
+        ("runtime: onnxruntime, file: d.onnx, options: {gpu_memory_mib: -1}", "right would be a whole number from 1"),
+        ("runtime: onnxruntime, file: d.onnx, options: {gpu_memory_mib: [384]}", "valid string"),
+        ("runtime: onnxruntime, file: d.onnx, options: [tf32]", "options"),
+        ("runtime: onnxruntime, file: d.onnx, options: {tf32: 1}", "options.tf32 is '1'; right would be on|off"),
         ("runtime: onnxruntime, file: ../d.onnx", "is not a plain file name"),
         ("runtime: upstream, file: d.onnx", "http:// or https://"),
         ("runtime: torch, file: d.pt", "versions.1.variants.fp32.runtime"),

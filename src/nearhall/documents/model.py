@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 SCHEMA = "nearhall/model/v1"
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 """Fits a URL's path and a folder's name."""
 
 
+_SWITCH = "on|off"
 OPTIONS: dict[str, dict[str, str]] = {
     "onnxruntime": {
         "optimization": "all|basic|none",
         "device": "cpu|auto|cuda(:[0-9]{1,2})?",
         "gpu_memory_mib": "[1-9][0-9]{0,6}",
         "conv_search": "heuristic|exhaustive|default",
-        "tf32": "on|off",
+        "tf32": _SWITCH,
         "tokenizer": "[^/]+",
         "max_tokens": "[1-9][0-9]{0,4}",
     },
     "openvino": {"performance_hint": "LATENCY|THROUGHPUT"},
-    "genai": {"context": "[1-9][0-9]{1,6}", "kv_cache_gib": "[1-9][0-9]{0,3}", "prefix_cache": "on|off"},
+    "genai": {"context": "[1-9][0-9]{1,6}", "kv_cache_gib": "[1-9][0-9]{0,3}", "prefix_cache": _SWITCH},
     "upstream": {"model": ".+", "api_key_file": ".+"},
 }
 """What `options` of a variant may hold, by runtime, and the pattern of its value.
@@ -38,6 +39,28 @@ cache may grow to (default 1). `prefix_cache`: what begins like an earlier promp
 `model`: the model's name at the other server (default: ours). `api_key_file`: its first line is sent as the bearer token; the key
 itself never stands in model.yaml.
 """
+
+
+OptionText = Annotated[str, WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "number"}, {"type": "boolean"}]})]
+_DIGITS = re.compile(r"\[1-9\]\[0-9\]\{(\d),(\d)\}")
+
+
+def _as_text(value: Any, pattern: str) -> Any:
+    """A plain value of YAML as an option's text: `gpu_memory_mib: 384`, `tf32: true`. Anything else as it is."""
+    if isinstance(value, bool):
+        words = ("off", "on") if pattern == _SWITCH else ("false", "true")
+        return words[value]
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value) if isinstance(value, int | float) else value
+
+
+def _in_words(pattern: str) -> str:
+    """What an option may be, for a message."""
+    digits = _DIGITS.fullmatch(pattern)
+    if digits is None:
+        return pattern
+    return f"a whole number from {10 ** int(digits[1])} to {10 ** (int(digits[2]) + 1) - 1}"
 
 
 class _Strict(BaseModel):
@@ -77,13 +100,23 @@ class Variant(_Strict):
     """File name in `<version>/<variant>/`; for `upstream` the base URL."""
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     threads: int = Field(default=1, ge=1, le=256)
-    options: dict[str, str] = {}
+    options: dict[str, OptionText] = {}
+    """Settings of the runtime. Numbers may be written without quotes; `true` and `false` are `on` and `off`."""
     measured: Measured | None = None
     quality: float | None = Field(default=None, ge=0, le=1)
     """Its score over that of the reference variant, 0 to 1, where it is known; a `profile.json` beside the file says it with its
     evidence and counts more. A variant of unknown quality never stands in for another one."""
     preload: bool = False
     """Loaded at start beside the default variant; without it a second variant is loaded when it is needed."""
+
+    @field_validator("options", mode="before")
+    @classmethod
+    def _options_as_text(cls, given: Any, info: ValidationInfo) -> Any:
+        if not isinstance(given, dict):
+            return given
+        options = cast("dict[Any, Any]", given)
+        known = OPTIONS.get(info.data.get("runtime", ""), {})
+        return {name: _as_text(value, known.get(name, "")) for name, value in options.items()}
 
     @model_validator(mode="after")
     def _options_are_known(self) -> Variant:
@@ -93,7 +126,7 @@ class Variant(_Strict):
                 message = f"options.{name} is not known to {self.runtime}; known: {', '.join(known)}"
                 raise ValueError(message)
             if not re.fullmatch(known[name], value):
-                message = f"options.{name} is {value!r}; right would be {known[name]}"
+                message = f"options.{name} is {value!r}; right would be {_in_words(known[name])}"
                 raise ValueError(message)
         return self
 
