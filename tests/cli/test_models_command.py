@@ -6,8 +6,10 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -91,6 +93,38 @@ def test_a_model_of_another_server_answers_by_the_line_that_was_printed(tmp_path
         with _serving(serve):
             until(lambda: _run(ask).startswith("{"), 20, what="the model")
             assert json.loads(_run(ask))["outputs"][0]["data"] == pytest.approx([0.0] * 4)
+
+
+class _Unlisted(BaseHTTPRequestHandler):
+    """An engine that serves, and has no list of its models."""
+
+    def log_message(self, *_: object) -> None:
+        """Nothing on standard error."""
+
+    def _answer(self) -> None:
+        self.rfile.read(int(self.headers.get("content-length") or 0))
+        self.send_error(500 if self.path == "/v1/models" else 404)
+
+    do_GET = do_POST = _answer  # noqa: N815 (http.server's names)
+
+
+def test_an_engine_that_does_not_list_its_models_is_added_by_name(tmp_path: Path):
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Unlisted) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            add = ("models", "add", f"http://127.0.0.1:{server.server_address[1]}/v1", "--repository", str(tmp_path))
+            refused = _nearhall(*add)
+            assert refused.returncode == 2
+            assert "(status 500 to GET /v1/models); name one with --remote-model" in refused.stderr
+            assert len(refused.stderr.strip().splitlines()) == 1
+            added = _nearhall(*add, "--remote-model", "org/big", "--name", "far", "--json")
+        finally:
+            server.shutdown()
+            thread.join()
+    assert added.returncode == 0, added.stderr
+    data = json.loads(added.stdout)
+    assert (data["task"], data["versions"]["1"]["variants"]["remote"]["options"]) == ("chat", {"model": "org/big"})
 
 
 def test_a_model_of_embeddings_answers_by_the_line_that_was_printed(tmp_path: Path, free_port: Callable[[], int]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,6 +27,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     key: str | None = None
     breaks = False
+    lists = 200
 
     def log_message(self, *_: Any) -> None:
         """Nothing on standard error."""
@@ -43,6 +45,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         if self.key is not None and self.headers.get("authorization") != f"Bearer {self.key}":
             return self._reply(401, {"error": "no key"})
+        if self.lists != 200:
+            return self._reply(self.lists if self.path == "/root/v1/models" else 404, {})
         if self.path == "/root/v1/models":
             return self._reply(200, {"data": [{"id": "org/big"}]})
         if self.path == "/root/v2/repository/index":
@@ -164,9 +168,18 @@ def test_what_a_server_offers(url: str):
     assert described(url, "absent", None) is None
 
 
+def test_a_server_that_does_not_list_its_models_says_how(url: str, handler: type[_Handler]):
+    handler.lists = 500
+    assert offered(url, None) == Offered(silent="status 500 to GET /v1/models")
+    assert offered(f"{url}/v1", None) == Offered(silent="status 500 to GET /v1/models")
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        found = offered(f"http://127.0.0.1:{mute.getsockname()[1]}", None, answer_s=0.05)
+    assert found == Offered(silent="no answer to GET /v1/models in 0.05 s")
+
+
 def test_a_server_that_wants_a_key_says_so(url: str, handler: type[_Handler], free_port: Callable[[], int]):
     handler.key = "k"
-    assert offered(url, None) == Offered(refused=True)
+    assert offered(url, None) == Offered(refused=True, silent="status 401 to GET /v1/models")
     assert offered(url, b"k").chats == ("org/big",)
     with pytest.raises(TemporaryError, match="does not answer"):
         offered(f"http://127.0.0.1:{free_port()}", None)

@@ -224,8 +224,12 @@ def _theirs(url: str, offer: Offered, name: str | None, remote_model: str | None
         return listed[0]
     if listed:
         raise InputError(f"which of its models is meant? {has}", where=url, right="name it with --remote-model")
-    what = "does not list its models" + (" (does it want a key? give --api-key-file)" if offer.refused else "")
-    raise InputError(what, where=url, right="name one with --remote-model")
+    if offer.refused:
+        what = "does not list its models (does it want a key? give --api-key-file)"
+        raise InputError(what, where=url, right="name one with --remote-model")
+    what = f"does not say which models it has ({offer.silent or 'its list is empty'})"
+    right = "name one with --remote-model, as its own clients do, or write model.yaml by hand with options: {model: NAME}"
+    raise InputError(what, where=url, right=right)
 
 
 def _shapes(specs: Sequence[TensorSpec]) -> list[TensorShape]:
