@@ -216,10 +216,14 @@ def test_a_floor_that_a_workload_states_holds_for_engines(tmp_path):
         write(tmp_path / "a", "both", OWN % "", ENGINE % ", preload: true")
         write(tmp_path / "b", "both", OWN % "", ENGINE % ", preload: true, quality: 0.9")
         floor = [{"id": "w", "model": "both", "quality_min": 0.8}]
-        for folder, status in (("a", 503), ("b", 200)):
-            async with rig(tmp_path / folder, around=engines(there=Engine()), workloads=floor) as site:
+        for folder, status, told in (("a", 503, "quality_min, 0.8"), ("b", 200, "only another engine could (variant there)")):
+            engine = Engine()
+            async with rig(tmp_path / folder, around=engines(there=engine), workloads=floor) as site:
                 await ready(site, "cpu", "there")
                 assert (await site.chat("both", "a", tools=TOOLS)).status == status
+                engine.cut()
+                away = await site.chat("both", "a", tools=TOOLS)
+                assert (away.status, told in away.json["error"]["message"]) == (503, True)
 
     asyncio.run(tell())
 

@@ -231,7 +231,8 @@ def _local(call: Call, lost: Lost) -> LocalState:
     call.why_not = ""
     variant = _variant(call, model, lost)
     if variant is None:
-        call.why_not = f"no variant of it that could be loaded reaches the workload's quality_min, {call.rules.quality_min:g}"
+        if call.beyond is None or not _engines(call):
+            call.why_not = f"no variant of it that could be loaded reaches the workload's quality_min, {call.rules.quality_min:g}"
         return LocalState(present=True)
     if variant in lost.variants or lost.here:
         return LocalState(present=True)
@@ -275,6 +276,12 @@ def _variant(call: Call, model: Model, lost: Lost) -> Variant | None:
     return call.variant
 
 
+def _engines(call: Call) -> list[Variant]:
+    """The engines that may answer for the workload, ready or not."""
+    floor = call.rules.quality_min or 0.0
+    return [] if call.model is None else [each for each in call.model.engines if each.quality >= floor]
+
+
 def _aside_ms(lane: Lane, rank: int, limit_ms: float) -> float:
     """What the lane's reckoning missed of late, and the room that is left to the first rank."""
     return lane.missed_ms() + way_ms(lane.strain(), limit_ms) if rank else 0.0
@@ -313,8 +320,8 @@ def refused(call: Call, refuse: Refuse) -> Refusal:
     if not call.exchange.ask.probe:
         call.plane.stats.decided(call.rules.workload, refuse.reason)
     text = _SAYS[refuse.reason].format(model=call.name[:64], residency=call.rules.residency)
-    if refuse.reason is Reason.MODEL_NOT_READY and call.beyond is not None and call.model is not None and not call.why_not:
-        engines = ", ".join(each.name for each in call.model.engines)
+    if refuse.reason is Reason.MODEL_NOT_READY and call.beyond is not None and not call.why_not:
+        engines = ", ".join(each.name for each in _engines(call))
         text = (
             f"model {call.name[:64]!r} cannot answer this now: only another engine could (variant {engines}), and none of "
             f"those is ready; of its own runtime: {call.beyond.message}"
