@@ -13,6 +13,7 @@ from nearhall.core.errors import TemporaryError
 from nearhall.gateway.grpc import open_inference_pb2 as pb
 from nearhall.gateway.grpc.calls import Calls
 from nearhall.gateway.grpc.here import CallsHere
+from nearhall.gateway.upstream import HELD_BYTES_MAX
 from nearhall.policy.storm import IMPATIENT_S, OVER_BUDGET_S, Budget
 from nearhall.ports.runtime import ForwardResponse, LinkUse
 from nearhall.wire.oip import decode_request, encode_response
@@ -318,12 +319,13 @@ class Elsewhere:
         self.body = b'{"model_name": "theirs", "outputs": [{"name": "y", "datatype": "FP32", "shape": [1], "data": [7]}]}'
         self.status = 200
         self.breaks = False
+        self.padding = b""
 
     async def forward(self, request):
         self.request = request
 
         async def parts():
-            yield self.body[:10]
+            yield self.body[:10] + self.padding
             if self.breaks:
                 raise TemporaryError("gone")
             yield self.body[10:]
@@ -358,6 +360,10 @@ def test_a_server_behind_the_gateway_answers_grpc_too(tmp_path):
             "no such input",
         )
         server.status, server.breaks = 200, True
+        code, reason, says = await refused(calls, message(model="far"), Context())
+        assert (code, reason) == (grpc.StatusCode.UNAVAILABLE, "model_not_ready"), "nothing was sent: it may be asked again"
+        assert says.startswith("model 'far' broke off under this request, and no other place may answer: ")
+        server.padding = b" " * HELD_BYTES_MAX
         code, _, says = await refused(calls, message(model="far"), Context())
         assert (code, says) == (grpc.StatusCode.INTERNAL, "the answer broke off")
 

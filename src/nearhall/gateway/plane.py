@@ -96,6 +96,8 @@ class Call:
     """Why the model is not loaded, in words."""
     waited_s: float = 0.0
     """For the model to be loaded."""
+    broke: str = ""
+    """How the last runtime broke that was given this request."""
     beyond: Beyond | None = None
     """What only another engine may do of what is asked."""
     foreseen_ms: float = 0.0
@@ -326,6 +328,8 @@ def refused(call: Call, refuse: Refuse) -> Refusal:
             f"model {call.name[:64]!r} cannot answer this now: only another engine could (variant {engines}), and none of "
             f"those is ready; of its own runtime: {call.beyond.message}"
         )
+    elif refuse.reason is Reason.MODEL_NOT_READY and call.broke:
+        text = f"model {call.name[:64]!r} broke off under this request, and no other place may answer: {call.broke}"
     elif refuse.reason is Reason.MODEL_NOT_READY and call.why_not:
         text = f"model {call.name[:64]!r} is not loaded here, and no other place may answer: {call.why_not}"
     after = refuse.retry_after_ms

@@ -79,6 +79,7 @@ def broken(call: Call, lost: Lost, error: RuntimeBrokenError) -> None:
     """Notes that the model's runtime broke under this request; raises Refusal where nobody else could answer in its place."""
     if call.variant is not None:
         lost.variants.append(call.variant)
+    call.broke = str(error)
     if call.model is not None and call.model.entry.stateful:
         raise Refusal(Reason.RUNTIME_FAILED, f"the runtime of model {call.name!r} broke: {error}") from error
 
