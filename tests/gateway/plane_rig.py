@@ -169,6 +169,7 @@ class Answer:
     def __init__(self, sent: list[dict[str, Any]]) -> None:
         self.status: int = sent[0]["status"]
         self.headers = {k.decode(): v.decode() for k, v in sent[0]["headers"]}
+        self.names = [k.decode() for k, _ in sent[0]["headers"]]
         self.parts = [message.get("body", b"") for message in sent[1:]]
         self.body = b"".join(self.parts)
         self.complete = not sent[-1].get("more_body", False)

@@ -38,6 +38,9 @@ def test_tensors_and_chats_pass_through_and_are_counted(tmp_path):
                 answer = await site.infer("double", [1, 2, 3, 4], {"authorization": "Bearer k", "x-nearhall-priority": "1"})
                 assert answer.json["outputs"][0]["data"] == [2, 4, 6, 8]
                 assert answer.headers["x-nearhall-variant"] == "there"
+                assert sorted(answer.names) == sorted(set(answer.names)), (
+                    "the engine, such a gateway itself, does not name itself"
+                )
                 sent = dict(server.seen[-1][0].headers)
                 assert sent[b"authorization"] == b"Bearer k"
                 assert not any(name.startswith(b"x-nearhall") for name in sent)

@@ -101,7 +101,12 @@ async def _broken_off(call: Call, response: ForwardResponse, why: str) -> None:
 async def _send(call: Call, response: ForwardResponse, reason: Reason) -> float:
     """Passes the answer on as it comes; returns when it began (of a stream: its first token), in ms from the first byte."""
     exchange = call.exchange
-    headers: list[Header] = [(k.lower(), v) for k, v in response.headers if k.lower() not in _NOT_SENT - {b"content-length"}]
+    headers: list[Header] = [
+        (key, value)
+        for key, value in ((key.lower(), value) for key, value in response.headers)
+        # An engine that is itself such a gateway names itself: whoever asked here was answered by this one.
+        if key not in _NOT_SENT - {b"content-length"} and not key.startswith(b"x-nearhall-")
+    ]
     headers += [
         (names.SERVED_BY, call.plane.node),
         *call.variant_headers(),
