@@ -51,6 +51,7 @@ from nearhall.wire.headers import parse_ask
 from nearhall.wire.oip import decode_request, encode_response
 from nearhall.wire.oip_json import Numbers
 from nearhall.wire.openai import decode_chat
+from nearhall.wire.openai_params import TokensMax
 from nearhall.wire.refusal import STATUS, refusal_response
 
 HERE = Path(__file__).parent
@@ -150,7 +151,7 @@ def outcome(body: bytes, numbers: Numbers | None) -> tuple[Any, Refusal | None]:
 
 def chat_target(draw: random.Random) -> tuple[Callable[[], None], Case]:
     case = mutations.mutated(draw, mutations.CHAT)
-    return lambda: void(decode_chat(case.body, tokens_max=1024)), case
+    return lambda: void(decode_chat(case.body, tokens_max=TokensMax(own=1024))), case
 
 
 def grpc_target(draw: random.Random) -> tuple[Callable[[], None], bytes]:
@@ -168,7 +169,7 @@ def text_targets() -> dict[str, Try]:
     """OpenAI's completions and embeddings, where this version has them."""
     found: dict[str, Try] = {}
     for name, module, call_name, more in (
-        ("completions", "openai_completions", "decode_completion", {"tokens_max": 1024}),
+        ("completions", "openai_completions", "decode_completion", {"tokens_max": TokensMax(own=1024)}),
         ("embeddings", "openai_embeddings", "decode_embeddings", {}),
     ):
         try:

@@ -14,6 +14,7 @@ with atheris.instrument_imports(include=["nearhall"]):
     from nearhall.core.errors import Refusal
     from nearhall.wire.oip import decode_request, encode_response
     from nearhall.wire.openai import decode_chat
+    from nearhall.wire.openai_params import TokensMax
     from nearhall.wire.refusal import STATUS
 
 
@@ -22,7 +23,7 @@ def one(data: bytes) -> None:
     kind, length, body = data[:1], int.from_bytes(data[1:3], "little"), data[3:]
     try:
         if kind == b"c":
-            decode_chat(body, tokens_max=1024)
+            decode_chat(body, tokens_max=TokensMax(own=1024))
         else:
             request = decode_request(body, length if kind == b"b" else None)
             outputs = [replace(tensor, name="y") for tensor in request.inputs]
