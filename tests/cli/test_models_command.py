@@ -265,6 +265,34 @@ def test_a_repository_that_cannot_be_is_one_line(tmp_path: Path):
         assert "Traceback" not in done.stderr
 
 
+def test_a_repository_that_is_there_and_cannot_be_written_is_named(tmp_path: Path):
+    model, repository = _model(tmp_path / "neg.onnx"), tmp_path / "repo"
+    repository.mkdir()
+    (repository / "gone").symlink_to(tmp_path / "nowhere" / "deep")
+    away = _nearhall("models", "add", str(model), "--repository", str(repository), "--name", "gone")
+    right = "name a folder that you may write"
+    assert (away.returncode, away.stderr) == (2, f"error: --repository: {repository} cannot be written (File exists); {right}\n")
+    line = f"ulimit -f 0; {sys.executable} -m nearhall models add {model} --repository {repository}"
+    full = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60, check=False)
+    assert (full.returncode, full.stderr) == (
+        2,
+        f"error: --repository: {repository} cannot be written (File too large); {right}\n",
+    )
+    assert not (repository / "neg").exists()
+    assert _nearhall("models", "add", str(model), "--repository", str(repository)).returncode == 0
+
+
+@pytest.mark.parametrize("command", [("models", "fetch", "--light"), ("up", "--light", "--seconds", "1")])
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, command: tuple[str, ...]):
+    taken = tmp_path / "file"
+    taken.write_text("x")
+    line = [sys.executable, "-m", "nearhall", *command]
+    environment = {**os.environ, "NEARHALL_CACHE": str(taken / "cache")}
+    away = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path, env=environment)
+    told = f"error: the cache: {taken}/cache cannot be written (Not a directory); "
+    assert (away.returncode, away.stderr.splitlines()[-1]) == (2, told + "name a folder that you may write with NEARHALL_CACHE")
+
+
 def test_a_name_is_taken_once(tmp_path: Path):
     model = _model(tmp_path / "m.onnx")
     assert _nearhall("models", "add", str(model), "--repository", str(tmp_path / "r")).returncode == 0

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 from rich.console import Console, RenderableType
 
@@ -68,13 +68,43 @@ def libraries_aside() -> Generator[None]:
         os.close(kept)
 
 
+class _Watched:
+    """Standard output, with the error that it had: one of a file that has no name cannot be told from it otherwise."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.error: OSError | None = None
+
+    def write(self, text: str) -> int:
+        """As the stream's; an error is kept."""
+        try:
+            return self._stream.write(text)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        """As the stream's; an error is kept."""
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self.error = error
+            raise
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 def run(command: Callable[[], None]) -> int:
     """Runs a command; turns nearhall's errors into one clear line and an exit code. No traceback reaches a user."""
     if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]  # closed by who started us: nobody reads
         sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (until the end of the program)
+    stream = sys.stdout
+    watched = _Watched(stream)
+    sys.stdout = cast("TextIO", watched)
     try:
         command()
-        sys.stdout.flush()
+        watched.flush()
     except InputError as error:
         notes().print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return EXIT_BAD_INPUT
@@ -85,12 +115,47 @@ def run(command: Callable[[], None]) -> int:
         notes().print("stopped", style="red", markup=False)
         return EXIT_INTERRUPTED
     except OSError as error:
-        # Files are written by our own writers, which say what failed; what is left is a screen or pipe.
-        if error.errno != errno.EPIPE:  # somebody who reads the first lines only has seen enough
-            notes().print(f"failed: standard output cannot be written ({error.strerror})", style="red", markup=False)
+        code, line = _told(error, of_output=error is watched.error)
+        if line:
+            notes().print(line, style="red", markup=False, soft_wrap=True)
         _discard_output()
-        return EXIT_FAILED
+        return code
+    finally:
+        sys.stdout = stream
     return 0
+
+
+RIGHTS: dict[int, str] = {
+    errno.ENOENT: "name one that exists",
+    errno.ENOTDIR: "a part of the path is a file: name a folder",
+    errno.EISDIR: "name a file",
+    errno.ENOSPC: "make room there",
+    errno.EDQUOT: "make room there",
+    errno.EMFILE: "allow more open files (ulimit -n)",
+}
+"""What would be right, by what the system says of a file or folder."""
+
+
+def _told(error: OSError, *, of_output: bool) -> tuple[int, str]:
+    """Exit code and line of an error that nobody has translated: of standard output, or of a file that it names."""
+    said = error.strerror or str(error)
+    if error.filename is not None:
+        right = RIGHTS.get(error.errno or 0, "name one that you may use, or change its rights")
+        return EXIT_BAD_INPUT, f"error: {os.fsdecode(error.filename)} cannot be used ({said}); {right}"
+    if error.errno == errno.EPIPE:  # somebody who reads the first lines only has seen enough
+        return EXIT_FAILED, ""
+    return EXIT_FAILED, f"failed: standard output cannot be written ({said})" if of_output else f"failed: {said}"
+
+
+@contextmanager
+def writing(folder: Path, *, where: str = "", right: str) -> Generator[None]:
+    """Within it files are written into the folder: what the system refuses is an InputError that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG):
+            raise
+        raise InputError(f"{folder} cannot be written ({error.strerror})", where=where, right=right) from error
 
 
 def _discard_output() -> None:

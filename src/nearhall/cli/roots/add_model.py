@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import prod
@@ -20,6 +20,7 @@ from pathlib import Path
 
 import psutil
 
+from nearhall.cli.output import writing
 from nearhall.cli.roots.models import example, measured_variant, write_model
 from nearhall.core.errors import InputError, PermanentError, Refusal, TemporaryError, without_login
 from nearhall.core.tensor import BYTES, TensorSpec
@@ -94,9 +95,14 @@ def add_model(
         )
         task = "chat" if runtime == "genai" else "tensors" if tokenizer is None else "embeddings"
         about = {"task": task, "licence": "yours", "source": str(path.resolve()), "inputs": inputs, "outputs": outputs}
-        document = write_model(repository, model, file, variant, **about)
+        with _into(repository):
+            document = write_model(repository, model, file, variant, **about)
     ask = _ask_text(model, task) if task != "tensors" else _ask_tensors(model, inputs)
     return Added(document=document, repository=repository, commands=[_serve(repository), ask])
+
+
+def _into(repository: Path) -> AbstractContextManager[None]:
+    return writing(repository, where="--repository", right="name a folder that you may write")
 
 
 @contextmanager
@@ -107,13 +113,15 @@ def _copied(path: Path, repository: Path, model: str) -> Generator[Path]:
     """
     folder = repository / model / "1" / "cpu"
     try:
-        folder.mkdir(parents=True)
-        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as out, path.open("rb") as given:
-            shutil.copyfileobj(given, out, COPY_BYTES)
-            out.flush()
-            os.fsync(out.fileno())
-        Path(out.name).chmod(0o644)
-        yield Path(out.name).replace(folder / path.name)
+        with path.open("rb") as given, _into(repository):
+            folder.mkdir(parents=True)
+            with tempfile.NamedTemporaryFile(dir=folder, delete=False) as out:
+                shutil.copyfileobj(given, out, COPY_BYTES)
+                out.flush()
+                os.fsync(out.fileno())
+            Path(out.name).chmod(0o644)
+            file = Path(out.name).replace(folder / path.name)
+        yield file
     except BaseException:
         shutil.rmtree(repository / model, ignore_errors=True)
         raise
@@ -189,17 +197,18 @@ def _add_url(
         options["api_key_file"] = str(api_key_file.resolve())
     variant = Variant(runtime="upstream", file=url.rstrip("/"), options=options)
     inputs, outputs = ([], []) if about is None else (_shapes(about.inputs), _shapes(about.outputs))
-    document = write_model(
-        repository,
-        model,
-        None,
-        variant,
-        task=task,
-        licence="theirs",
-        source=f"{theirs} at {url}",
-        inputs=inputs,
-        outputs=outputs,
-    )
+    with _into(repository):
+        document = write_model(
+            repository,
+            model,
+            None,
+            variant,
+            task=task,
+            licence="theirs",
+            source=f"{theirs} at {url}",
+            inputs=inputs,
+            outputs=outputs,
+        )
     if task != "tensors":
         ask = _ask_text(model, task)
     else:

