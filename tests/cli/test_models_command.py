@@ -293,6 +293,24 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, command: tuple[
     assert (away.returncode, away.stderr.splitlines()[-1]) == (2, told + "name a folder that you may write with NEARHALL_CACHE")
 
 
+def test_a_broken_model_is_listed_beside_the_others_with_its_mistake(tmp_path: Path):
+    repository = tmp_path / "repo"
+    assert _nearhall("models", "add", str(_model(tmp_path / "neg.onnx")), "--repository", str(repository)).returncode == 0
+    whole = _nearhall("models", "list", "--repository", str(repository))
+    assert (whole.returncode, "neg" in whole.stdout, whole.stderr) == (0, True, "")
+    (repository / "bad").mkdir()
+    (repository / "bad" / "model.yaml").write_text("schema: nearhall/model/v1\nname: [\n")
+    found = _nearhall("models", "list", "--repository", str(repository))
+    assert found.returncode == 2
+    lines = [line.split() for line in found.stdout.splitlines()]
+    assert any(words[:2] == ["neg", "cpu"] for words in lines)
+    assert any(words[0] == "bad" and words[-3:] == ["cannot", "be", "read"] for words in lines if words)
+    assert found.stderr.startswith(f"error: {repository}/bad/model.yaml:3: is not valid YAML")
+    data = json.loads(_nearhall("models", "list", "--json", "--repository", str(repository)).stdout)
+    assert [model["name"] for model in data["models"]] == ["neg"]
+    assert list(data["broken"]) == ["bad"]
+
+
 def test_a_name_is_taken_once(tmp_path: Path):
     model = _model(tmp_path / "m.onnx")
     assert _nearhall("models", "add", str(model), "--repository", str(tmp_path / "r")).returncode == 0

@@ -104,11 +104,19 @@ def add(
 
 @app.command("list")
 def list_models(repository: Repository = None, as_json_: Json = False) -> None:
-    """List the models of a repository and their variants: what each takes, and how that is known."""
+    """List the models of a repository and their variants: what each takes, and how that is known.
+
+    One whose model.yaml has a mistake is named beside the others, with the mistake; the exit code is 2 then.
+    """
     folder = repository or _default_repository()
-    places = [Place(repository=folder, document=document) for document in _documents(folder)]
-    data = {"repository": str(folder), "models": [_with_profiles(place) for place in places]}
-    emit(Group(Text(str(folder)), models_table(places, cpu=cpu_name())), data, as_json=as_json_)
+    documents, broken = _documents(folder)
+    places = [Place(repository=folder, document=document) for document in documents]
+    models = [_with_profiles(place) for place in places]
+    data = {"repository": str(folder), "models": models, "broken": {name: str(fault) for name, fault in broken.items()}}
+    table = models_table(places, cpu=cpu_name(), broken=broken)
+    emit(Group(Text(str(folder)), table), data, as_json=as_json_)
+    if broken:
+        raise InputError("\n       ".join(map(str, broken.values())))
 
 
 @app.command()
@@ -131,7 +139,7 @@ def fetch(
     cache = cache_folder(os.environ)
     repository = ensure_default_models(cache, light=light, progress=notes())
     clips = ensure_clips(cache, progress=notes())
-    documents = _documents(repository)
+    documents, _ = _documents(repository)
     names = [document.name for document in documents]
     data = {"repository": str(repository), "models": names, "clips": {name: str(path) for name, path in clips.items()}}
     emit(f"{len(names)} models in {repository}: {', '.join(names)}; {len(clips)} clips", data, as_json=as_json_)
@@ -191,10 +199,18 @@ def _default_repository() -> Path:
     return cache_folder(os.environ) / "models"
 
 
-def _documents(folder: Path) -> list[ModelDocument]:
+def _documents(folder: Path) -> tuple[list[ModelDocument], dict[str, InputError]]:
+    """Those that can be read, and what is wrong with the others, by name."""
     if not folder.is_dir():
         raise InputError(f"there is no model repository {folder}", right="nearhall models fetch, or nearhall models add FILE")
-    return [read_document(path, ModelDocument) for path in sorted(folder.glob("*/model.yaml"))]
+    documents: list[ModelDocument] = []
+    broken: dict[str, InputError] = {}
+    for path in sorted(folder.glob("*/model.yaml")):
+        try:
+            documents.append(read_document(path, ModelDocument))
+        except InputError as error:
+            broken[path.parent.name] = error
+    return documents, broken
 
 
 def _with_profiles(place: Place) -> dict[str, Any]:

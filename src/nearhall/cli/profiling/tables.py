@@ -47,8 +47,8 @@ def variants_table(place: Place, *, cpu: str) -> Table:
     return table
 
 
-def models_table(places: Iterable[Place], *, cpu: str) -> Table:
-    """Every variant of every model, a row each; a model's default one first."""
+def models_table(places: Iterable[Place], *, cpu: str, broken: Iterable[str] = ()) -> Table:
+    """Every variant of every model, a row each; a model's default one first. `broken`: names of those that cannot be read."""
     table = Table(_left("model"), _left("variant"), *_columns(), box=None, pad_edge=False)
     for place in places:
         names = sorted(place.variants, key=lambda name: (name != place.document.default_variant, name))
@@ -56,6 +56,8 @@ def models_table(places: Iterable[Place], *, cpu: str) -> Table:
             variant = place.variants[name]
             model = place.document.name if index == 0 else ""
             table.add_row(model, name, *cells(variant, place.profile(name), cpu=cpu))
+    for name in broken:
+        table.add_row(name, *[NONE] * len(COLUMNS), "cannot be read")
     return table
 
 
