@@ -60,6 +60,9 @@ def test_what_is_wrong_is_one_line(tmp_path):
             "is no address": ["--repository", str(tmp_path / "models"), "--http", "http://x"],
             "--grpc: 'x' is no address": ["--repository", str(tmp_path / "models"), "--http", "0", "--grpc", "x"],
             "is no socket": ["--repository", str(tmp_path / "models"), "--http", "0", "--uds", str(tmp_path / "models")],
+            "`nearhall models fetch` makes": ["--repository", str(tmp_path / "none"), "--http", "0"],
+            "--name: 'a b' is no name": ["--repository", str(tmp_path / "models"), "--http", "0", "--name", "a b"],
+            "--name: a front passes on": ["--front", "--http", "0", "--name", "n1", "--node", "n1=http://127.0.0.1:9"],
             "--repository: is missing": ["--http", "0"],
             "--http: is missing": ["--repository", str(tmp_path / "models")],
             "none.yaml: cannot be read": ["--config", str(tmp_path / "none.yaml")],
@@ -120,6 +123,8 @@ def test_options_win_over_the_file(tmp_path):
     found = settings_of(repository=tmp_path / "r", http="1.2.3.4:5", grpc="unix:/s", uds=tmp_path / "u", config=path)
     assert (found.repository, found.host, found.port) == (str(tmp_path / "r"), "1.2.3.4", 5)
     assert (found.grpc, found.uds.path) == ("unix:/s", str(tmp_path / "u"))
+    assert found.node == "shop-01/n1"
+    assert settings_of(repository=None, http=None, config=path, name="shop-02/n1").node == "shop-02/n1"
 
 
 def test_a_file_may_be_json_and_leave_out_what_is_not_wanted(tmp_path):
@@ -183,3 +188,40 @@ def test_every_address_is_named_with_a_way_to_ask_it(tmp_path):
         process.send_signal(signal.SIGINT)
         assert process.wait(15) == 0
     assert not (tmp_path / "s").exists()
+
+
+def begun(folder, *options):
+    """Starts it with its output in files, and waits until it serves; what people see, and on which stream."""
+    with (folder / "log").open("wb") as log, (folder / "out").open("wb") as out:
+        process = subprocess.Popen([*COMMAND, "--http", "0", *options], stdout=out, stderr=log)
+    try:
+        until(lambda: "Ctrl-C ends" in (folder / "out").read_text(), 30, what="the summary")
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(15) == 0
+    return (folder / "out").read_text(), (folder / "log").read_text()
+
+
+def test_a_repository_without_models_is_told_with_what_to_do(tmp_path):
+    (tmp_path / "models").mkdir()
+    out, log = begun(tmp_path, "--repository", str(tmp_path / "models"))
+    (told,) = [line for line in log.splitlines() if line.startswith("warning: no model lies in")]
+    assert f"`nearhall models add FILE --repository {tmp_path}/models`" in told
+    assert "try:" not in out
+    add_model(tmp_path / "models", "double", doubled=True)
+    out, log = begun(tmp_path, "--repository", str(tmp_path / "models"))
+    assert "warning: no model" not in log
+    assert "try:" in out
+
+
+def test_only_models_that_are_ready_are_offered(tmp_path):
+    add_model(tmp_path / "models", "double", doubled=True)
+    file = next((tmp_path / "models").rglob("*.onnx"))
+    whole = file.read_bytes()
+    file.write_bytes(b"no model")
+    out, _ = begun(tmp_path, "--repository", str(tmp_path / "models"))
+    assert "failed" in out
+    assert "try:" not in out
+    file.write_bytes(whole)
+    out, _ = begun(tmp_path, "--repository", str(tmp_path / "models"))
+    assert "/v2/models/double/infer" in out

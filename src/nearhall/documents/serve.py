@@ -17,6 +17,9 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 """Letters, digits, dots, dashes and underscores."""
 
 
+NODE_NAME = r"^\S{1,128}$"
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -100,7 +103,7 @@ class ServeDocument(_Strict):
     """The Open Inference Protocol v2 over gRPC: `[HOST:]PORT`, or `unix:PATH`."""
     uds: UdsSocket | None = Field(default=None, json_schema_extra=also({"type": "string"}))
     """May be written as the path alone."""
-    node: str = Field(default="serve/n1", pattern=r"^\S{1,128}$")
+    node: str = Field(default="serve/n1", pattern=NODE_NAME)
     """What answers say they were served by: `<site>/<node>`."""
     jurisdiction: Jurisdiction | None = None
     """Where this gateway is."""

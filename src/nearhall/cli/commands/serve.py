@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -16,15 +17,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from nearhall.cli.commands.serve_front import FRONT_HELP, NODE_HELP, front_settings, run_front
-from nearhall.cli.output import emit
+from nearhall.cli.output import emit, notes
 from nearhall.cli.roots.gateway import serve as serve_gateway
 from nearhall.cli.roots.listening import Addresses, grpc_address, grpc_shown
 from nearhall.core.errors import InputError
 from nearhall.core.tensor import BYTES, TensorSpec
-from nearhall.documents.serve import ServeDocument
+from nearhall.documents.serve import NODE_NAME, ServeDocument
 from nearhall.documents.serve import Tls as WrittenTls
 from nearhall.documents.yaml_file import read_document
 from nearhall.gateway.models.model import Model
+from nearhall.gateway.models.variants import State
 from nearhall.gateway.plane import Plane
 from nearhall.gateway.settings import Hub, Limits, Settings, Tls, Uds, Workload, check_settings, host_and_port
 
@@ -75,23 +77,32 @@ def serve(
             "With --front: a front.yaml, or the site.yaml of a site with several nodes."
         ),
     ] = None,
+    name: Annotated[str | None, typer.Option(help="What answers say they were served by. Default: serve/n1.")] = None,
     front: Annotated[bool, typer.Option("--front", help=FRONT_HELP)] = False,
     node: Annotated[list[str] | None, typer.Option(help=NODE_HELP, metavar="ID=URL")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object when it serves, instead of a summary.")] = False,
 ) -> None:
     """Serve models over the Open Inference Protocol v2 (REST and gRPC) and OpenAI's API, until Ctrl-C."""
     if not front and node:
-        raise InputError("nodes are for a front", where="--node", right="add --front")
+        raise InputError("nodes are for a front", where="--node", right="add --front, or say who this one is with --name")
+    if front and name is not None:
+        raise InputError("a front passes on the names of its nodes", where="--name", right="give it to the nodes")
     level = logging.WARNING if as_json else logging.INFO
     logging.basicConfig(stream=sys.stderr, level=level, format="%(message)s")
     if front:
         return run_front(front_settings(node or [], http, config, uds=uds, repository=repository, grpc=grpc), as_json=as_json)
-    settings = settings_of(repository=repository, http=http, grpc=grpc, uds=uds, config=config)
+    settings = settings_of(repository=repository, http=http, grpc=grpc, uds=uds, config=config, name=name)
     return uvloop.run(serve_gateway(settings, announce=_announcer(settings, as_json=as_json)))
 
 
 def settings_of(
-    *, repository: Path | None, http: str | None, grpc: str | None = None, uds: Path | None = None, config: Path | None = None
+    *,
+    repository: Path | None,
+    http: str | None,
+    grpc: str | None = None,
+    uds: Path | None = None,
+    config: Path | None = None,
+    name: str | None = None,
 ) -> Settings:
     """The gateway's settings out of options and file; an option wins. Raises InputError."""
     if config is None:
@@ -106,9 +117,13 @@ def settings_of(
         )
     if address is None:
         raise InputError("is missing", where="--http", right="for example --http 8080, or http: 8080 in the --config file")
+    if name is not None and not re.fullmatch(NODE_NAME, name):
+        raise InputError(
+            f"{name!r} is no name", where="--name", right="at most 128 characters without spaces, such as shop-01/n1"
+        )
     host, port = listen_at(address)
     settings = Settings(
-        node=written.node,
+        node=name or written.node,
         jurisdiction=written.jurisdiction or "ZZ",
         repository=str(folder),
         host=host,
@@ -182,6 +197,11 @@ def _announcer(settings: Settings, *, as_json: bool) -> Callable[[Addresses, Pla
         }
         emit(_summary(settings, url, grpc, models), data, as_json=as_json)
         sys.stdout.flush()
+        if not models:
+            folder = shlex.quote(settings.repository)
+            right = f"`nearhall models add FILE --repository {folder}` puts one in, `nearhall models fetch` fills the default one"
+            warning = f"warning: no model lies in {settings.repository}; {right}"
+            notes().print(warning, style="yellow", markup=False, soft_wrap=True)
 
     return announce
 
@@ -218,6 +238,7 @@ def _summary(settings: Settings, url: str, grpc: str | None, models: Sequence[Mo
 
 def _ways_to_ask(settings: Settings, url: str, grpc: str | None, models: Sequence[Model]) -> Iterator[str]:
     """A command for each address that answers as it stands."""
+    models = [model for model in models if model.state is State.READY]
     shown = [line for model in models if (line := curl_line(url, model, settings.tls)) is not None]
     yield from shown[:CURL_LINES]
     if settings.uds is not None:

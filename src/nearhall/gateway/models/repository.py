@@ -71,7 +71,8 @@ def scan(folder: Path) -> dict[str, Entry]:
         raise InputError(
             f"the model repository cannot be read ({error.strerror})",
             where=str(folder),
-            right="name a folder with one sub-folder per model; `nearhall models add FILE` makes one",
+            right="name a folder with one sub-folder per model; `nearhall models fetch` makes that of the default models, "
+            "`nearhall models add FILE` puts in one of yours",
         ) from error
     found = [(place, entry) for place in places if (entry := read_entry(place)) is not None]
     if len(found) > MODELS_MAX:
