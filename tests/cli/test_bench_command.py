@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 
@@ -29,8 +30,18 @@ def test_it_measures_this_gateway_the_limit_and_another_server(tmp_path):
     built_in.write_models(tmp_path / "models")
     with gateway(tmp_path, tmp_path / "models") as other:
         line = ["--rounds", "1", "--seconds", "0.1", "--form", "binary", "--form", "json", "--model", built_in.TINY, "--json"]
-        done = _bench(*line, "--against", f"twin=http://{other.address}", "--against", f"wrong=http://{other.address}/conv")
-    assert done.returncode == 0, done.stderr
+        twin = ["--against", f"twin=http://{other.address}"]
+        done = _bench(*line, *twin)
+        assert (done.returncode, done.stderr) == (0, "")
+        with socket.create_server(("127.0.0.1", 0)) as nobody:
+            port = nobody.getsockname()[1]
+        others = ["--against", f"wrong=http://{other.address}/conv", "--against", f"off=http://127.0.0.1:{port}"]
+        done = _bench(*line, *twin, *others)
+    assert done.returncode == 1
+    silent = f"off is left out: 127.0.0.1:{port} cannot be reached (Connection refused); the others are measured"
+    first, last = done.stderr.splitlines()
+    assert first == f"! {silent}"
+    assert last == "failed: not measured: off, wrong"
     said = json.loads(done.stdout)
     assert [(one["server"], one["form"]) for one in said["rows"]] == [
         ("nearhall", "binary"),
@@ -43,6 +54,9 @@ def test_it_measures_this_gateway_the_limit_and_another_server(tmp_path):
         assert one["cpu_ms"] is not None
         assert one["refused"] == 0
     assert said["footprint"]["start_s"] > 0
+    assert list(said["limits_p50_ms"]) == [built_in.TINY]
+    assert 0 < said["limits_p50_ms"][built_in.TINY] < said["rows"][0]["p50_ms"]
+    assert silent in said["warnings"]
     assert [line for line in said["warnings"] if line.startswith("wrong tiny binary is left out: wrong answered 400")]
 
 
@@ -86,6 +100,8 @@ def test_a_person_sees_ratios_and_what_stays_out():
     silent = Measured(subject=subject("dead"), one=None, many=None, per_s=0.0, per_s_ratio=None)
     text = _shown(measured_table([good, noisy, silent]))
     assert "1.50 to 1.50" in text
+    limit = next(line.split() for line in text.splitlines() if line.strip().startswith("limit"))
+    assert limit == ["limit", "conv", "session.run", "1.000", "ms", "1.00"]
     assert "6/6" in text
     assert "1/3 noisy" in text
     assert "no answer" in text

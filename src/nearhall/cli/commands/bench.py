@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +17,7 @@ from rich.text import Text
 
 from nearhall.cli.output import console, emit, notes, wide_console
 from nearhall.cli.roots.bench import built_in
-from nearhall.cli.roots.bench.compare import CLIENTS, Footprint, Measured, footprint, measure
+from nearhall.cli.roots.bench.compare import CLIENTS, Footprint, Measured, footprint, limits_ms, measure
 from nearhall.cli.roots.bench.machine import (
     Cores,
     Tree,
@@ -40,6 +40,7 @@ from nearhall.cli.roots.bench.servers import (
     limit_of,
     parse_against,
     subjects_of,
+    unreachable,
 )
 from nearhall.core.errors import InputError, PermanentError
 
@@ -104,7 +105,8 @@ def serve(
     """Compare this gateway with the limit of this machine, and with any v2 server, side by side in one run.
 
     Answers are checked before anything is timed. Slices in which the machine was disturbed, or whose spread nothing explains,
-    stay out of the figures and are counted.
+    stay out of the figures and are counted. Where a server that was named could not be measured, the exit code is 1 after the
+    others' figures.
     """
     plan = _Plan(
         repository=None if repository is None else repository.expanduser(),
@@ -119,13 +121,21 @@ def serve(
     doubts = warnings(plan.cores)
     if not as_json:
         screen.print(warned(doubts))
+    silent = {other.name: why for other in plan.others if (why := unreachable(other)) is not None}
+    told = [f"{name} is left out: {why}; the others are measured" for name, why in silent.items()]
+    screen.print(warned(told), soft_wrap=True)
+    plan = replace(plan, others=[other for other in plan.others if other.name not in silent])
     with on_cores(plan.cores.client), tempfile.TemporaryDirectory(prefix="nh-bench-") as folder:
         found, cost, left_out = _run(plan, Path(folder), screen)
-    data = _data(plan, found, cost, [*doubts, *left_out])
+    data = _data(plan, found, cost, [*doubts, *told, *left_out])
     paper = console() if sys.stdout.isatty() else wide_console()
     emit(_summary(found, cost, left_out, paper.width), data, as_json=as_json, screen=paper)
     if not found:
         raise PermanentError("nothing was measured")
+    measured = {one.subject.server for one in found if one.one is not None}
+    absent = [*silent, *(other.name for other in plan.others if other.name not in measured)]
+    if absent:
+        raise PermanentError(f"not measured: {', '.join(absent)}")
 
 
 def _models(repository: Path | None, named: Sequence[str] | None) -> list[str]:
@@ -207,6 +217,7 @@ def _data(plan: _Plan, found: Sequence[Measured], cost: Footprint, told: Sequenc
         "seconds": plan.seconds,
         "clients": CLIENTS,
         "warnings": list(told),
+        "limits_p50_ms": {model: round(ms, 4) for model, ms in limits_ms(found).items()},
         "rows": [one.plain() for one in found],
         "footprint": cost.plain(),
     }

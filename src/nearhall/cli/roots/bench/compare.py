@@ -52,6 +52,15 @@ class Measured:
         }
 
 
+def limits_ms(found: Sequence[Measured]) -> dict[str, float]:
+    """The limit's own median by model, ms: of the slices beside those that count."""
+    models = dict.fromkeys(one.subject.model for one in found if one.one is not None)
+    return {
+        model: median(one.one.limit_p50_ms for one in found if one.one is not None and one.subject.model == model)
+        for model in models
+    }
+
+
 def measure(
     subjects: Sequence[Subject], limits: Mapping[str, Limit], *, rounds: int, seconds: float, tell: Tell, clients: int = CLIENTS
 ) -> list[Measured]:

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from nearhall.cli.roots.bench.compare import CLIENTS, Footprint, Measured
+from nearhall.cli.roots.bench.compare import CLIENTS, Footprint, Measured, limits_ms
 from nearhall.cli.roots.bench.goals import Says, Verdict
 from nearhall.cli.roots.bench.measured import Figure, Row
 
@@ -32,6 +32,10 @@ def measured_table(found: Sequence[Measured], *, columns: int = WIDE_COLUMNS) ->
     for index in chosen:
         head = "CPU x limit" if index == 7 and not wide else _COLUMNS[index]
         table.add_column(head, justify="right", no_wrap=index != 7)
+    limits = limits_ms(found)
+    for model, ms in limits.items():
+        cells = [f"{ms:.3f} ms", "[bold]1.00[/bold]", *[""] * (len(_COLUMNS) - 2)]
+        table.add_row(*(["limit", model, "session.run"] if wide else [f"limit {model}"]), *(cells[i] for i in chosen))
     for one in found:
         names = [f"[bold]{escape(one.subject.server)}[/bold]", one.subject.model, one.subject.form]
         cells = _cells(one)

@@ -9,6 +9,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -42,6 +43,8 @@ from nearhall.gateway.models.repository import Entry, scan
 
 FORMS = ("binary", "json", "grpc", "unix")
 """How a request travels; `unix` is binary v2 over a Unix socket."""
+REACH_S = 2.0
+"""Another server is on this machine or near it."""
 READY_S_MAX = 60.0
 STOP_S_MAX = 20.0
 GATEWAY = "nearhall"
@@ -280,6 +283,15 @@ def parse_against(text: str) -> Against:
     if not sign or not name or parts.scheme not in {"http", "grpc"} or not host or not port:
         raise InputError(f"{text!r} names no server", where="--against", right=right)
     return Against(name=name, scheme=parts.scheme, host=host, port=port, model=parts.path.strip("/"))
+
+
+def unreachable(server: Against) -> str | None:
+    """Why nobody can be asked there now; None where somebody listens."""
+    try:
+        with socket.create_connection((server.host, server.port), REACH_S):
+            return None
+    except OSError as error:
+        return f"{server.host}:{server.port} cannot be reached ({error.strerror or error})"
 
 
 def against(
