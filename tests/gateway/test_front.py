@@ -240,6 +240,9 @@ async def test_a_stream_passes_as_it_comes_and_is_never_begun_anew():
         assert answer.events[2]["error"]["code"] == "nodes_away"
         assert len(answer.events) == 3
         assert sum(len(node.got) for node in rig.nodes.values()) == 2
+        counts = [rig.node(name).counts for name in rig.nodes]
+        assert [sum(each) for each in zip(*((c.sent, c.answered, c.lost) for c in counts), strict=True)] == [2, 1, 1]
+        assert sum(c.finished.n for c in counts) == rig.relay.stats.latency.n == 1
 
 
 @story

@@ -18,10 +18,10 @@ from nearhall.policy.spread import Standing
 
 FRONT_METRICS: dict[str, str] = {
     "nearhall_front_node_sent": "Front: requests that a node was given, by node; one that moves is counted at each.",
-    "nearhall_front_node_answered": "Front: answers below status 400 that clients got from a node, by node.",
+    "nearhall_front_node_answered": "Front: answers below status 400 that clients got whole from a node, by node.",
     "nearhall_front_node_refused": "Front: refusals and errors of a node that clients got, by node.",
     "nearhall_front_node_moved": "Front: requests given to another node because this one was silent, lost or full, by node.",
-    "nearhall_front_node_lost": "Front: requests that ended because a node dropped them or did not answer in time, by node.",
+    "nearhall_front_node_lost": "Front: requests that ended because a node broke them off or did not answer in time, by node.",
     "nearhall_front_node_expected_seconds": "Front: what answered requests were expected to take at a node, by node.",
     "nearhall_front_node_finish_seconds": "Front: what they took there (streams: to their first part), by node.",
     "nearhall_front_node_in_flight": "Front: requests at a node now, by node.",

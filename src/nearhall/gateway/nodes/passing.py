@@ -144,7 +144,7 @@ class Passing:
         self.size = size_class(len(job.body))
         self._served: _Attempt | None = None
         self._came: tuple[_Attempt, int, float] | None = None
-        """Whose whole answer has come, its status, and when: booked once the client has it."""
+        """Whose answer has come, its status, and when (a stream's head): booked once the client has it, or has left."""
         self._limits = limits
         self._headers = job_headers(job.exchange)
         self._target = _target(job.exchange)
@@ -179,13 +179,14 @@ class Passing:
                 raise self._too_late()
             self._look_after(self._running[0])
 
-    async def deliver(self, answer: NodeAnswer) -> None:
-        """Sends the answer to the client; raises ClientGoneError."""
+    async def deliver(self, answer: NodeAnswer) -> bool:
+        """Sends the answer to the client, and says whether all of it came; raises ClientGoneError."""
         if isinstance(answer.body, bytes):
             headers = [header for header in answer.headers if header[0] != _LENGTH]
             await self.job.exchange.reply(answer.status, headers, answer.body)
         elif self._served is not None:
-            await self._stream(self._served, answer, answer.body)
+            return await self._stream(self._served, answer, answer.body)
+        return True
 
     def close(self) -> None:
         """Books what is not booked yet, and gives up what is still under way."""
@@ -306,15 +307,13 @@ class Passing:
         return True
 
     def _keep_only(self, attempt: _Attempt, answer: NodeAnswer) -> None:
-        """Gives all other attempts up. A stream's head is booked at once, a whole answer when it has gone on to the client."""
+        """Gives all other attempts up. What came is booked when it has gone on to the client: a stream may still break."""
         for other in [other for other in self._running if other is not attempt]:
             self._end(other)
         self._served = attempt
-        came = (attempt, answer.status, self.clock.monotonic())
-        if isinstance(answer.body, bytes):
-            self._came = came
-        else:
-            self._book(*came)
+        self._came = (attempt, answer.status, self.clock.monotonic())
+        if not isinstance(answer.body, bytes):
+            attempt.node.answered()
 
     def _book(self, attempt: _Attempt, status: int, at_s: float) -> None:
         node = attempt.node
@@ -386,7 +385,7 @@ class Passing:
         if len(self._tried) < min(TRIES_MAX, len(self.fleet.nodes)):
             self._look_s = self.clock.monotonic() + AGAIN_S
 
-    async def _stream(self, attempt: _Attempt, answer: NodeAnswer, pieces: Pieces) -> None:
+    async def _stream(self, attempt: _Attempt, answer: NodeAnswer, pieces: Pieces) -> bool:
         """Passes a stream on as it comes. One that breaks off after its head is never begun anew: it ends with an error event."""
         exchange = self.job.exchange
         events = any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in answer.headers)
@@ -396,13 +395,16 @@ class Passing:
                 await exchange.part(piece)
             await exchange.part(b"", more=False)
         except TemporaryError as error:
+            self._came = None  # lost, and not answered as well
             attempt.node.counts.lost += 1
-            if not events:
-                return exchange.abort()
-            await exchange.part(error_event(f"node {attempt.node.name}: {error}", Reason.NODES_AWAY), more=False)
+            if events:
+                await exchange.part(error_event(f"node {attempt.node.name}: {error}", Reason.NODES_AWAY), more=False)
+            else:
+                exchange.abort()
+            return False
         finally:
             pieces.close()
-        return None
+        return True
 
     async def _piece(self, attempt: _Attempt, pieces: Pieces) -> bytes | None:
         total = self.job.exchange.ask.total_deadline_ms

@@ -62,12 +62,12 @@ class Relay:
             answer = await passing.first()
             if answer.status in _ROOM_STATUSES:
                 await self._hold_back(exchange, job.due_s)
-            await passing.deliver(answer)
+            whole = await passing.deliver(answer)
         finally:
             self._held -= held
             notes.pop(GONE, None)
             passing.close()
-        if answer.status < 400:
+        if whole and answer.status < 400:
             self.stats.latency.add(exchange.elapsed_ms())
 
     async def hold_back(self, exchange: Exchange, refusal: Refusal) -> None:
