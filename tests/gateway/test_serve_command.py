@@ -89,6 +89,7 @@ repository: models
 http: 0
 grpc: 127.0.0.1:0
 uds: here.sock
+control_socket: run/gateway.ctl
 node: shop-01/n1
 jurisdiction: DE
 hub: {url: "https://hub.example:8443", jurisdiction: DE, tls: {ca: tls/ca.crt, cert: tls/site.crt, key: tls/site.key}}
@@ -110,6 +111,7 @@ def test_a_file_says_it_all_and_its_paths_are_beside_it(tmp_path):
     found = settings_of(repository=None, http=None, config=written(tmp_path))
     assert (found.repository, found.host, found.port) == (str(tmp_path / "models"), "127.0.0.1", 0)
     assert (found.grpc, found.uds.path, found.uds.mode) == ("127.0.0.1:0", str(tmp_path / "here.sock"), "0600")
+    assert found.control_socket == str(tmp_path / "run" / "gateway.ctl")
     assert (found.node, found.jurisdiction, found.pinned) == ("shop-01/n1", "DE", ["faces"])
     assert found.hub.tls.ca == str(tmp_path / "tls" / "ca.crt")
     cams, talk = found.workloads
@@ -120,11 +122,13 @@ def test_a_file_says_it_all_and_its_paths_are_beside_it(tmp_path):
 
 def test_options_win_over_the_file(tmp_path):
     path = written(tmp_path)
-    found = settings_of(repository=tmp_path / "r", http="1.2.3.4:5", grpc="unix:/s", uds=tmp_path / "u", config=path)
+    given = {"grpc": "unix:/s", "uds": tmp_path / "u", "control_socket": tmp_path / "c"}
+    found = settings_of(repository=tmp_path / "r", http="1.2.3.4:5", **given, config=path)
     assert (found.repository, found.host, found.port) == (str(tmp_path / "r"), "1.2.3.4", 5)
     assert (found.grpc, found.uds.path) == ("unix:/s", str(tmp_path / "u"))
     assert found.node == "shop-01/n1"
     assert settings_of(repository=None, http=None, config=path, name="shop-02/n1").node == "shop-02/n1"
+    assert found.control_socket == str(tmp_path / "c")
 
 
 def test_a_file_may_be_json_and_leave_out_what_is_not_wanted(tmp_path):
@@ -145,6 +149,7 @@ MISTAKES = {
     "two of a name": ("workloads: [{id: a, model: m}, {id: a, model: n}]", "two workloads have the id 'a'"),
     "a residency that is none": ("workloads: [{id: a, model: m, residency: mars}]", "residency 'mars'"),
     "a limit of nothing": ("limits: {queue_length: 0}", "queue_length"),
+    "a socket's path that no system holds": (f"control_socket: {'x' * 108}", "at most 107 bytes"),
     "half a certificate": ("tls: {ca: a, cert: b}", "key"),
     "another document": ("schema: nearhall/site/v1", "nearhall/serve/v1"),
 }

@@ -72,6 +72,10 @@ class Uds(Strict):
     """Who may connect, as chmod writes it, in quotes; by default the gateway's own user alone."""
 
 
+SocketPath = Annotated[str, Field(min_length=1), AfterValidator(path_fits)]
+"""Of a Unix socket for the program's own user alone."""
+
+
 def _path_alone(value: Any) -> Any:
     return {"path": value} if isinstance(value, str) else value
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from nearhall.core.residency import Residency
-from nearhall.documents.addresses import Address, GrpcAddress, UdsSocket, also
+from nearhall.documents.addresses import Address, GrpcAddress, SocketPath, UdsSocket, also
 from nearhall.documents.site import Jurisdiction
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -103,6 +103,9 @@ class ServeDocument(_Strict):
     """The Open Inference Protocol v2 over gRPC: `[HOST:]PORT`, or `unix:PATH`."""
     uds: UdsSocket | None = Field(default=None, json_schema_extra=also({"type": "string"}))
     """May be written as the path alone."""
+    control_socket: SocketPath | None = None
+    """The path of a Unix socket for who runs the gateway, its own user alone (mode 0600): power cap, statistics, drain, and
+    load and unload, which no other address answers then."""
     node: str = Field(default="serve/n1", pattern=NODE_NAME)
     """What answers say they were served by: `<site>/<node>`."""
     jurisdiction: Jurisdiction | None = None

@@ -42,6 +42,8 @@ Chat models answer OpenAI's clients at http://127.0.0.1:8080/v1. `nearhall model
 With gRPC for Triton's clients, and a socket for callers on this machine:
 nearhall serve --repository models --http 8080 --grpc 8001 --uds /run/user/1000/nearhall.sock, then
 curl -s --unix-socket /run/user/1000/nearhall.sock http://localhost/v2.
+For you who run it: --control-socket gateway.ctl, then curl -s --unix-socket gateway.ctl http://localhost/control/cap
+-d '{"step_down": 0.5}' (also GET /control/stats, POST /control/drain, POST /v2/repository/models/NAME/unload).
 
 With targets, priorities, residency, certificates or a hub: nearhall serve --config serve.yaml, where serve.yaml holds
 schema: nearhall/serve/v1, repository: models, http: 8080, workloads: [{id: cams, model: faces, slo_p99_ms: 10, priority: 2}].
@@ -70,6 +72,12 @@ def serve(
         Path | None,
         typer.Option(help="Path of a Unix socket that answers as the HTTP port does, for callers of your own user."),
     ] = None,
+    control_socket: Annotated[
+        Path | None,
+        typer.Option(
+            help="Path of a Unix socket for who runs it, your own user alone: power cap, statistics, drain, load and unload."
+        ),
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option(
@@ -87,11 +95,16 @@ def serve(
         raise InputError("nodes are for a front", where="--node", right="add --front, or say who this one is with --name")
     if front and name is not None:
         raise InputError("a front passes on the names of its nodes", where="--name", right="give it to the nodes")
+    if front and control_socket is not None:
+        right = "give each node its own: nearhall serve --control-socket PATH without --front"
+        raise InputError("a front has no control socket", where="--control-socket", right=right)
     level = logging.WARNING if as_json else logging.INFO
     logging.basicConfig(stream=sys.stderr, level=level, format="%(message)s")
     if front:
         return run_front(front_settings(node or [], http, config, uds=uds, repository=repository, grpc=grpc), as_json=as_json)
-    settings = settings_of(repository=repository, http=http, grpc=grpc, uds=uds, config=config, name=name)
+    settings = settings_of(
+        repository=repository, http=http, grpc=grpc, uds=uds, control_socket=control_socket, config=config, name=name
+    )
     return uvloop.run(serve_gateway(settings, announce=_announcer(settings, as_json=as_json)))
 
 
@@ -101,6 +114,7 @@ def settings_of(
     http: str | None,
     grpc: str | None = None,
     uds: Path | None = None,
+    control_socket: Path | None = None,
     config: Path | None = None,
     name: str | None = None,
 ) -> Settings:
@@ -110,6 +124,7 @@ def settings_of(
     else:
         written, base = read_document(config, ServeDocument), config.parent
     folder = repository.expanduser() if repository is not None else _beside(written.repository, base)
+    control = control_socket.expanduser() if control_socket is not None else _beside(written.control_socket, base)
     address = http if http is not None else written.http
     if folder is None:
         raise InputError(
@@ -131,6 +146,7 @@ def settings_of(
         grpc=_grpc_of(grpc, written, base),
         uds=_uds_of(uds, written, base),
         tls=_tls_of(written.tls, base),
+        control_socket=None if control is None else str(control),
         hub=None
         if written.hub is None
         else Hub(url=written.hub.url, jurisdiction=written.hub.jurisdiction, tls=_tls_of(written.hub.tls, base)),
@@ -191,6 +207,7 @@ def _announcer(settings: Settings, *, as_json: bool) -> Callable[[Addresses, Pla
             "url": url,
             "grpc": grpc,
             "uds": None if settings.uds is None else settings.uds.path,
+            "control_socket": settings.control_socket,
             "models": [
                 {"name": m.entry.name, "state": m.state.value, "detail": m.detail, "runtime": m.entry.runtime} for m in models
             ],
@@ -225,6 +242,9 @@ def _summary(settings: Settings, url: str, grpc: str | None, models: Sequence[Mo
         parts.append(f"gRPC at [bold]{escape(grpc)}[/bold] (Open Inference Protocol v2)")
     if settings.uds is not None:
         parts.append(f"HTTP at the Unix socket [bold]{escape(settings.uds.path)}[/bold] too (mode {settings.uds.mode})")
+    if settings.control_socket is not None:
+        where = escape(settings.control_socket)
+        parts.append(f"control at the Unix socket [bold]{where}[/bold] (mode 0600): power cap, statistics, drain, load, unload")
     if settings.tls is not None:
         parts.append("on the ports, clients must show a certificate of the CA")
     table = Table(box=None, padding=(0, 2), show_header=False)
@@ -243,6 +263,8 @@ def _ways_to_ask(settings: Settings, url: str, grpc: str | None, models: Sequenc
     yield from shown[:CURL_LINES]
     if settings.uds is not None:
         yield f"  curl -s --unix-socket {shlex.quote(settings.uds.path)} http://localhost/v2"
+    if settings.control_socket is not None:
+        yield f"  curl -s --unix-socket {shlex.quote(settings.control_socket)} http://localhost/control/cap"
     asked = next((model.entry.name for model in models if not model.entry.chat), None)
     if grpc is not None and asked is not None and settings.tls is None:
         code = f'import tritonclient.grpc as t; print(t.InferenceServerClient("{grpc}").get_model_metadata("{asked}"))'

@@ -25,7 +25,7 @@ import uvloop
 
 from nearhall.cli.roots.embeddings import with_tokenizer
 from nearhall.cli.roots.energy_counters import count_energy
-from nearhall.cli.roots.listening import Addresses, answering, bind, check_free
+from nearhall.cli.roots.listening import Addresses, answering, bind, check_free, number_of, remove_socket
 from nearhall.cli.roots.program import listen_unix, read_settings, run_program, say_ready, stop_event
 from nearhall.cli.roots.tls_protocol import tls_extension
 from nearhall.core.errors import PermanentError
@@ -275,7 +275,9 @@ async def serve(settings: Settings, *, announce: Callable[[Addresses, Plane], No
             async with AsyncExitStack() as open_sockets:
                 if control is not None:
                     own = _server(Control(plane, stop=stop.set), settings)
+                    made = control.getsockname(), number_of(control.getsockname())
                     await open_sockets.enter_async_context(listening(own, control, drain_s=settings.limits.drain_s))
+                    open_sockets.callback(remove_socket, *made)  # while it still listens, so that nobody else's is removed
                 plane.models.start()
                 await _until_settled(plane, stop)
                 async with _listening(settings, composed, bound) as addresses, _pid_file(settings, plane, port):

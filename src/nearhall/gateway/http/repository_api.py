@@ -14,6 +14,9 @@ from nearhall.gateway.exchange import Exchange
 from nearhall.gateway.plane import Plane
 
 _PREFIX = "/v2/repository/"
+CONTROL = (
+    "through the gateway's control socket (nearhall serve --control-socket PATH; under `nearhall site` control.sock in --state)"
+)
 
 
 async def repository_api(plane: Plane, exchange: Exchange, *, may_load: bool) -> None:
@@ -34,7 +37,7 @@ async def repository_api(plane: Plane, exchange: Exchange, *, may_load: bool) ->
 async def change(plane: Plane, verb: str, name: str, parameters: object, *, may_load: bool) -> None:
     """Loads or unloads a model, or the variant of it that the parameters name; raises Refusal."""
     if not may_load:
-        raise Refusal(Reason.UNSUPPORTED, f"models are {verb}ed through the control socket, not through the service port")
+        raise Refusal(Reason.UNSUPPORTED, f"models are not {verb}ed at this address, but {CONTROL}")
     variant = _variant(parameters, verb)
     if verb == "load":
         await plane.models.load(name, variant)
