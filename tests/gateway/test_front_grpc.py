@@ -368,6 +368,6 @@ def test_what_is_wrong_with_the_address_is_one_line(short_folder):
     for says, wrong in {
         "--grpc: 'x' is no address": "x",
         "--grpc: '70000' is no address": "70000",
-        "unix:/none/g: cannot be made; name a short path in a folder of yours": "unix:/none/g",
+        "grpc: /none/g cannot be made (there is no folder /none); make it, or name a path in a folder of yours": "unix:/none/g",
     }.items():
         one_line(says, [*COMMAND, "--http", "0", "--node", "n1=http://127.0.0.1:1", "--grpc", wrong])

@@ -245,8 +245,11 @@ def test_certificates_that_are_none_are_named(short_folder):
     files = {"ca": "/none", "cert": "/none", "key": "/none"}
     node = {"id": "n1", "url": "https://127.0.0.1:1", "tls": files}
     cases = {
-        "node n1: tls: the files cannot be used": {"nodes": [node]},
-        "tls: the files cannot be used": {"nodes": [{"id": "n1", "url": "http://127.0.0.1:1"}], "tls": files},
+        "node n1: tls.ca: /none cannot be read (No such file or directory)": {"nodes": [node]},
+        "error: tls.ca: /none cannot be read (No such file or directory)": {
+            "nodes": [{"id": "n1", "url": "http://127.0.0.1:1"}],
+            "tls": files,
+        },
         "there are 0 nodes": {"nodes": []},
         "port is 70000": {"nodes": [node], "port": 70000},
         "limits.quiet_s is 0": {"nodes": [node], "limits": {"quiet_s": 0}},

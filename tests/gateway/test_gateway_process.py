@@ -122,7 +122,7 @@ def test_what_is_wrong_is_one_line_and_exit_2(tmp_path, models):
     config = tmp_path / "c.json"
     with socket.create_server(("127.0.0.1", 0)) as taken:
         cases = {
-            "cannot listen (Address already in use)": {**good, "port": taken.getsockname()[1]},
+            "(Address already in use); choose another port": {**good, "port": taken.getsockname()[1]},
             "model repository cannot be read": {**good, "repository": str(tmp_path / "none")},
             "unknown field `prot`": {**good, "prot": 1},
             "residency 'mars'": {**good, "workloads": [{"id": "a", "model": "m", "residency": "mars"}]},

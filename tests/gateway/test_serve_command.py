@@ -53,8 +53,15 @@ def test_it_serves_says_so_and_ends(tmp_path, as_json):
 
 def test_what_is_wrong_is_one_line(tmp_path):
     add_model(tmp_path / "models", "double")
+    files = tmp_path / "tls.yaml"
+    files.write_text("{schema: nearhall/serve/v1, repository: models, http: 0, tls: {ca: a.crt, cert: b.crt, key: c.key}}")
     with socket.create_server(("127.0.0.1", 0)) as taken:
+        well = ["--repository", str(tmp_path / "models"), "--http", "0"]
         cases = {
+            f"grpc: cannot listen at 127.0.0.1:{taken.getsockname()[1]}": [*well, "--grpc", str(taken.getsockname()[1])],
+            "there is no folder /none": [*well, "--uds", "/none/s"],
+            "there is no folder /nothing": [*well, "--control-socket", "/nothing/s"],
+            f"tls.ca: {tmp_path / 'a.crt'} cannot be read": ["--config", str(files)],
             "Address already in use": ["--repository", str(tmp_path / "models"), "--http", str(taken.getsockname()[1])],
             "cannot be read": ["--repository", str(tmp_path / "none"), "--http", "0"],
             "is no address": ["--repository", str(tmp_path / "models"), "--http", "http://x"],

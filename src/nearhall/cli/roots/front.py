@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from nearhall.cli.roots.listening import Addresses, answering, check_free
+from nearhall.cli.roots.listening import Addresses, answering, bind, check_free, load_certificates
 from nearhall.cli.roots.program import read_settings, run_program, say_ready, stop_event
 from nearhall.cli.roots.tls_protocol import tls_extension
 from nearhall.core.errors import InputError
@@ -72,33 +72,15 @@ def _link(at: NodeAt, clock: Clock) -> NodeHttp:
 def _context(at: NodeAt) -> ssl.SSLContext | None:
     if at.tls is None:
         return None
-    try:
-        return client_context(ca=at.tls.ca, cert=at.tls.cert, key=at.tls.key)
-    except OSError as error:  # ssl.SSLError is one
-        right = "name a CA, a certificate and its key"
-        raise InputError(f"the files cannot be used ({error})", where=f"node {at.id}: tls", right=right) from error
-
-
-def bind(settings: FrontSettings) -> socket.socket:
-    """The service port, bound and not yet listening; raises InputError when it is taken."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind((settings.host, settings.port))
-    except (OSError, OverflowError) as error:
-        bound.close()
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        right = "choose another port, or end what listens there"
-        raise InputError(f"cannot listen ({reason})", where=f"{settings.host}:{settings.port}", right=right) from error
-    return bound
+    load_certificates(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), at.tls, where=f"node {at.id}: tls")
+    return client_context(ca=at.tls.ca, cert=at.tls.cert, key=at.tls.key)
 
 
 async def serve(settings: FrontSettings, *, announce: Announce) -> None:
     """Runs the front until SIGTERM, SIGINT, or (if asked) the end of standard input."""
-    check_free(uds=settings.uds, grpc=settings.grpc)
+    check_free(uds=settings.uds, grpc=settings.grpc, http=(settings.host, settings.port), tls=settings.tls)
     front = compose(settings, clock=SystemClock())
-    bound = bind(settings)
+    bound = bind(settings.host, settings.port)
     stop = stop_event(with_stdin=settings.exit_with_stdin)
     try:
         with bound:

@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import socket
+import ssl
 import uuid
 from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -25,7 +26,7 @@ import uvloop
 
 from nearhall.cli.roots.embeddings import with_tokenizer
 from nearhall.cli.roots.energy_counters import count_energy
-from nearhall.cli.roots.listening import Addresses, answering, bind, check_free, number_of, remove_socket
+from nearhall.cli.roots.listening import Addresses, answering, bind, check_free, load_certificates, number_of, remove_socket
 from nearhall.cli.roots.program import listen_unix, read_settings, run_program, say_ready, stop_event
 from nearhall.cli.roots.tls_protocol import tls_extension
 from nearhall.core.errors import PermanentError
@@ -112,6 +113,8 @@ def open_fallback(hub: Hub) -> Fallback:
     """The hub's gateway over HTTPS; begins to keep a connection warm, so it must run inside the event loop."""
     from nearhall.drivers.fallback_https import HttpsFallback
 
+    if hub.tls is not None:
+        load_certificates(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), hub.tls, where="hub.tls")
     fallback = HttpsFallback(hub.url, None if hub.tls is None else (hub.tls.ca, hub.tls.cert, hub.tls.key))
     fallback.start()
     return fallback
@@ -260,9 +263,13 @@ def settle_memory() -> None:
 async def serve(settings: Settings, *, announce: Callable[[Addresses, Plane], None]) -> None:
     """Runs the gateway until SIGTERM, SIGINT, a drain on the control socket, or (if asked) the end of standard input."""
     check_free(
-        uds=None if settings.uds is None else settings.uds.path, grpc=settings.grpc, control_socket=settings.control_socket
+        uds=None if settings.uds is None else settings.uds.path,
+        grpc=settings.grpc,
+        control_socket=settings.control_socket,
+        http=(settings.host, settings.port),
+        tls=settings.tls,
     )
-    bound = bind(settings)
+    bound = bind(settings.host, settings.port, reuse_port=settings.reuse_port)
     port: int = bound.getsockname()[1]
     stop = stop_event(with_stdin=settings.exit_with_stdin)
     devices = await asyncio.to_thread(open_device_memory)

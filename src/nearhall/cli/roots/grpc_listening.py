@@ -121,9 +121,11 @@ def _bind(server: grpc.aio.Server, address: str, tls: Tls | None) -> int:
         return server.add_secure_port(address, _credentials(tls))
     except RuntimeError as error:
         if address.startswith(UNIX):
-            raise InputError("cannot be made", where=address, right="name a short path in a folder of yours") from error
+            raise InputError(f"{address} cannot be made", where="grpc", right="name a short path in a folder of yours") from error
         right = "choose another port, or end what listens there"
-        raise InputError("cannot listen (in use, or no address of this machine)", where=address, right=right) from error
+        raise InputError(
+            f"cannot listen at {address} (in use, or no address of this machine)", where="grpc", right=right
+        ) from error
 
 
 def _credentials(tls: Tls) -> grpc.ServerCredentials:

@@ -16,7 +16,10 @@ from typing import Protocol
 from nearhall.cli.roots.program import make_way, no_socket
 from nearhall.core.errors import InputError
 from nearhall.gateway.http.server import Server
-from nearhall.gateway.settings import UNIX, Settings, Tls, Uds, host_and_port
+from nearhall.gateway.settings import UNIX, Tls, Uds, host_and_port
+
+ANYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 (compared, not bound)
+"""Hosts that stand for all addresses of the machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,22 +47,27 @@ def grpc_shown(grpc: str | None, addresses: Addresses) -> str | None:
     return f"[{host}]:{addresses.grpc_port}" if ":" in host else f"{host}:{addresses.grpc_port}"
 
 
-def bind(settings: Settings) -> socket.socket:
-    """The service port, bound and not yet listening; raises InputError when it is taken."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
+def bind(host: str, port: int, *, what: str = "http", reuse_port: bool = False) -> socket.socket:
+    """A port, bound and not yet listening; raises InputError, naming the setting `what`, when it is taken."""
+    bound: socket.socket | None = None
     try:
+        bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if settings.reuse_port:
+        if reuse_port:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        bound.bind((settings.host, settings.port))
+        bound.bind((host, port))
     except (OSError, OverflowError) as error:
-        bound.close()
-        where = f"{settings.host}:{settings.port}"
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        right = "choose another port, or end what listens there"
-        raise InputError(f"cannot listen ({reason})", where=where, right=right) from error
+        if bound is not None:
+            bound.close()
+        raise _taken(what, host, port, error) from error
     return bound
+
+
+def _taken(what: str, host: str, port: int, error: OSError | OverflowError) -> InputError:
+    shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    right = "choose another port, or end what listens there"
+    return InputError(f"cannot listen at {shown} ({reason})", where=what, right=right)
 
 
 def tls_context(tls: Tls | None) -> ssl.SSLContext | None:
@@ -67,27 +75,69 @@ def tls_context(tls: Tls | None) -> ssl.SSLContext | None:
     if tls is None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(tls.cert, tls.key)
-        context.load_verify_locations(tls.ca)
-    except (OSError, ssl.SSLError) as error:
-        right = "name a CA, a certificate and its key"
-        raise InputError(f"the files cannot be used ({error})", where="tls", right=right) from error
+    load_certificates(context, tls, where="tls")
     context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 
-def check_free(*, uds: str | None, grpc: str | None, control_socket: str | None = None) -> None:
-    """Makes sure, before anything is loaded, that sockets may be made where a person wants them; raises InputError.
+def load_certificates(context: ssl.SSLContext, tls: Tls, *, where: str) -> None:
+    """Lets a connection trust and show what the files hold; raises InputError that names the file which cannot be used."""
+    for key, path in (("ca", tls.ca), ("cert", tls.cert), ("key", tls.key)):
+        try:
+            Path(path).read_bytes()
+        except OSError as error:
+            right = "name a PEM file that is there and that you may read"
+            raise InputError(f"{path} cannot be read ({error.strerror})", where=f"{where}.{key}", right=right) from error
+    for key, path, trusting in (("ca", tls.ca, context), ("cert", tls.cert, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))):
+        try:
+            trusting.load_verify_locations(path)
+        except ssl.SSLError as error:
+            raise InputError(f"{path} holds no certificate", where=f"{where}.{key}", right="name a PEM file with one") from error
+    try:
+        context.load_cert_chain(tls.cert, tls.key, password=_no_password)
+    except (ssl.SSLError, _EncryptedError) as error:
+        right = "name its key, as a PEM file without a password"
+        raise InputError(f"{tls.key} is not the key of {tls.cert}", where=f"{where}.key", right=right) from error
 
-    `grpc` may be a port as well. Nothing is removed but a socket that nobody listens at any more.
+
+class _EncryptedError(Exception):
+    """A key asks for a password."""
+
+
+def _no_password() -> str:
+    raise _EncryptedError  # or OpenSSL would ask at the terminal
+
+
+def check_free(
+    *,
+    uds: str | None,
+    grpc: str | None,
+    control_socket: str | None = None,
+    http: tuple[str, int] = ("", 0),
+    tls: Tls | None = None,
+) -> None:
+    """Makes sure, before anything is loaded, that every address can be had and every certificate used; raises InputError.
+
+    `grpc` is a socket or a port, `http` the host and port that it must leave. Nothing is removed but a socket that nobody
+    listens at any more.
     """
-    if control_socket is not None:
-        make_way(Path(control_socket), where="control_socket")
-    if uds is not None:
-        make_way(Path(uds), where="uds")
-    if grpc is not None and grpc.startswith(UNIX):
-        make_way(Path(grpc.removeprefix(UNIX)), where="grpc")
+    tls_context(tls)
+    local = grpc is not None and grpc.startswith(UNIX)
+    wanted = {"control_socket": control_socket, "uds": uds, "grpc": grpc.removeprefix(UNIX) if grpc and local else None}
+    seen: dict[Path, str] = {}
+    for where, path in wanted.items():
+        if path is None:
+            continue
+        make_way(Path(path), where=where)
+        other = seen.setdefault(Path(path).absolute(), where)
+        if other != where:
+            raise InputError(f"{path} is the path of {other} already", where=where, right="name another path")
+    if grpc is None or local:
+        return
+    host, port = host_and_port(grpc, where="grpc")
+    if port and port == http[1] and (host == http[0] or {host, http[0]} & ANYWHERE):
+        raise InputError(f"port {port} is that of http already", where="grpc", right="choose another port")
+    bind(host, port, what="grpc").close()
 
 
 def socket_at(uds: Uds) -> socket.socket:
@@ -144,7 +194,11 @@ async def answering(
     """
     ends: list[Callable[[], Awaitable[None]]] = [partial(service.close, drain_s)]
     try:
-        await service.start(bound, tls=tls_context(tls))
+        try:
+            await service.start(bound, tls=tls_context(tls))
+        except OSError as error:  # another program had bound it as well, and listened first
+            host, port = bound.getsockname()[:2]
+            raise _taken("http", host, port, error) from error
         grpc_port = None
         if grpc is not None:
             ends.append(grpc.close)

@@ -25,6 +25,8 @@ from nearhall.core.errors import InputError, NearhallError
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
+SOCKET_PATH_MAX = 107
+"""sun_path holds 108 bytes, one for the end (unix(7))."""
 
 Settings = TypeVar("Settings")
 
@@ -69,7 +71,7 @@ def make_way(path: Path, *, where: str) -> None:
     try:
         found = path.lstat()
     except FileNotFoundError:
-        return
+        return _check_room(path, where)
     except OSError as error:
         raise no_socket(path, where, error) from error
     if not S_ISSOCK(found.st_mode):
@@ -81,14 +83,27 @@ def make_way(path: Path, *, where: str) -> None:
         except BlockingIOError:
             listener = 0
         except ConnectionRefusedError:
-            _removed(path, where)
-            return
+            return _removed(path, where)
         except OSError as error:
             raise no_socket(path, where, error) from error
         else:
             listener = unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, calcsize("3i")))[0]
     who = f" (process {listener})" if listener > 0 else ""
     raise InputError(f"another program listens at {path}{who}", where=where, right="end it, or name another path")
+
+
+def _check_room(path: Path, where: str) -> None:
+    """Raises InputError where a new socket could not be made."""
+    length, folder = len(os.fsencode(path)), path.absolute().parent
+    if length > SOCKET_PATH_MAX:
+        right = f"name one that is {length - SOCKET_PATH_MAX} bytes shorter"
+        raise InputError(f"{path} is too long for the path of a Unix socket", where=where, right=right)
+    if not folder.is_dir():
+        right = "make it, or name a path in a folder of yours"
+        raise InputError(f"{path} cannot be made (there is no folder {folder})", where=where, right=right)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        right = "name a path in a folder of yours"
+        raise InputError(f"{path} cannot be made (you may not write in {folder})", where=where, right=right)
 
 
 def no_socket(path: Path, where: str, error: OSError) -> InputError:
