@@ -37,6 +37,7 @@ def test_what_the_agent_may_ask(tmp_path):
             assert [(model.name, model.state) for model in stats.models] == [("double", "ready")]
             assert stats.hub_reachable is None
             through_the_port = await site.ask("POST", "/v2/repository/models/double/unload", {})
+            assert "model_repository" not in (await ask(site.composed.app, "GET", "/v2")).json["extensions"]
             assert (through_the_port.status, through_the_port.reason) == (400, "unsupported")
             assert (await ask(control, "POST", "/v2/repository/models/double/unload")).status == 200
             assert (await ask(control, "POST", "/v2/repository/models/double/load")).status == 200

@@ -514,6 +514,11 @@ async def test_all_nodes_together_are_told_of():
         assert [row["id"] for row in chats] == ["llm"]
         assert (await rig.ask("GET", "/v1/models/llm")).json["id"] == "llm"
         assert (await rig.ask("GET", "/v2")).json["name"] == "nearhall"
+        assert (await rig.ask("GET", "/v2")).json["extensions"] == [
+            "binary_tensor_data",
+            "model_configuration",
+            "schedule_policy",
+        ]
         for path in ("/healthz", "/v2/health/live", "/v2/health/ready"):
             assert (await rig.ask("GET", path)).status == 200
         told = await rig.ask("GET", "/v2/models/other")

@@ -229,7 +229,8 @@ async def test_readiness_is_that_of_any_node():
         told = FrontTold(rig.relay)
         assert (await told.ready(pb.ServerReadyRequest())).ready
         assert (await told.model_ready(pb.ModelReadyRequest(name="m", version="1"))).ready
-        assert not (await told.model_ready(pb.ModelReadyRequest(name="other"))).ready
+        for name, version in (("other", ""), ("nothing", ""), ("m", "9")):
+            assert not (await told.model_ready(pb.ModelReadyRequest(name=name, version=version))).ready
         index = await told.index(pb.RepositoryIndexRequest())
         assert [(row.name, row.state) for row in index.models] == [("m", "READY"), ("other", "UNAVAILABLE")]
         assert [row.name for row in (await told.index(pb.RepositoryIndexRequest(ready=True))).models] == ["m"]
@@ -297,7 +298,9 @@ def test_a_client_finds_one_server_through_a_freeze_and_a_death(short_folder, mo
         assert client.is_server_live()
         assert client.is_server_ready()
         assert client.is_model_ready("double")
-        assert client.get_server_metadata().name == "nearhall"
+        assert not client.is_model_ready("nothing")
+        extensions = list(client.get_server_metadata().extensions)
+        assert extensions == ["binary_tensor_data", "model_configuration", "schedule_policy"]
         (given,) = client.get_model_metadata("double", "1").inputs
         assert (given.name, given.datatype, list(given.shape)) == ("x", "FP32", [-1, 4])
         assert client.get_model_config("double").config.backend == "onnxruntime"

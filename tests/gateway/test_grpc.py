@@ -99,7 +99,10 @@ def test_metadata_health_configuration_and_index(triton, failure):
     assert client.is_server_ready()
     assert client.is_model_ready("double")
     assert not client.is_model_ready("torn")
-    assert client.get_server_metadata().extensions[:2] == ["binary_tensor_data", "model_configuration"]
+    assert not client.is_model_ready("nothing")
+    assert not client.is_model_ready("double", "9")
+    extensions = list(client.get_server_metadata().extensions)  # load and unload are the control socket's
+    assert extensions == ["binary_tensor_data", "model_configuration", "schedule_policy", "statistics"]
     (given,) = client.get_model_metadata("double").inputs
     assert (given.name, given.datatype, list(given.shape)) == ("x", "FP32", [-1, 4])
     config = client.get_model_config("texts").config
@@ -307,6 +310,7 @@ def test_models_are_loaded_through_grpc_where_only_this_machine_can(tmp_path, fa
         assert "grpc_port" not in running.ready
         assert stat.S_IMODE((tmp_path / "g").stat().st_mode) == 0o600
         with module.InferenceServerClient(f"unix:{local}") as client:
+            assert "model_repository" in client.get_server_metadata().extensions
             client.unload_model("double")
             assert not client.is_model_ready("double")
             with pytest.raises(failure, match="UNAVAILABLE"):

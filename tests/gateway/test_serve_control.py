@@ -35,6 +35,7 @@ def test_the_operator_has_a_socket_for_what_the_port_refuses(tmp_path):
         assert asked(f"{curl} http://localhost/control/cap -d '{{\"step_down\": 0.5}}'")["step_down"] == 0.5
         assert asked(f"{curl} http://localhost/control/stats")["models"][0]["state"] == "ready"
         unload = "v2/repository/models/double/unload"
+        assert "model_repository" not in asked(f"curl -s {url}/v2")["extensions"]
         assert "--control-socket PATH" in asked(f"curl -s -X POST {url}/{unload}")["error"]
         assert asked(f"{curl} -X POST http://localhost/{unload}") == {}
         assert asked(f"curl -s -X POST {url}/v2/repository/index")[0]["state"] == "UNAVAILABLE"

@@ -18,11 +18,13 @@ SPECS = (TensorSpec("x", "FP32", (-1, 4)), TensorSpec("n", BYTES, (1,), optional
 
 
 def test_metadata_is_the_protocols():
-    assert server_metadata("1.0") == {
+    assert server_metadata("1.0", may_load=True) == {
         "name": "nearhall",
         "version": "1.0",
         "extensions": ["binary_tensor_data", "model_configuration", "model_repository", "schedule_policy", "statistics"],
     }
+    shut = server_metadata("1.0", may_load=False)["extensions"]
+    assert shut == ["binary_tensor_data", "model_configuration", "schedule_policy", "statistics"]
     described = model_metadata(name="m", versions=["1"], platform="p", inputs=SPECS, outputs=[])
     assert described["inputs"][0] == {"name": "x", "datatype": "FP32", "shape": [-1, 4]}
     assert described["versions"] == ["1"]

@@ -50,9 +50,9 @@ def standing(model: Model) -> str:
     return f"{model.state.value}: {model.detail}" if model.detail else model.state.value
 
 
-def server_metadata() -> Plain:
-    """Of the gateway."""
-    return words.server_metadata(__version__)
+def server_metadata(*, may_load: bool) -> Plain:
+    """Of the gateway; `may_load`: whether models may be loaded and unloaded at the address that is asked."""
+    return words.server_metadata(__version__, may_load=may_load)
 
 
 def model_metadata(model: Model) -> Plain:

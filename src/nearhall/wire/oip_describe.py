@@ -12,15 +12,18 @@ from typing import Any
 
 from nearhall.core.tensor import BYTES, TensorSpec
 
-EXTENSIONS: tuple[str, ...] = ("binary_tensor_data", "model_configuration", "model_repository", "schedule_policy", "statistics")
+EXTENSIONS: tuple[str, ...] = ("binary_tensor_data", "model_configuration", "schedule_policy", "statistics")
 """Advertised in the server metadata; only what is really there."""
+REPOSITORY = "model_repository"
+"""Of index, load and unload together, so advertised only where all three answer; the index answers everywhere."""
 
 Plain = dict[str, Any]
 
 
-def server_metadata(version: str) -> Plain:
-    """GET /v2."""
-    return {"name": "nearhall", "version": version, "extensions": list(EXTENSIONS)}
+def server_metadata(version: str, *, may_load: bool) -> Plain:
+    """GET /v2; `may_load`: whether models may be loaded and unloaded where this is asked."""
+    extensions = sorted({*EXTENSIONS, REPOSITORY}) if may_load else list(EXTENSIONS)
+    return {"name": "nearhall", "version": version, "extensions": extensions}
 
 
 def model_metadata(

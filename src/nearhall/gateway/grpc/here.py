@@ -121,12 +121,16 @@ class ToldHere:
         return pb.ServerReadyResponse(ready=not self._plane.draining and self._plane.models.settled)
 
     async def model_ready(self, asked: pb.ModelReadyRequest) -> Message:
-        """Whether a model answers."""
-        return pb.ModelReadyResponse(ready=describe.found(self._plane, asked.name, asked.version).ready)
+        """Whether a model answers; one that there is not does not, as Triton has it, and no call fails for it."""
+        try:
+            ready = describe.found(self._plane, asked.name, asked.version).ready
+        except Refusal:
+            ready = False
+        return pb.ModelReadyResponse(ready=ready)
 
     async def server(self, _: pb.ServerMetadataRequest) -> Message:
         """Name, version, and which parts of the protocol are served."""
-        return ParseDict(describe.server_metadata(), pb.ServerMetadataResponse())
+        return ParseDict(describe.server_metadata(may_load=self._may_load), pb.ServerMetadataResponse())
 
     async def model(self, asked: pb.ModelMetadataRequest) -> Message:
         """A model's inputs and outputs."""

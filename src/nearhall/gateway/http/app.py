@@ -182,7 +182,7 @@ class App:
         await exchange.json(200, b"{}")
 
     async def _server(self, exchange: Exchange) -> None:
-        await exchange.json(200, msgspec.json.encode(describe.server_metadata()))
+        await exchange.json(200, msgspec.json.encode(describe.server_metadata(may_load=self._may_load)))
 
     async def _metrics_page(self, exchange: Exchange) -> None:
         await exchange.reply(200, [(b"content-type", CONTENT_TYPE)], self._metrics.page())

@@ -111,8 +111,11 @@ class FrontTold:
         return pb.ServerReadyResponse(ready=True)
 
     async def model_ready(self, asked: pb.ModelReadyRequest) -> Message:
-        """Ready if it is so anywhere."""
-        having = telling.lines_of(self._relay.fleet, asked.name, asked.version or None)
+        """Ready if it is so anywhere; one that no node has is not, and no call fails for it."""
+        try:
+            having = telling.lines_of(self._relay.fleet, asked.name, asked.version or None)
+        except Refusal:
+            return pb.ModelReadyResponse(ready=False)
         return pb.ModelReadyResponse(ready=any(line.ready for _, line in having))
 
     async def server(self, _: pb.ServerMetadataRequest) -> Message:

@@ -15,8 +15,9 @@ from nearhall.wire.load import ModelLoad
 
 TELL_S = 2.0
 """For what some node says of a model."""
-EXTENSIONS = ("binary_tensor_data", "model_configuration")
-"""Of the v2 protocol, as far as they pass through a front."""
+EXTENSIONS = ("binary_tensor_data", "model_configuration", "schedule_policy")
+"""Of the v2 protocol, what holds through a front: `timeout` is its own deadline for the request, `priority` goes on to the node.
+The repository's index is answered too, but neither load nor unload, and no statistics."""
 STATISTICS = "statistics are each node's own; the front's are at /metrics"
 LOADING = "models are loaded and unloaded at their node, not through the front"
 _STATES = {"ready": "READY", "loading": "LOADING"}
