@@ -41,10 +41,17 @@ def test_what_the_agent_may_ask(tmp_path):
             assert (through_the_port.status, through_the_port.reason) == (400, "unsupported")
             assert (await ask(control, "POST", "/v2/repository/models/double/unload")).status == 200
             assert (await ask(control, "POST", "/v2/repository/models/double/load")).status == 200
-            assert (await ask(control, "GET", "/nothing")).status == 400
+            nothing = await ask(control, "GET", "/nothing")
+            assert (nothing.status, nothing.reason) == (404, "path_unknown")
+            assert "/control/cap" in nothing.json["error"]
+            wrong = await ask(control, "GET", "/control/drain")
+            assert (wrong.status, wrong.headers["allow"]) == (405, "POST")
+            wrong = await ask(control, "DELETE", "/control/cap")
+            assert (wrong.status, wrong.headers["allow"]) == (405, "GET, POST")
+            assert wrong.json == {"error": "/control/cap is asked with GET or POST, not with DELETE"}
             odd = json.dumps({"parameters": {"config": "{}"}}).encode()
             assert (await ask(control, "POST", "/v2/repository/models/double/load", odd)).reason == "unsupported"
-            assert (await ask(control, "POST", "/v2/repository/double/load")).status == 400
+            assert (await ask(control, "POST", "/v2/repository/double/load")).status == 404
             assert stopped == []
             assert (await ask(control, "POST", "/control/drain")).status == 200
             assert stopped == [True]

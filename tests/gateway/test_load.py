@@ -86,7 +86,7 @@ def test_through_the_service_port(tmp_path):
 
     near = asyncio.run(tell(("127.0.0.1", 1)))
     assert decode_load(near.body).node == "s/n"
-    assert asyncio.run(tell(("10.0.0.9", 1))).reason == "bad_request"
+    assert asyncio.run(tell(("10.0.0.9", 1))).reason == "path_unknown"
     assert asyncio.run(tell(("10.0.0.9", 1), load_report=True)).status == 200
 
 

@@ -90,5 +90,5 @@ def test_a_site_hands_nothing_on(tmp_path: Path):
     with gateway(tmp_path, tmp_path / "models") as site:
         connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=10)
         connection.request("POST", HELLO, hello())
-        assert connection.getresponse().status == 400
+        assert connection.getresponse().status == 404
         connection.close()

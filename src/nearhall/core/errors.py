@@ -52,11 +52,13 @@ class InputError(NearhallError):
 class Refusal(NearhallError):  # noqa: N818 (an expected outcome, named for what the client gets)
     """A request that is answered with a refusal, never with silence."""
 
-    def __init__(self, reason: Reason, message: str, *, retry_after_ms: int | None = None) -> None:
+    def __init__(self, reason: Reason, message: str, *, retry_after_ms: int | None = None, allow: tuple[str, ...] = ()) -> None:
         self.reason = reason
         self.message = message
         self.retry_after_ms = retry_after_ms
         """When a retry may succeed; None where retrying is futile (`x-should-retry: false`)."""
+        self.allow = allow
+        """The methods that would be right, where METHOD_NOT_ALLOWED is why."""
         super().__init__(f"{reason.value}: {message}")
 
 

@@ -21,6 +21,8 @@ STATUS: dict[Reason, int] = {
     Reason.HUB_UNREACHABLE: 503,
     Reason.MODEL_UNKNOWN: 404,
     Reason.MODEL_NOT_READY: 503,
+    Reason.PATH_UNKNOWN: 404,
+    Reason.METHOD_NOT_ALLOWED: 405,
     Reason.BAD_REQUEST: 400,
     Reason.UNSUPPORTED: 400,
     Reason.TOO_LARGE: 413,
@@ -28,7 +30,7 @@ STATUS: dict[Reason, int] = {
 }
 """DESIGN's refusals: 429, 503, 504; a request that was admitted and then ran out of time is 504 (`expired`)."""
 
-_OPENAI_TYPE = {400: "invalid_request_error", 404: "invalid_request_error", 413: "invalid_request_error", 429: "rate_limit_error"}
+_OPENAI_TYPE = {**dict.fromkeys((400, 404, 405, 413), "invalid_request_error"), 429: "rate_limit_error"}
 
 
 def refusal_response(refusal: Refusal, path: str, *, expired: bool = False) -> tuple[int, list[Header], bytes]:
@@ -54,6 +56,8 @@ def refusal_response(refusal: Refusal, path: str, *, expired: bool = False) -> t
         (b"content-length", str(len(body)).encode()),
         (b"x-nearhall-reason", refusal.reason.value.encode()),
     ]
+    if refusal.allow:
+        headers.append((b"allow", ", ".join(refusal.allow).encode()))
     if refusal.retry_after_ms is None:
         headers.append((b"x-should-retry", b"false"))
     else:

@@ -22,6 +22,8 @@ CODES: Mapping[Reason, grpc.StatusCode] = {
     Reason.HUB_UNREACHABLE: grpc.StatusCode.UNAVAILABLE,
     Reason.MODEL_UNKNOWN: grpc.StatusCode.NOT_FOUND,
     Reason.MODEL_NOT_READY: grpc.StatusCode.UNAVAILABLE,
+    Reason.PATH_UNKNOWN: grpc.StatusCode.UNIMPLEMENTED,
+    Reason.METHOD_NOT_ALLOWED: grpc.StatusCode.UNIMPLEMENTED,
     Reason.BAD_REQUEST: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.UNSUPPORTED: grpc.StatusCode.UNIMPLEMENTED,
     Reason.TOO_LARGE: grpc.StatusCode.RESOURCE_EXHAUSTED,

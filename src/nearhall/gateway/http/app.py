@@ -18,7 +18,7 @@ from nearhall.gateway.http.chat import chat, complete
 from nearhall.gateway.http.embeddings import embed
 from nearhall.gateway.http.front import PREFIX, Front
 from nearhall.gateway.http.infer import infer
-from nearhall.gateway.http.oip_paths import MODELS, model_and_version, not_served, tell_not_served, tell_of_models
+from nearhall.gateway.http.oip_paths import not_served, tell_not_served, tell_of_models
 from nearhall.gateway.http.repository_api import repository_api
 from nearhall.gateway.load import load_report, may_tell_load
 from nearhall.gateway.metering.metrics import CONTENT_TYPE, Metrics
@@ -27,6 +27,7 @@ from nearhall.policy.storm import Budget, delay_s
 from nearhall.wire.headers import FRONT, SERVED_BY
 from nearhall.wire.load import PATH as LOAD_PATH
 from nearhall.wire.openai import models_list, one_model
+from nearhall.wire.paths import MODELS, methods_at, model_and_version, not_there
 from nearhall.wire.refusal import refusal_response
 from nearhall.wire.telemetry import OTHER
 
@@ -102,7 +103,7 @@ class App:
             return await self._work(exchange, path)
         if exchange.method in {"GET", "HEAD"}:
             return await self._tell(exchange, path)
-        raise _unknown(exchange)
+        raise not_there(exchange.method, path)
 
     async def _work(self, exchange: Exchange, path: str) -> None:
         most = self._plane.limits.connections
@@ -119,19 +120,19 @@ class App:
             return await embed(self._plane, exchange)
         if path.startswith("/v2/repository/"):
             return await repository_api(self._plane, exchange, may_load=self._may_load)
-        raise _unknown(exchange)
+        raise not_there(exchange.method, path)
 
     async def _tell(self, exchange: Exchange, path: str) -> None:
         handler = self._get.get(path.rstrip("/") or "/")
         if handler is not None:
             return await handler(exchange)
-        if path.startswith(MODELS):
+        if path.startswith(MODELS) and exchange.method in methods_at(path):
             return await tell_of_models(self._plane, exchange)
         if path == LOAD_PATH and may_tell_load(exchange.scope, wherever=self._plane.load_report):
             return await exchange.json(200, load_report(self._plane))
         if path.startswith("/v1/models/"):
             return await self._openai_model(exchange, path[len("/v1/models/") :])
-        raise _unknown(exchange)
+        raise not_there(exchange.method, path)
 
     async def _refuse(self, exchange: Exchange, refusal: Refusal) -> None:
         """Answers with a refusal, counted; a stream that has begun can only be cut off."""
@@ -196,8 +197,3 @@ class App:
         if model is None or not model.openai or not model.ready:
             raise Refusal(Reason.MODEL_UNKNOWN, f"there is no model {name[:64]!r} of texts ready here")
         await exchange.json(200, one_model(name, int(model.loaded_s), self._plane.node.decode()))
-
-
-def _unknown(exchange: Exchange) -> Refusal:
-    what = f"{exchange.method} {exchange.path[:128]}"
-    return Refusal(Reason.BAD_REQUEST, f"{what} is not served; see /v2, /v1/models and /metrics")

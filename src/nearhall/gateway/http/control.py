@@ -16,9 +16,18 @@ from nearhall.gateway.http.repository_api import repository_api
 from nearhall.gateway.load import load_report
 from nearhall.gateway.metering.energy import read_told
 from nearhall.gateway.plane import Plane
+from nearhall.wire.paths import SHOWN_MAX, WORK, wrong_method
 from nearhall.wire.telemetry import GatewayStats
 
 log = logging.getLogger("nearhall.gateway")
+
+_PATHS = {
+    "/control/stats": ("GET",),
+    "/control/load": ("GET",),
+    "/control/cap": ("GET", "POST"),
+    "/control/drain": WORK,
+    "/control/energy": WORK,
+}
 
 
 class Control:
@@ -43,6 +52,12 @@ class Control:
             return
 
     async def _answer(self, exchange: Exchange) -> None:
+        methods = WORK if exchange.path.startswith("/v2/repository/") else _PATHS.get(exchange.path, ())
+        if not methods:
+            served = f"{', '.join(_PATHS)} and /v2/repository/..."
+            raise Refusal(Reason.PATH_UNKNOWN, f"there is no {exchange.path[:SHOWN_MAX]} here, but {served}")
+        if exchange.method not in methods:
+            raise wrong_method(exchange.method, exchange.path, methods)
         asked = (exchange.method, exchange.path)
         if asked == ("GET", "/control/stats"):
             return await exchange.json(200, msgspec.json.encode(snapshot(self._plane)))
@@ -55,12 +70,9 @@ class Control:
         if asked == ("POST", "/control/energy"):
             self._plane.energy.told(read_told((await read_body(exchange, self._plane.limits)).plain))
             return await exchange.json(200, b"{}")
-        if exchange.path == "/control/cap" and exchange.method in {"GET", "POST"}:
+        if exchange.path == "/control/cap":
             return await self._cap(exchange)
-        if exchange.path.startswith("/v2/repository/") and exchange.method == "POST":
-            return await repository_api(self._plane, exchange, may_load=True)
-        served = "GET /control/{stats,load,cap}, POST /control/{cap,drain,energy}, /v2/repository/..."
-        raise Refusal(Reason.BAD_REQUEST, f"{exchange.method} {exchange.path[:128]} is not served; {served}")
+        return await repository_api(self._plane, exchange, may_load=True)
 
     async def _cap(self, exchange: Exchange) -> None:
         """Sets a power cap, or ends it; answers what holds now, in words."""

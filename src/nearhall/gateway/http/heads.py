@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from nearhall.core.errors import Refusal
 from nearhall.gateway.exchange import Header, Scope
-from nearhall.gateway.http.oip_paths import MODELS, model_and_version
 from nearhall.gateway.workloads import Rules, Workloads
 from nearhall.wire.headers import ASKED, FRONT, AskHeaders, parse_ask
+from nearhall.wire.paths import MODELS, model_and_version
 
 KEPT_MAX = 256
 """Heads; a site has some dozens of clients, each of them with one or a few."""

@@ -10,8 +10,8 @@ from nearhall.gateway import describe
 from nearhall.gateway.exchange import Exchange
 from nearhall.gateway.plane import Plane
 from nearhall.wire import headers as names
+from nearhall.wire.paths import MODELS, model_and_version
 
-MODELS = "/v2/models/"
 _NOT_SERVED = {
     "/v2/systemsharedmemory": "shared memory",
     "/v2/cudasharedmemory": "shared memory",
@@ -58,14 +58,3 @@ async def tell_not_served(exchange: Exchange, why: str) -> None:
         (b"x-should-retry", b"false"),
     ]
     await exchange.reply(501, headers, msgspec.json.encode({"error": why}))
-
-
-def model_and_version(rest: str) -> tuple[str, str | None]:
-    """`faces` or `faces/versions/1`; raises Refusal(BAD_REQUEST)."""
-    name, slash, tail = rest.partition("/")
-    if not slash:
-        return name, None
-    head, _, version = tail.partition("/")
-    if head != "versions" or not version or "/" in version:
-        raise Refusal(Reason.BAD_REQUEST, f"/v2/models/{rest[:128]} is no path of the v2 protocol")
-    return name, version

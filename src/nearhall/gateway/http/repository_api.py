@@ -29,7 +29,7 @@ async def repository_api(plane: Plane, exchange: Exchange, *, may_load: bool) ->
     head, _, rest = path.partition("/")
     name, _, verb = rest.rpartition("/")
     if head != "models" or verb not in {"load", "unload"} or not name:
-        raise Refusal(Reason.BAD_REQUEST, f"{exchange.path[:128]} is no path of the model repository API")
+        raise Refusal(Reason.PATH_UNKNOWN, f"{exchange.path[:128]} is no path of the model repository API")
     await change(plane, verb, name, asked.get("parameters"), may_load=may_load)
     return await exchange.json(200, b"{}")
 

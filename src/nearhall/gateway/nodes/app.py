@@ -20,11 +20,11 @@ from nearhall.gateway.nodes.metrics import FrontMetrics
 from nearhall.gateway.nodes.relay import Relay
 from nearhall.wire.load import ModelLoad
 from nearhall.wire.openai import models_list, one_model
+from nearhall.wire.paths import MODELS, methods_at, model_and_version, not_there
 
 log = logging.getLogger("nearhall.front")
 
 INDEX_MIB_MAX = 1
-_MODELS = "/v2/models/"
 Handler = Callable[[Exchange], Awaitable[None]]
 
 
@@ -73,23 +73,23 @@ class FrontApp:
             return await self._work(exchange, path)
         if exchange.method in {"GET", "HEAD"}:
             return await self._tell(exchange, path)
-        raise _not_served(exchange)
+        raise not_there(exchange.method, path)
 
     async def _work(self, exchange: Exchange, path: str) -> None:
         if exchange.connections > self._limits.connections:
             text = f"more than {self._limits.connections} connections are open; use fewer of them"
             raise Refusal(Reason.QUEUE_FULL, text, retry_after_ms=1000)
         self._relay.check_open()
-        if path.startswith(_MODELS) and path.endswith("/infer"):
-            name, version = _model_and_version(path[len(_MODELS) : -len("/infer")])
+        if path.startswith(MODELS) and path.endswith("/infer"):
+            name, version = model_and_version(path[len(MODELS) : -len("/infer")])
             return await self._relay.answer(await infer_job(exchange, self._fleet, self._limits, name, version))
-        if path.startswith("/v1/"):
+        if path.startswith("/v1/") and "POST" in methods_at(path):
             return await self._relay.answer(await openai_job(exchange, self._fleet, self._limits))
         if path.rstrip("/") == "/v2/repository/index":
             return await self._index(exchange)
-        if path.startswith("/v2/repository/"):
+        if path.startswith("/v2/repository/") and "POST" in methods_at(path):
             raise Refusal(Reason.UNSUPPORTED, telling.LOADING)
-        raise _not_served(exchange)
+        raise not_there(exchange.method, path)
 
     async def _refuse(self, exchange: Exchange, refusal: Refusal) -> None:
         """Answers with a refusal, counted; a stream that has begun can only be cut off."""
@@ -107,11 +107,11 @@ class FrontApp:
         handler = self._get.get(path.rstrip("/") or "/")
         if handler is not None:
             return await handler(exchange)
-        if path.startswith(_MODELS):
-            return await self._model(exchange, path[len(_MODELS) :])
+        if path.startswith(MODELS) and exchange.method in methods_at(path):
+            return await self._model(exchange, path[len(MODELS) :])
         if path.startswith("/v1/models/"):
             return await self._openai_model(exchange, path[len("/v1/models/") :])
-        raise _not_served(exchange)
+        raise not_there(exchange.method, path)
 
     async def _live(self, exchange: Exchange) -> None:
         await exchange.json(200, b"{}")
@@ -161,19 +161,3 @@ class FrontApp:
     def _ready_chats(self) -> list[ModelLoad]:
         loads = [node.load for node in self._fleet.up() if node.load is not None]
         return [line for load in loads for line in load.models if line.chat and line.ready]
-
-
-def _not_served(exchange: Exchange) -> Refusal:
-    what = f"{exchange.method} {exchange.path[:128]}"
-    return Refusal(Reason.BAD_REQUEST, f"{what} is not served; see /v2, /v1/models and /metrics")
-
-
-def _model_and_version(rest: str) -> tuple[str, str | None]:
-    """`faces` or `faces/versions/1`."""
-    name, slash, tail = rest.partition("/")
-    if not slash:
-        return name, None
-    head, _, version = tail.partition("/")
-    if head != "versions" or not version or "/" in version:
-        raise Refusal(Reason.BAD_REQUEST, f"/v2/models/{rest[:128]} is no path of the v2 protocol")
-    return name, version
