@@ -84,6 +84,8 @@ def test_a_stated_length_over_the_limit_is_refused_unread(tmp_path):
         async with rig(tmp_path, models=["double"], limits={"body_mib": 1.0}) as site:
             answer = await site.ask("POST", "/v2/models/double/infer", b"", {"content-length": str(10 * MIB)})
             assert (answer.status, answer.reason) == (413, "too_large")
+            says = "the body of 10485760 bytes is over the limit of 1 MiB; send less at a time"
+            assert answer.json == {"error": says}
             big = await site.ask("POST", "/v2/models/double/infer", b"", {"content-length": "12x"})
             assert big.status == 400
 

@@ -75,7 +75,7 @@ async def received(exchange: Exchange, most: int) -> bytes:
     if exchange.no_room:
         raise Refusal(Reason.QUEUE_FULL, "too many large requests are being received; come back", retry_after_ms=1000)
     if exchange.ask.content_length is not None and exchange.ask.content_length > most:
-        raise _too_large(f"the body has {exchange.ask.content_length} bytes", mib)
+        raise _too_large(f"the body of {exchange.ask.content_length} bytes", mib)
     message = await exchange.receive()
     if message["type"] == "http.request" and not message.get("more_body"):
         first: bytes = message.get("body", b"")
