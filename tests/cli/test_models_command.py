@@ -274,10 +274,8 @@ def test_a_repository_that_is_there_and_cannot_be_written_is_named(tmp_path: Pat
     assert (away.returncode, away.stderr) == (2, f"error: --repository: {repository} cannot be written (File exists); {right}\n")
     line = f"ulimit -f 0; {sys.executable} -m nearhall models add {model} --repository {repository}"
     full = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60, check=False)
-    assert (full.returncode, full.stderr) == (
-        2,
-        f"error: --repository: {repository} cannot be written (File too large); {right}\n",
-    )
+    told = full.stderr.splitlines()[0]  # whoever measures coverage cannot write what it measured either, and says so
+    assert (full.returncode, told) == (2, f"error: --repository: {repository} cannot be written (File too large); {right}")
     assert not (repository / "neg").exists()
     assert _nearhall("models", "add", str(model), "--repository", str(repository)).returncode == 0
 
