@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,6 +12,7 @@ from nearhall.policy.admit import (
     HALF_LIFE_S,
     SIZES_MAX,
     STRAINED,
+    USUAL_STEP,
     Estimate,
     ServiceTimes,
     beyond_ms,
@@ -18,6 +20,7 @@ from nearhall.policy.admit import (
     queue_full,
     size_class,
     still_worth,
+    usual_share,
     way_ms,
 )
 
@@ -126,3 +129,12 @@ def test_others_give_way_the_more_the_nearer_the_first_rank_comes_to_its_deadlin
     assert 0.0 <= way_ms(strain, limit_ms) <= way_ms(strain + more, limit_ms) <= limit_ms
     assert way_ms(min(strain, STRAINED), limit_ms) == 0.0
     assert way_ms(1.0 + strain, limit_ms) == limit_ms
+
+
+def test_what_a_run_usually_takes_of_its_estimate_is_a_moving_mean():
+    share = 1.0
+    for _ in range(400):
+        share = usual_share(share, 1.0, 2.0)
+    assert share == pytest.approx(0.5, abs=0.01)
+    assert usual_share(share, 5.0, 2.0) == share + USUAL_STEP * (1.0 - share), "no more than the whole"
+    assert usual_share(share, 1.0, 0.0) == share

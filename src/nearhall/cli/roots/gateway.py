@@ -37,6 +37,7 @@ from nearhall.drivers.device_memory import open_device_memory
 from nearhall.drivers.host import cpu_name
 from nearhall.drivers.node_memory import SystemMemory
 from nearhall.drivers.own_cpu import living_children_cpu_seconds, own_cpu_seconds, start_ticks
+from nearhall.drivers.time_slice import ask_for_slice
 from nearhall.gateway.body import MIB
 from nearhall.gateway.cap import PowerCap
 from nearhall.gateway.choose import Choosing, steps
@@ -71,6 +72,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("nearhall.gateway")
 
+LOOP_SLICE_MS = 0.2
+RUN_SLICE_MS = 3.0
+"""Of a core's time at once, for the event loop and for a model's run (the usual: 1.4 ms on two cores). Who has little to do is
+let in sooner, and who computes is interrupted less often. At three times the limit, a fifth of it critical, on two cores that the
+client shares, five runs each of 3 s: 97.7 to 99.3 % of the critical in time instead of 94.3 to 98.6; goodput 0.87 to 0.98 of the
+limit instead of 0.69 to 0.86."""
 SMALL_MODELS_S_MAX = 10.0
 """Listening begins after this at the latest, even if a model still loads; what is asked of it goes to the hub meanwhile."""
 
@@ -191,6 +198,7 @@ def compose(
         pinned=settings.pinned,
         cores=Cores(count=max(1, int(cpus_allowed())), cpu=cpu_name()),
         loop=loop,
+        begins=partial(ask_for_slice, RUN_SLICE_MS),
     )
     workloads = Workloads(settings.workloads)
     energy = EnergyBook(
@@ -385,6 +393,7 @@ async def main(path: str) -> None:
     """Runs the gateway on the settings in the file at `path`."""
     settings = read_settings(path, Settings)
     check_settings(settings, where=path)
+    ask_for_slice(LOOP_SLICE_MS)
     await serve(settings, announce=announce_ready)
 
 

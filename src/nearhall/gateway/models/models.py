@@ -69,10 +69,13 @@ class Models:
         pinned: Collection[str] = (),
         cores: Cores = ONE_CORE,
         loop: LoopWatch,
+        begins: Callable[[], object] | None = None,
     ) -> None:
+        """`begins` is called first in each thread that runs models."""
         self.memory = memory
         self._cores = cores
         self._loop = loop
+        self._begins = begins
         self._folder = folder
         self._opener = opener
         self._queue_length = queue_length
@@ -483,6 +486,7 @@ class Models:
             shapes=found.shapes,
             workers_max=found.workers,
             loop=self._loop,
+            begins=self._begins,
         )
         if note := str(getattr(runtime, "note", "")):
             self.say("device", f"model {model} {note}", "warning")

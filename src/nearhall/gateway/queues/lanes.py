@@ -20,7 +20,7 @@ from nearhall.core.tensor import Tensor
 from nearhall.gateway.exchange import ClientGoneError, Expired
 from nearhall.gateway.queues.batches import Key, joined, key_of, padded, parted, rows_of, takes_batches
 from nearhall.gateway.queues.loop_watch import LoopWatch
-from nearhall.policy.admit import Estimate, ServiceTimes, expected_ms, size_class, still_worth
+from nearhall.policy.admit import Estimate, ServiceTimes, expected_ms, size_class, still_worth, usual_share
 from nearhall.policy.batching import Shape, Shapes, Waiting, together
 from nearhall.ports.clock import Clock
 from nearhall.ports.runtime import TensorRuntime
@@ -112,13 +112,15 @@ class Lane:
         shapes: Shapes | None = None,
         workers_max: int = 1,
         loop: LoopWatch | None = None,
+        begins: Callable[[], object] | None = None,
     ) -> None:
         """`sample` is an input that the model took at warm-up; `broken` is called on the loop when the runtime fails on it.
 
         `batch_rows_max`: the largest batch that a measured curve says pays on this device; 1: requests run alone. `shapes`: those
         that runs are padded to, where a change of shape is dear.
         `workers_max`: how many runs may go on at a time; a thread is only made when there is work for it. While the event
-        `loop` is crowded only one goes on, for what is computed faster would only wait to be said.
+        `loop` is crowded only one goes on, for what is computed faster would only wait to be said. `begins` is called in each
+        thread first.
         """
         self.limit = limit
         self.times = ServiceTimes(first, {} if sample is None else {size_class(bytes_of(sample)): first})
@@ -137,6 +139,7 @@ class Lane:
         """When each run in progress is expected to end, by its thread."""
         self._workers_max = workers_max
         self._event_loop = loop
+        self._begins = begins
         self._idle = 0
         """Threads that wait to be woken."""
         self._passed_over_s: dict[int, float] = {}
@@ -147,6 +150,8 @@ class Lane:
         self._strain = Estimate(0.0)
         self._strain_s = 0.0
         """The same for the first rank's answers, and their share of their deadlines."""
+        self._usual = 1.0
+        """What a run usually takes of its estimate."""
         self._brief_runs = 0
         """Runs in a row that took no longer than `BRIEF_MS_WORST`."""
         self._rows_max = batch_rows_max if takes_batches(runtime.inputs, runtime.outputs) else 1
@@ -200,7 +205,8 @@ class Lane:
             return own
         with self._lock:
             before = bisect_right(self._waiting, (priority, due_s, self._sequence + 1), key=_key)
-            ahead = [job.expected_ms for _, job in self._waiting[:before]]
+            share = 1.0 if priority else self._usual
+            ahead = [share * job.expected_ms for _, job in self._waiting[:before]]
             left = [(end_s - now_s) * 1e3 for end_s in tuple(self._running.values())]  # workers leave without the lock
         return expected_ms(ahead_ms=ahead, running_left_ms=left, workers=workers, own_ms=own)
 
@@ -320,6 +326,8 @@ class Lane:
         own = threading.get_ident()
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        if self._begins is not None:
+            self._begins()
         while True:
             begun = self._clock.monotonic()
             jobs = self._next(own, begun)
@@ -453,6 +461,7 @@ class Lane:
         with self._lock:
             self._brief_runs = self._brief_runs + 1 if service_ms <= BRIEF_MS_WORST else 0
             unseen_s = now_s - self._passed_over_s.pop(size, now_s) if self._passed_over_s else 0.0
+            self._usual = usual_share(self._usual, service_ms, self.times.of(size).service_ms)
             self.times = self.times.seen(size, service_ms, unseen_s=unseen_s)
         return service_ms
 
