@@ -183,8 +183,8 @@ async def held(site, calls):
     """The lane of a model whose every worker is at a call, and those calls."""
     site.runtimes["double"].go.clear()
     lane = site.composed.plane.models.find("double").served.lane
-    running = [asyncio.create_task(answered(calls, message(), Context())) for _ in range(lane._workers_max)]
-    await until_async(lambda: lane.running == lane._workers_max and not lane.waiting, what="every worker is at work")
+    running = [asyncio.create_task(answered(calls, message(), Context())) for _ in range(lane.workers_max)]
+    await until_async(lambda: lane.running == lane.workers_max and not lane.waiting, what="every worker is at work")
     return lane, running
 
 

@@ -138,3 +138,8 @@ def test_what_a_run_usually_takes_of_its_estimate_is_a_moving_mean():
     assert share == pytest.approx(0.5, abs=0.01)
     assert usual_share(share, 5.0, 2.0) == share + USUAL_STEP * (1.0 - share), "no more than the whole"
     assert usual_share(share, 1.0, 0.0) == share
+
+
+def test_the_longest_is_of_what_was_seen():
+    assert ServiceTimes(Estimate(3.0)).longest_ms == 3.0
+    assert ServiceTimes(Estimate(3.0), {1: Estimate(1.0), 9: Estimate(2.0)}).longest_ms == 2.0

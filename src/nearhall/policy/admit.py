@@ -74,6 +74,11 @@ class ServiceTimes:
             return self.first
         return self.by_class[min(self.by_class, key=lambda known: (abs(known - size), known))]
 
+    @property
+    def longest_ms(self) -> float:
+        """Of the class that takes longest, of those that were seen."""
+        return max((known.service_ms for known in self.by_class.values()), default=self.first.service_ms)
+
     def seen(self, size: int, service_ms: float, *, unseen_s: float = 0.0) -> ServiceTimes:
         """The same after one more run; `unseen_s`: for how long requests of this class were turned away before it."""
         own = self.by_class.get(size) if self.by_class else self.first

@@ -25,3 +25,21 @@ def takes_the_rest(model: str, uses: Iterable[Use], *, rank_unsaid: int) -> bool
     known = list(uses)
     own = min((use.rank for use in known if use.model == model), default=rank_unsaid)
     return any(use.model != model and use.rank < own for use in known)
+
+
+STRETCH_MAX = 8.0
+"""A run's time over what its thread had of a core. Of one that gives way to all others it is 2 to 4 beside an event loop that is
+busy half of the time, and 50 to 350 beside a process that never rests (Linux 6.18, two cores)."""
+STRETCH_WORST = 100.0
+"""What a longer run counts as: after one the thread is left alone for half a second, after many for seven."""
+GIVING_WAY_MS_MAX = 5.0
+"""Of a run that may give way: where nothing is left of the cores, it takes a few hundred times as long."""
+
+
+def may_give_way(*, stretch: float, run_ms: float) -> bool:
+    """Whether one of a model's worker threads is to compute only in what all others leave of the cores.
+
+    It pays where the event loop needs a core too; not where something else leaves next to nothing. `stretch` is what its runs
+    took over what they had of a core, about the p90 of the last ones; `run_ms` what a run takes at most, as far as is known.
+    """
+    return stretch <= STRETCH_MAX and run_ms <= GIVING_WAY_MS_MAX

@@ -15,12 +15,13 @@ import os
 import socket
 import ssl
 import uuid
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection, MutableSet
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import uvloop
 
@@ -82,10 +83,11 @@ SMALL_MODELS_S_MAX = 10.0
 """Listening begins after this at the latest, even if a model still loads; what is asked of it goes to the hub meanwhile."""
 
 
-def open_runtime(file: ModelFile, uses: Collection[Use] = ()) -> Runtime:
+def open_runtime(file: ModelFile, uses: Collection[Use] = (), resting: MutableSet[Runtime] | None = None) -> Runtime:
     """The runtime that the file names, its library imported only now; an absent library names the extra that brings it.
 
-    `uses`: what all models of the gateway are for; a language model's process has the cores accordingly.
+    `uses`: what all models of the gateway are for; a language model's process has the cores accordingly. Those that take what
+    others leave are added to `resting`.
     """
     try:
         if file.runtime == "onnxruntime":
@@ -104,7 +106,10 @@ def open_runtime(file: ModelFile, uses: Collection[Use] = ()) -> Runtime:
                 log.info(
                     "model %s takes what others leave of the cores: a more critical workload is served beside it", file.model
                 )
-            return GenaiRuntime(file, takes_the_rest=rest)
+            runtime = GenaiRuntime(file, takes_the_rest=rest)
+            if rest and resting is not None:
+                resting.add(runtime)
+            return runtime
         if file.runtime == "upstream":
             from nearhall.drivers.upstream import HttpUpstream
 
@@ -188,9 +193,10 @@ def compose(
     memory = ModelMemory(budget_mib, node=node, clock=clock, devices=device_memory, device_mib=settings.limits.models_gpu_mib)
     loop = LoopWatch(clock)
     uses: list[Use] = []
+    resting: WeakSet[Runtime] = WeakSet()
     models = Models(
         Path(settings.repository),
-        partial(open_runtime, uses=uses) if opener is None else opener,
+        partial(open_runtime, uses=uses, resting=resting) if opener is None else opener,
         queue_length=settings.limits.queue_length,
         clock=clock,
         tell=stats.tell,
@@ -199,6 +205,7 @@ def compose(
         cores=Cores(count=max(1, int(cpus_allowed())), cpu=cpu_name()),
         loop=loop,
         begins=partial(ask_for_slice, RUN_SLICE_MS),
+        spare=lambda: not resting,
     )
     workloads = Workloads(settings.workloads)
     energy = EnergyBook(

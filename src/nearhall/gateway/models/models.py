@@ -70,12 +70,14 @@ class Models:
         cores: Cores = ONE_CORE,
         loop: LoopWatch,
         begins: Callable[[], object] | None = None,
+        spare: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`begins` is called first in each thread that runs models."""
+        """`begins` is called first in each thread that runs models; `spare`: whether one of several may give way."""
         self.memory = memory
         self._cores = cores
         self._loop = loop
         self._begins = begins
+        self._spare = spare
         self._folder = folder
         self._opener = opener
         self._queue_length = queue_length
@@ -487,6 +489,7 @@ class Models:
             workers_max=found.workers,
             loop=self._loop,
             begins=self._begins,
+            spare=(lambda: False) if entry.stateful else self._spare,
         )
         if note := str(getattr(runtime, "note", "")):
             self.say("device", f"model {model} {note}", "warning")

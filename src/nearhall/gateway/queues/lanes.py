@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
 import time
 from bisect import bisect_right, insort
@@ -12,7 +11,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
-from queue import SimpleQueue
 
 from nearhall.core.errors import PermanentError, Refusal
 from nearhall.core.reasons import Reason
@@ -20,6 +18,7 @@ from nearhall.core.tensor import Tensor
 from nearhall.gateway.exchange import ClientGoneError, Expired
 from nearhall.gateway.queues.batches import Key, joined, key_of, padded, parted, rows_of, takes_batches
 from nearhall.gateway.queues.loop_watch import LoopWatch
+from nearhall.gateway.queues.workers import Crew, Workers
 from nearhall.policy.admit import Estimate, ServiceTimes, expected_ms, size_class, still_worth, usual_share
 from nearhall.policy.batching import Shape, Shapes, Waiting, together
 from nearhall.ports.clock import Clock
@@ -43,10 +42,6 @@ STRAIN_MAX = 1.5
 BRIEF_RUNS = 64
 BRIEF_MS_WORST = 5.0
 """Only after so many runs in a row of which none took longer than this: what a model once took by chance proves nothing."""
-
-
-NICE = 5
-"""Of the worker threads: the event loop goes first when both want a core, for what it has to say is done already."""
 
 
 class RuntimeBrokenError(Exception):
@@ -90,6 +85,7 @@ class Job:
     """Its own run, as expected when it was queued."""
     tell: Callable[[Outcome], None] = field(init=False)
     """Called on the loop, once, with what came of it."""
+    told: bool = field(default=False, init=False)
 
 
 _Key = tuple[int, float, int]
@@ -113,6 +109,7 @@ class Lane:
         workers_max: int = 1,
         loop: LoopWatch | None = None,
         begins: Callable[[], object] | None = None,
+        spare: Callable[[], bool] = lambda: True,
     ) -> None:
         """`sample` is an input that the model took at warm-up; `broken` is called on the loop when the runtime fails on it.
 
@@ -120,7 +117,8 @@ class Lane:
         that runs are padded to, where a change of shape is dear.
         `workers_max`: how many runs may go on at a time; a thread is only made when there is work for it. While the event
         `loop` is crowded only one goes on, for what is computed faster would only wait to be said. `begins` is called in each
-        thread first.
+        thread first. `spare`: whether one of several threads may give way to all others, and its run be made again by another
+        one if it takes too long.
         """
         self.limit = limit
         self.times = ServiceTimes(first, {} if sample is None else {size_class(bytes_of(sample)): first})
@@ -133,15 +131,21 @@ class Lane:
         self._waiting: list[tuple[_Key, Job]] = []
         self._sequence = 0
         self._lock = threading.Lock()
-        self._wake: SimpleQueue[None] = SimpleQueue()
-        """Wakes an idle worker: written in C, it does so faster than a Condition."""
         self._running: dict[int, float] = {}
         """When each run in progress is expected to end, by its thread."""
-        self._workers_max = workers_max
-        self._event_loop = loop
-        self._begins = begins
-        self._idle = 0
-        """Threads that wait to be woken."""
+        self._workers = Workers(
+            self._work,
+            lock=self._lock,
+            name=name,
+            count_max=workers_max,
+            spare=spare,
+            crowded=(lambda: False) if loop is None else (lambda: loop.crowded),
+            longest_ms=lambda: self.times.longest_ms,
+            begins=begins,
+            clock=clock,
+        )
+        self._held: Sequence[Job] = ()
+        """What the spare thread runs."""
         self._passed_over_s: dict[int, float] = {}
         """Since when requests of a size went elsewhere, or nowhere, because of the estimate."""
         self._missed = Estimate(0.0)
@@ -158,9 +162,7 @@ class Lane:
         self._shapes = shapes if self._rows_max > 1 and workers_max == 1 else None
         self._shape = Shape()
         self._closed = False
-        self._name = name
-        self._threads: list[threading.Thread] = []
-        self._hire()
+        self._workers.hire()
 
     @property
     def running(self) -> int:
@@ -175,7 +177,7 @@ class Lane:
     @property
     def workers_max(self) -> int:
         """How many runs may go on at a time."""
-        return self._workers_max
+        return self._workers.count_max
 
     @property
     def estimate(self) -> Estimate:
@@ -200,7 +202,7 @@ class Lane:
         """Until the answer of a request that arrived now: the run in progress, what goes before it, and its own run."""
         now_s = self._clock.monotonic()
         own = self._aged(size_class(input_bytes), now_s).service_ms
-        workers = self._workers
+        workers = self._workers.count
         if not self._waiting and len(self._running) < workers:
             return own
         with self._lock:
@@ -209,11 +211,6 @@ class Lane:
             ahead = [share * job.expected_ms for _, job in self._waiting[:before]]
             left = [(end_s - now_s) * 1e3 for end_s in tuple(self._running.values())]  # workers leave without the lock
         return expected_ms(ahead_ms=ahead, running_left_ms=left, workers=workers, own_ms=own)
-
-    @property
-    def _workers(self) -> int:
-        """How many runs may go on now."""
-        return 1 if self._event_loop is not None and self._event_loop.crowded else self._workers_max
 
     def backlog_ms(self) -> float:
         """Until a request of the lowest rank that arrived now would begin."""
@@ -294,63 +291,77 @@ class Lane:
 
     def _queue(self, job: Job) -> None:
         """Takes its place among those that wait, and wakes or hires who works; the lock is held."""
+        self._place(job)
+        self._workers.rouse()
+
+    def _place(self, job: Job) -> None:
         self._sequence += 1
         insort(self._waiting, ((job.priority, job.due_s, self._sequence), job), key=_key)
-        if self._idle:
-            self._idle -= 1
-            self._wake.put(None)
-        elif len(self._threads) < self._workers:
-            self._hire()
 
     def close(self) -> None:
         """Stops taking work, fails what waits, lets the run in progress finish, frees the runtime; blocks meanwhile."""
         with self._lock:
             self._closed = True
             left, self._waiting = self._waiting, []
-        for _ in self._threads:
-            self._wake.put(None)
+            threads = self._workers.dismiss()
         self._settle([job for _, job in left], [RuntimeBrokenError("the model has been unloaded") for _ in left])
         patience_s = self._clock.monotonic() + JOIN_S_MAX
-        for thread in self._threads:
+        for thread in threads:
             if thread is not threading.current_thread():
                 thread.join(max(0.0, patience_s - self._clock.monotonic()))
         self._runtime.close()
 
-    def _hire(self) -> None:
-        """One more thread."""
-        thread = threading.Thread(target=self._work, name=f"lane-{self._name}", daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _work(self) -> None:
+    def _work(self, crew: Crew) -> None:
+        """What a thread of the lane does."""
         own = threading.get_ident()
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
-        if self._begins is not None:
-            self._begins()
+        self._workers.start(crew)
         while True:
+            if crew.spare and self._workers.to_be_tried:
+                self._try_spare()
             begun = self._clock.monotonic()
-            jobs = self._next(own, begun)
+            jobs = self._next(crew, own, begun)
             if jobs is None:
                 return
             if not jobs:
-                self._wake.get()
+                self._workers.sleep(crew)
                 continue
+            cpu_s = time.thread_time()
             try:
-                outcomes = self._outcomes(jobs, begun)
+                outcomes = self._outcomes(jobs, begun, crew)
             except Exception:  # a fault of ours: whoever waits is told, and the worker stays
                 log.exception("a run failed outside of its runtime")
                 outcomes = [Refusal(Reason.RUNTIME_FAILED, "the gateway failed; its log says why") for _ in jobs]
+            if crew.spare:
+                self._spare_ran(begun, cpu_s)
             self._running.pop(own, None)
             self._settle(jobs, outcomes)
 
-    def _next(self, worker: int, now_s: float) -> list[Job] | None:
+    def _try_spare(self) -> None:
+        """Runs the sample in the spare thread: nobody waits for it while the machine may leave that thread nothing."""
+        if self.sample is None:
+            return
+        begun, cpu_s = self._clock.monotonic(), time.thread_time()
+        with suppress(Exception):  # a model that is broken shows it soon enough
+            self._runtime.run(self.sample, ())
+        self._spare_ran(begun, cpu_s)
+
+    def _spare_ran(self, begun: float, began_cpu_s: float) -> None:
+        cpu_s = time.thread_time() - began_cpu_s
+        with self._lock:
+            self._held = ()
+            self._workers.ran(self._clock.monotonic() - begun, cpu_s)
+
+    def _next(self, crew: Crew, worker: int, now_s: float) -> list[Job] | None:
         """The most urgent job, and those that join its run; [] to wait for more, None when the lane is closed."""
         with self._lock:
             if self._closed:
                 return None
-            if not self._waiting or len(self._running) >= self._workers:
-                self._idle += 1
+            if not crew.spare and self._workers.found_stuck():
+                for job in self._held:
+                    self._place(job)
+                self._held = ()
+            if not self._waiting or not self._workers.may_run(crew):
+                self._workers.rests(crew)
                 return []
             if self._rows_max == 1 or len(self._waiting) == 1:
                 jobs = [self._waiting.pop(0)[1]]
@@ -361,6 +372,9 @@ class Lane:
                 del self._waiting[:count]
                 takes_ms = self.times.of(size_class(sum(job.input_bytes for job in jobs))).service_ms
             self._running[worker] = now_s + takes_ms / 1e3
+            if crew.spare:
+                self._held = jobs
+                self._workers.begins(takes_ms)
         return jobs
 
     def _joining(self, now_s: float) -> int:
@@ -384,21 +398,21 @@ class Lane:
             expected_ms=lambda size: self.times.of(size_class(size)).service_ms,
         )
 
-    def _outcomes(self, jobs: Sequence[Job], begun: float) -> list[Outcome]:
+    def _outcomes(self, jobs: Sequence[Job], begun: float, crew: Crew) -> list[Outcome]:
         """What came of each of the jobs, which run together."""
         if len(jobs) == 1:
-            return [self._dropped(jobs[0], begun) or self._alone(jobs[0], begun)]
+            return [self._dropped(jobs[0], begun) or self._alone(jobs[0], begun, crew)]
         found: dict[int, Outcome] = {}
         for index, job in enumerate(jobs):
             if (dropped := self._dropped(job, begun)) is not None:
                 found[index] = dropped
         left = [job for index, job in enumerate(jobs) if index not in found]
-        ran = iter(self._together(left, begun) if len(left) > 1 else [self._alone(job, begun) for job in left])
+        ran = iter(self._together(left, begun, crew) if len(left) > 1 else [self._alone(job, begun, crew) for job in left])
         return [found[index] if index in found else next(ran) for index in range(len(jobs))]
 
     def _dropped(self, job: Job, begun: float) -> BaseException | None:
         """Why a job that has reached the head of the queue is not worth running any more."""
-        if job.gone():
+        if job.told or job.gone():
             return ClientGoneError()
         if job.deadline_s is None:
             return None
@@ -407,7 +421,7 @@ class Lane:
             return None
         return Expired(Reason.DEADLINE, "the deadline passed in the queue", retry_after_ms=None)
 
-    def _alone(self, job: Job, begun: float) -> Outcome:
+    def _alone(self, job: Job, begun: float, crew: Crew | None = None) -> Outcome:
         cpu = time.thread_time()
         try:
             (outputs,) = self._run([job])
@@ -415,17 +429,17 @@ class Lane:
             return refusal
         except Exception as error:  # whatever a runtime raises must end this request alone, not the lane
             return self._fault(error)
-        service_ms = self._learnt(job.input_bytes, begun)
+        service_ms = self._learnt(job.input_bytes, begun, crew)
         return Done(outputs, (begun - job.arrived_s) * 1e3, service_ms, (time.thread_time() - cpu) * 1e3)
 
-    def _together(self, jobs: Sequence[Job], begun: float) -> list[Outcome]:
+    def _together(self, jobs: Sequence[Job], begun: float, crew: Crew) -> list[Outcome]:
         """One run for all; where it fails, or its outputs cannot be told apart, each runs alone."""
         cpu = time.thread_time()
         try:
             parts = self._run(jobs)
         except Exception:  # one input may spoil the run for all: alone each gets its own answer, or its own refusal
-            return [self._alone(job, self._clock.monotonic()) for job in jobs]
-        service_ms = self._learnt(sum(job.input_bytes for job in jobs), begun)
+            return [self._alone(job, self._clock.monotonic(), crew) for job in jobs]
+        service_ms = self._learnt(sum(job.input_bytes for job in jobs), begun, crew)
         cpu_ms = (time.thread_time() - cpu) * 1e3 / len(jobs)
         return [
             Done(part, (begun - job.arrived_s) * 1e3, service_ms, cpu_ms, len(jobs))
@@ -453,12 +467,14 @@ class Lane:
             return [self._runtime.run(first.inputs, first.outputs)]
         raise PermanentError("the outputs do not keep the batch apart")
 
-    def _learnt(self, input_bytes: int, begun: float) -> float:
-        """Notes what the run took, ms."""
+    def _learnt(self, input_bytes: int, begun: float, crew: Crew | None) -> float:
+        """Notes what the run took, ms; what takes long only because it gives way says nothing of others."""
         now_s = self._clock.monotonic()
         service_ms = (now_s - begun) * 1e3
         size = size_class(input_bytes)
         with self._lock:
+            if crew is not None and crew.spare and self._workers.late:
+                return service_ms
             self._brief_runs = self._brief_runs + 1 if service_ms <= BRIEF_MS_WORST else 0
             unseen_s = now_s - self._passed_over_s.pop(size, now_s) if self._passed_over_s else 0.0
             self._usual = usual_share(self._usual, service_ms, self.times.of(size).service_ms)
@@ -498,4 +514,6 @@ def _key(entry: tuple[_Key, Job]) -> _Key:
 
 def _resolve(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:
     for job, outcome in zip(jobs, outcomes, strict=True):
-        job.tell(outcome)
+        if not job.told:
+            job.told = True
+            job.tell(outcome)
