@@ -72,6 +72,39 @@ def test_the_printed_line_works(tmp_path: Path, free_port: Callable[[], int], in
         process.wait(20)
 
 
+def test_the_printed_line_works_for_what_json_has_no_form_of(tmp_path: Path, free_port: Callable[[], int]):
+    whole, text = TensorProto.FLOAT16, TensorProto.STRING
+    graph = helper.make_graph(
+        [helper.make_node("Neg", ["x"], ["y"]), helper.make_node("Identity", ['it\'s "t"'], ["same"])],
+        "halves",
+        [
+            helper.make_tensor_value_info("x", whole, ["n", 2]),
+            helper.make_tensor_value_info('it\'s "t"', text, [1]),
+        ],
+        [helper.make_tensor_value_info("y", whole, ["n", 2]), helper.make_tensor_value_info("same", text, [1])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    path = tmp_path / "halves.onnx"
+    path.write_bytes(model.SerializeToString())
+    added = _nearhall("models", "add", str(path), "--example", "x=1x2:1.5", "--repository", str(tmp_path / "repo"), "--json")
+    assert added.returncode == 0, added.stderr
+    port = free_port()
+    serve, ask = (command.replace("8080", str(port)) for command in json.loads(added.stdout)["commands"])
+    process = subprocess.Popen([sys.executable, "-m", *serve.split()], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+
+        def answer() -> str:
+            return subprocess.run(["bash", "-c", ask], capture_output=True, text=True, timeout=30, check=False).stdout
+
+        until(lambda: answer().startswith("{"), 20, what="the model")
+        head, end = json.JSONDecoder().raw_decode(answer())
+        assert [output["datatype"] for output in head["outputs"]] == ["FP16", "BYTES"]
+        assert len(answer()) == end + 2 * 2 + 4
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
 def test_a_model_of_another_server_answers_by_the_line_that_was_printed(tmp_path: Path, free_port: Callable[[], int]):
     there, here = str(tmp_path / "there"), str(tmp_path / "here")
     assert _nearhall("models", "add", str(_model(tmp_path / "neg.onnx")), "--repository", there).returncode == 0
@@ -235,7 +268,14 @@ def test_what_is_not_served_is_one_line_and_leaves_nothing(tmp_path: Path):
     weights.write_bytes(b"PK")
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no model at all")
-    for path, expected in ((weights, "export it to ONNX"), (broken, "cannot load"), (tmp_path / "none.onnx", "does not exist")):
+    cut = tmp_path / "cut.tflite"
+    cut.write_bytes(b"no model at all")
+    for path, expected in (
+        (cut, "is no TFLite file"),
+        (weights, "export it to ONNX"),
+        (broken, "cannot load"),
+        (tmp_path / "none.onnx", "does not exist"),
+    ):
         refused = _nearhall("models", "add", str(path), "--repository", str(tmp_path / "repo"))
         assert refused.returncode == 2
         assert expected in refused.stderr

@@ -50,6 +50,13 @@ def test_what_is_not_served_is_refused_with_the_alternative(tmp_path: Path, suff
     assert refused.value.right == ALTERNATIVES[suffix]
 
 
+def test_a_tflite_file_is_known_by_its_bytes(tmp_path: Path):
+    path = tmp_path / "m.tflite"
+    path.write_bytes(b"<html>not found</html>")
+    with pytest.raises(InputError, match="is no TFLite file"):
+        runtime_of(path)
+
+
 def test_a_gguf_of_another_architecture_is_refused_by_name(tmp_path: Path):
     path = tmp_path / "m.gguf"
     path.write_bytes(_gguf("mamba", noise=True))

@@ -123,6 +123,14 @@ def test_text_comes_back_or_is_refused_by_name_at_loading(load: Callable[..., Te
     assert (y.dtype, y.rows, bytes(y.data)) == (BYTES, rows, bytes(sent.data))
 
 
+def test_bytes_that_are_no_text_are_refused_by_name(load: Callable[..., TensorRuntime], runtime: str):
+    if runtime == "openvino":
+        return
+    rows = (b"text", b"\xff\xd8\xff")
+    with pytest.raises(Refusal, match="input 'x': element 1 of its BYTES is not UTF-8"):
+        load("Identity", BYTES).run([Tensor("x", BYTES, (1, 2), memoryview(pack_rows(rows)), rows)], ["y"])
+
+
 def test_an_answer_is_its_own_memory(load: Callable[..., TensorRuntime]):
     """The first answer is still being sent while the next request runs."""
     loaded = load("Neg")

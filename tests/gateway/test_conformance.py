@@ -125,6 +125,16 @@ def test_metadata_health_and_index(triton):
     assert "nam" in index["torn"]["reason"]
 
 
+def test_health_has_the_words_that_kserves_client_reads(served):
+    with httpcore.ConnectionPool() as pool:
+        for path, words in (
+            ("/v2/health/live", {"live": True}),
+            ("/v2/health/ready", {"ready": True}),
+            ("/v2/models/double/ready", {"name": "double", "ready": True}),
+        ):
+            assert json.loads(pool.request("GET", f"http://{served.address}{path}").content) == words
+
+
 def test_faults_reach_the_client_as_words(triton):
     module, client = triton
     utils = pytest.importorskip("tritonclient.utils")

@@ -170,6 +170,10 @@ MALFORMED = {
     ),
     "a timeout in words": (plain(EMPTY, parameters={"timeout": "1"}), "timeout"),
     "a negative priority": (plain(EMPTY, parameters={"priority": -1}), "priority"),
+    "binary as a word": (plain(EMPTY, parameters={"binary_data_output": "yes"}), "binary_data_output is 'yes'; true or false"),
+    "binary as a number": (plain(EMPTY, outputs=[{"name": "y", "parameters": {"binary_data": 1}}]), "binary_data is '1'"),
+    "NaN": (plain(EMPTY | {"shape": [1], "data": [math.nan]}), "JSON has no NaN: send the tensor as binary data"),
+    "minus infinity": (plain(EMPTY | {"shape": [1], "data": [-math.inf]}), "JSON has no Infinity: send"),
     "twice": (
         (json.dumps({"inputs": [EMPTY, EMPTY]}).encode(), None),
         "given twice",
@@ -194,6 +198,12 @@ def test_malformed_requests_are_told_what_is_wrong(case):
         decode_request(body, head)
     assert says in caught.value.message
     assert caught.value.reason in {Reason.BAD_REQUEST, Reason.UNSUPPORTED}
+
+
+def test_a_character_that_is_no_json_is_not_taken_for_a_number():
+    with pytest.raises(Refusal) as caught:
+        decode_request(b'{"inputs": [?]}', None)
+    assert caught.value.message.endswith("invalid character (byte 12)")
 
 
 anything = st.recursive(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 from nearhall.core.tensor import BYTES, TensorSpec
 from nearhall.wire.oip_describe import (
+    LIVE,
+    READY,
     Configured,
     ModelCounts,
     Spent,
     model_config,
     model_metadata,
+    model_ready,
     model_statistics,
     repository_entry,
     server_metadata,
@@ -28,6 +33,13 @@ def test_metadata_is_the_protocols():
     described = model_metadata(name="m", versions=["1"], platform="p", inputs=SPECS, outputs=[])
     assert described["inputs"][0] == {"name": "x", "datatype": "FP32", "shape": [-1, 4]}
     assert described["versions"] == ["1"]
+
+
+def test_health_is_said_in_kserves_words():
+    """Its own REST client reads the words, where Triton's reads the status alone."""
+    assert json.loads(LIVE) == {"live": True}
+    assert json.loads(READY) == {"ready": True}
+    assert model_ready("m") == {"name": "m", "ready": True}
 
 
 def configured(version):

@@ -47,8 +47,11 @@ def runtime_of(path: Path) -> str:
                 f"is a GGUF of architecture {architecture!r}, which OpenVINO GenAI does not read", where=str(path), right=right
             )
         return "genai"
-    if suffix == ".tflite" or head[4:8] == b"TFL3":
+    if head[4:8] == b"TFL3":
         return "openvino"
+    if suffix == ".tflite":
+        what = "is no TFLite file; bytes 5 to 8 of one are TFL3"
+        raise InputError(what, where=str(path), right="was the download cut short?")
     if suffix == ".onnx":
         return "onnxruntime"
     right = ALTERNATIVES.get(suffix, "name a .onnx, .tflite or .gguf file, or the URL of a v2 or OpenAI server")

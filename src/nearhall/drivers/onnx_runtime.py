@@ -79,6 +79,8 @@ class OnnxRuntime:
         names = list(outputs) or [spec.name for spec in self._outputs]
         try:
             results = self._session.run(names, feeds)
+        except UnicodeEncodeError as error:
+            raise Refusal(Reason.BAD_REQUEST, _no_text(inputs)) from error
         except Exception as error:
             said, text = str(error), plain_fault(error)
             if "INVALID_ARGUMENT" in said or "Got invalid dimensions" in said:
@@ -92,6 +94,19 @@ class OnnxRuntime:
     def close(self) -> None:
         """Frees the session."""
         self._session = None
+
+
+def _no_text(inputs: Sequence[Tensor]) -> str:
+    """Which element of BYTES is no text. The runtime's own strings hold any bytes; its Python module takes text alone."""
+    for tensor in inputs:
+        for index, row in enumerate(tensor.rows or ()):
+            try:
+                row.decode()
+            except UnicodeDecodeError:
+                return (
+                    f"input {tensor.name!r}: element {index} of its BYTES is not UTF-8, and ONNX Runtime takes text; send numbers"
+                )
+    return "an element of BYTES is not UTF-8, and ONNX Runtime takes text"
 
 
 def _placed(file: ModelFile) -> tuple[Any, Placing]:

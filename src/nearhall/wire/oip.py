@@ -36,6 +36,7 @@ from nearhall.wire.oip_tensors import (
     only_known,
     refuse,
     rows_of,
+    whether,
     whole,
 )
 
@@ -181,8 +182,18 @@ def _decoded(head: memoryview, rest: memoryview) -> InferRequest:
     try:
         request = _request.decode(head)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        refuse(f"the request is not an inference request: {error}")
+        refuse(f"the request is not an inference request: {error}{_of_no_number(head, str(error))}")
     return _taken(request, rest, _from_json)
+
+
+def _of_no_number(head: memoryview, said: str) -> str:
+    """What to do about NaN or an infinity, which some libraries write into JSON though it has no such words; else nothing."""
+    found = re.search(r"invalid character \(byte (\d+)\)", said)
+    at = 0 if found is None else int(found[1])
+    word = next((word for word in (b"NaN", b"Infinity", b"nan", b"inf") if word in bytes(head[max(0, at - 8) : at + 9])), None)
+    if found is None or word is None:
+        return ""
+    return f"; JSON has no {word.decode()}: send the tensor as binary data (binary_data_size)"
 
 
 def _decoded_quickly(body: bytes, numbers: Numbers) -> InferRequest | None:
@@ -256,7 +267,7 @@ def _asked(request: _RequestJson, inputs: tuple[Tensor, ...]) -> InferRequest:
         id=request.id,
         inputs=inputs,
         outputs=tuple(Wanted(name=o.name, binary=_wants_binary(o, parameters)) for o in request.outputs),
-        binary_by_default=parameters.get("binary_data_output") is True,
+        binary_by_default=whether(parameters, "binary_data_output") is True,
         timeout_us=whole(parameters, "timeout"),
         priority=whole(parameters, "priority"),
     )
@@ -264,8 +275,8 @@ def _asked(request: _RequestJson, inputs: tuple[Tensor, ...]) -> InferRequest:
 
 def _wants_binary(output: _OutputJson, parameters: Mapping[str, Any]) -> bool:
     check_output_parameters(output.name, output.parameters)
-    asked = output.parameters.get("binary_data")
-    return asked if isinstance(asked, bool) else parameters.get("binary_data_output") is True
+    asked = whether(output.parameters, "binary_data")
+    return whether(parameters, "binary_data_output") is True if asked is None else asked
 
 
 def _input(item: _InputJson, rest: memoryview, read: Callable[[_InputJson], Tensor]) -> tuple[Tensor, memoryview]:

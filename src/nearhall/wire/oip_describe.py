@@ -17,7 +17,15 @@ EXTENSIONS: tuple[str, ...] = ("binary_tensor_data", "model_configuration", "sch
 REPOSITORY = "model_repository"
 """Of index, load and unload together, so advertised only where all three answer; the index answers everywhere."""
 
+LIVE, READY = b'{"live":true}', b'{"ready":true}'
+"""What the protocol has of a server that is: KServe's own REST client reads these words, others the status alone."""
+
 Plain = dict[str, Any]
+
+
+def model_ready(name: str) -> Plain:
+    """GET /v2/models/{name}/ready, of one that is."""
+    return {"name": name, "ready": True}
 
 
 def server_metadata(version: str, *, may_load: bool) -> Plain:

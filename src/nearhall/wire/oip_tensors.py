@@ -84,6 +84,14 @@ def whole(parameters: Mapping[str, Any], key: str) -> int | None:
     return value
 
 
+def whether(parameters: Mapping[str, Any], key: str) -> bool | None:
+    """A parameter that is true or false; None if it is not given."""
+    value = parameters.get(key)
+    if value is not None and not isinstance(value, bool):
+        refuse(f"parameters.{key} is {str(value)[:40]!r}; true or false is right")
+    return value
+
+
 def only_known(parameters: Mapping[str, Any], known: frozenset[str], where: str) -> None:
     """Refuses a parameter that would change the answer if we knew it."""
     for key in parameters:

@@ -281,8 +281,8 @@ def curl_line(url: str, model: Model, tls: Tls | None = None) -> str | None:
     if model.entry.embeds:
         return f'  {curl} {url}/v1/embeddings -d \'{{"model": "{name}", "input": "Hello"}}\''
     inputs = [_example(spec) for spec in model.inputs]
-    if not inputs or None in inputs:
-        return None
+    if not inputs or None in inputs or any(spec.dtype == "FP16" for spec in model.outputs):
+        return None  # FP16 has no JSON form
     return f"  {curl} {url}/v2/models/{name}/infer -d '{{\"inputs\": [{', '.join(str(i) for i in inputs)}]}}'"
 
 

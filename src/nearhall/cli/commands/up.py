@@ -44,7 +44,10 @@ def command(
         Path | None, typer.Argument(help="A pilot.yaml to repeat; `up` writes one beside every result.", metavar="[PILOT.yaml]")
     ] = None,
     seconds: Annotated[
-        float | None, typer.Option(help="Stop by itself after this many seconds of work. Default: until Ctrl-C.", min=1)
+        float | None,
+        typer.Option(
+            help="Stop by itself after this many seconds of work. Default: until Ctrl-C; 60 where no terminal is.", min=1
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for pilot.json, report.html, pilot.yaml. Default: ./pilot, ./pilot-2, ...")

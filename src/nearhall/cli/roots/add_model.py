@@ -21,15 +21,17 @@ from pathlib import Path
 import psutil
 
 from nearhall.cli.output import writing
+from nearhall.cli.roots.embeddings import INSTALLS_TOKENIZERS, NEEDS_TOKENIZERS
 from nearhall.cli.roots.models import example, measured_variant, write_model
 from nearhall.core.errors import InputError, PermanentError, Refusal, TemporaryError, without_login
-from nearhall.core.tensor import BYTES, TensorSpec
+from nearhall.core.tensor import BYTES, ITEM_BYTES, TensorSpec
 from nearhall.documents.model import ModelDocument, TensorShape, Variant
 from nearhall.drivers.model_files import runtime_of
 from nearhall.drivers.packages import sha256_of
 from nearhall.drivers.upstream import read_key
 from nearhall.drivers.upstream_models import Offered, described, offered
 from nearhall.ports.runtime import ChatAsk, ChatMessage, ModelFile
+from nearhall.wire.oip_tensors import CODES
 
 DEFAULT_PORT = 8080
 TOKENIZER = "tokenizer.json"
@@ -41,6 +43,8 @@ LISTED_MAX = 10
 """Of another server's models, in a message."""
 CURL_VALUES_MAX = 64
 """An input with more values is sent by a line of Python instead of by hand."""
+_PACKED = {**CODES, "FP16": "e", "BOOL": "?"}
+"""`struct` codes of data types; of BYTES an empty text is written, which is its length, 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +101,7 @@ def add_model(
         about = {"task": task, "licence": "yours", "source": str(path.resolve()), "inputs": inputs, "outputs": outputs}
         with _into(repository):
             document = write_model(repository, model, file, variant, **about)
-    ask = _ask_text(model, task) if task != "tensors" else _ask_tensors(model, inputs)
+    ask = _ask_text(model, task) if task != "tensors" else _ask_tensors(model, inputs, outputs)
     return Added(document=document, repository=repository, commands=[_serve(repository), ask])
 
 
@@ -148,6 +152,8 @@ def _measured_tensors(
         right = "check the file with the tool that made it"
         if runtime == "onnxruntime" and "xternal" in str(error):
             right = "its weights lie in another file: save it as one, onnx.save_model(onnx.load(file), whole)"
+        elif NEEDS_TOKENIZERS in str(error):
+            raise InputError(NEEDS_TOKENIZERS, where="--tokenizer", right=INSTALLS_TOKENIZERS) from error
         raise InputError(str(error).replace(str(file), str(path)), where=str(path), right=right) from error
     except Refusal as error:
         right = "say what it runs on, such as --example input=1x576 --example sr=:16000"
@@ -212,7 +218,7 @@ def _add_url(
     if task != "tensors":
         ask = _ask_text(model, task)
     else:
-        ask = _ask_tensors(model, inputs) if inputs else f"curl -s http://127.0.0.1:{DEFAULT_PORT}/v2/models/{model}"
+        ask = _ask_tensors(model, inputs, outputs) if inputs else f"curl -s http://127.0.0.1:{DEFAULT_PORT}/v2/models/{model}"
     return Added(document=document, repository=repository, commands=[_serve(repository), ask])
 
 
@@ -330,8 +336,10 @@ def _ask_text(model: str, task: str) -> str:
     )
 
 
-def _ask_tensors(model: str, inputs: Sequence[TensorShape]) -> str:
+def _ask_tensors(model: str, inputs: Sequence[TensorShape], outputs: Sequence[TensorShape]) -> str:
     """A line that works as it stands: small inputs by curl alone, large ones made by a line of Python in front of it."""
+    if any(item.dtype == "FP16" for item in (*inputs, *outputs)):
+        return _ask_in_binary(model, inputs)
     url = f"http://127.0.0.1:{DEFAULT_PORT}/v2/models/{model}/infer"
     shapes = [example(TensorSpec(i.name, i.dtype, tuple(i.shape)), i.example_shape, i.example_value).shape for i in inputs]
     heads = [{"name": i.name, "datatype": i.dtype, "shape": list(shape)} for i, shape in zip(inputs, shapes, strict=True)]
@@ -346,6 +354,30 @@ def _ask_tensors(model: str, inputs: Sequence[TensorShape]) -> str:
     ]
     made = f'import json; print(json.dumps({{"inputs": [{", ".join(texts)}]}}))'
     return f"python3 -c {shlex.quote(made)} | curl -s {url} -d @-"
+
+
+def _ask_in_binary(model: str, inputs: Sequence[TensorShape]) -> str:
+    """The same for a model with FP16, which JSON has no form of; what is no text of the answer is shown as dots."""
+    heads: list[str] = []
+    packed: list[str] = []
+    for item in inputs:
+        shape = example(TensorSpec(item.name, item.dtype, tuple(item.shape)), item.example_shape, item.example_value).shape
+        size = prod(shape) * ITEM_BYTES.get(item.dtype, 4)  # an empty text is four bytes, its length
+        head = {"name": item.name, "datatype": item.dtype, "shape": list(shape), "parameters": {"binary_data_size": size}}
+        heads.append(json.dumps(head))
+        value = 0 if item.dtype == BYTES else item.example_value if item.dtype in {"FP16", "FP32", "FP64"} else _value(item)
+        packed.append(f'struct.pack("<{_PACKED.get(item.dtype, "I")}", {value!r})*{prod(shape)}')
+    text = f'{{"inputs": [{", ".join(heads)}], "parameters": {{"binary_data_output": true}}}}'
+    made = f"import struct, sys; sys.stdout.buffer.write({' + '.join([_in_double_quotes(text), *packed])})"
+    url = f"http://127.0.0.1:{DEFAULT_PORT}/v2/models/{model}/infer"
+    sent = f"curl -s {url} -H 'inference-header-content-length: {len(text)}' --data-binary @-"
+    return f"python3 -c {shlex.quote(made)} | {sent} | tr -c '[:print:]' ."
+
+
+def _in_double_quotes(text: str) -> str:
+    """ASCII as a literal of bytes without single quotes, which belong to the shell."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("'", "\\x27")
+    return f'b"{escaped}"'
 
 
 def _value(item: TensorShape) -> float | str | bool:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from nearhall.core.errors import PermanentError
 from nearhall.ports.runtime import ModelFile, TensorRuntime
 
+NEEDS_TOKENIZERS = "a model of embeddings needs the package tokenizers"
+INSTALLS_TOKENIZERS = "pip install 'nearhall[embeddings]'"
+
 
 def with_tokenizer(file: ModelFile, runtime: TensorRuntime) -> TensorRuntime:
     """The runtime itself, or as a model of embeddings; raises PermanentError where what that needs is not there."""
@@ -13,5 +16,5 @@ def with_tokenizer(file: ModelFile, runtime: TensorRuntime) -> TensorRuntime:
     try:
         from nearhall.drivers.embedder import Embedder
     except ImportError as error:
-        raise PermanentError("a model of embeddings needs tokenizers: pip install 'nearhall[embeddings]'") from error
+        raise PermanentError(f"{NEEDS_TOKENIZERS}: {INSTALLS_TOKENIZERS}") from error
     return Embedder(file, runtime)

@@ -26,6 +26,7 @@ from nearhall.gateway.plane import Plane
 from nearhall.policy.storm import Budget, delay_s
 from nearhall.wire.headers import FRONT, SERVED_BY
 from nearhall.wire.load import PATH as LOAD_PATH
+from nearhall.wire.oip_describe import LIVE, READY
 from nearhall.wire.openai import models_list, one_model
 from nearhall.wire.paths import MODELS, methods_at, model_and_version, not_there
 from nearhall.wire.refusal import refusal_response
@@ -176,11 +177,11 @@ class App:
         return may_tell_load(exchange.scope, wherever=self._plane.load_report)
 
     async def _live(self, exchange: Exchange) -> None:
-        await exchange.json(200, b"{}")
+        await exchange.json(200, LIVE)
 
     async def _ready(self, exchange: Exchange) -> None:
         describe.check_ready(self._plane)
-        await exchange.json(200, b"{}")
+        await exchange.json(200, READY)
 
     async def _server(self, exchange: Exchange) -> None:
         await exchange.json(200, msgspec.json.encode(describe.server_metadata(may_load=self._may_load)))

@@ -10,6 +10,7 @@ from nearhall.gateway import describe
 from nearhall.gateway.exchange import Exchange
 from nearhall.gateway.plane import Plane
 from nearhall.wire import headers as names
+from nearhall.wire.oip_describe import model_ready
 from nearhall.wire.paths import MODELS, model_and_version
 
 _NOT_SERVED = {
@@ -33,7 +34,7 @@ async def tell_of_models(plane: Plane, exchange: Exchange) -> None:
     if verb == "ready":
         if not model.ready:
             raise Refusal(Reason.MODEL_NOT_READY, f"model {name!r} is {describe.standing(model)}", retry_after_ms=1000)
-        return await exchange.json(200, b"{}")
+        return await _json(exchange, model_ready(name))
     if verb == "stats":
         return await _json(exchange, describe.model_statistics(plane, name))
     return await _json(exchange, describe.model_config(model) if verb == "config" else describe.model_metadata(model))
