@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import date
 from pathlib import Path
@@ -11,9 +12,10 @@ import pytest
 from pydantic import BaseModel
 
 from nearhall.core.errors import InputError
+from nearhall.documents.schemas import FOLDER
 from nearhall.documents.up import Up, default_pilot
 from nearhall.documents.whole_file import write_whole
-from nearhall.documents.yaml_file import dump_document, parse_document, read_document
+from nearhall.documents.yaml_file import PATTERNS, dump_document, parse_document, read_document
 
 GOOD = dump_document(default_pilot())
 
@@ -49,6 +51,26 @@ def test_a_mistake_is_named_with_its_place(change: tuple[str, str], expected: st
     text = GOOD.decode()
     assert change[0] in text
     assert expected in _refused(text.replace(*change, 1))
+
+
+@pytest.mark.parametrize("schema", sorted(FOLDER.glob("*.json")), ids=lambda path: path.name)
+def test_no_mistake_is_told_as_an_expression(schema: Path):
+    """Each pattern of a document that people write has words in `PATTERNS`."""
+    patterns: set[str] = set()
+
+    def gather(node: Any) -> None:
+        if isinstance(node, dict):
+            found = node.get("pattern")
+            if isinstance(found, str):
+                patterns.add(found)
+            for value in node.values():
+                gather(value)
+        elif isinstance(node, list):
+            for value in node:
+                gather(value)
+
+    gather(json.loads(schema.read_bytes()))
+    assert patterns <= set(PATTERNS)
 
 
 @pytest.mark.parametrize(

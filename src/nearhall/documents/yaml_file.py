@@ -190,6 +190,22 @@ PATTERNS: dict[str, str] = {
     HTTP_PATTERN: "[HOST:]PORT, such as 8080 or 0.0.0.0:8080",
     GRPC_PATTERN: "[HOST:]PORT, such as 8001 or 0.0.0.0:8001, or unix:PATH",
     "^[A-Z]{2}(-[A-Z0-9]{1,3})?$": "a country's two capital letters, or with its region, such as DE or US-CA",
+    r"^0?[0-7]{3}$": 'three octal digits in quotes, such as "0660"',
+    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$": "letters, digits, dots, dashes and underscores, at most 64; no dot first",
+    r"^\S{1,128}$": "at most 128 characters without spaces, such as shop-01/n1",
+    r"^https?://\S+$": "an address such as https://hub.example:8443",
+    r"^https://\S+$": "an address such as https://hub.example:8443",
+    r"^https://": "an address such as https://hub.example:8443",
+    r"^(https?://\S+:\d{1,5}/?|unix:\S.*)$": "http://HOST:PORT, https://HOST:PORT or unix:PATH",
+    r"^\S+:\d{1,5}$": "HOST:PORT",
+    r"^modbus://": "modbus://HOST:PORT/UNIT",
+    r"^[0-9a-f]{64}$": "the 64 hexadecimal digits that sha256sum prints",
+    r"^(cpu|cuda:.+|elsewhere)$": "cpu, cuda:N or elsewhere",
+    r"^[a-z0-9][a-z0-9-]*$": "lower case letters, digits and dashes",
+    r"^[a-z0-9][a-z0-9.-]*$": "lower case letters, digits, dots and dashes",
+    r"^[A-Za-z_][A-Za-z0-9_]*$": "the name of a variable: letters, digits and underscores",
+    r'^[^"\\$/]*$': "text without quotation marks, backslashes, dollar signs and slashes",
+    r"\.csv$": "the name of a .csv file",
 }
 """What names are made of, in words, by the expression that they must match."""
 
