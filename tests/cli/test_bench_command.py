@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from gateway.gateway_process import gateway
+from gateway.small_models import add_model
 from nearhall.cli.roots.bench import built_in
 from nearhall.cli.roots.bench.compare import Footprint, Measured
 from nearhall.cli.roots.bench.goals import judge
@@ -58,6 +59,20 @@ def test_it_measures_this_gateway_the_limit_and_another_server(tmp_path):
     assert 0 < said["limits_p50_ms"][built_in.TINY] < said["rows"][0]["p50_ms"]
     assert silent in said["warnings"]
     assert [line for line in said["warnings"] if line.startswith("wrong tiny binary is left out: wrong answered 400")]
+
+
+@pytest.mark.timeout(120)
+def test_a_model_that_json_has_no_form_of_is_measured_in_the_others(tmp_path):
+    add_model(tmp_path, "half", "FP16")
+    line = ["--repository", str(tmp_path), "--model", "half", "--rounds", "1", "--seconds", "0.1", "--json"]
+    done = _bench(*line, "--form", "binary", "--form", "json")
+    assert (done.returncode, done.stderr) == (0, "")
+    said = json.loads(done.stdout)
+    assert [one["form"] for one in said["rows"]] == ["binary"]
+    assert "half json is left out: JSON has no form of its FP16, NaN or infinities" in said["warnings"]
+    done = _bench(*line, "--form", "json")
+    assert done.returncode == 2
+    assert "cannot be asked in JSON" in done.stderr
 
 
 WRONG = {

@@ -47,6 +47,7 @@ from nearhall.core.errors import InputError, PermanentError
 ROUNDS_MAX = 1000
 SECONDS_MAX = 600.0
 IDLE_S = 5.0
+NO_JSON = "JSON has no form of its FP16, NaN or infinities"
 EPILOG = """
 What is compared: session.run in this process, with the gateway's own session options, is the limit; this gateway is started
 with its defaults (metrics, validation, logging). Each slice of a server lies between two slices of the limit, and only ratios
@@ -165,18 +166,28 @@ def _run(plan: _Plan, folder: Path, screen: Console) -> tuple[list[Measured], Fo
     with Live(console=screen, auto_refresh=False, transient=True) as line:
         tell = partial(_tell, line)
         limits = {name: limit_of(plan.repository or repository, name, plan.cores.server) for name in plan.models}
+        forms = {name: _forms_for(name, limits[name], plan.forms) for name in plan.models}
         if plan.repository is not None:
             _only(plan.repository, plan.models, repository)
         tell("starting the gateway")
         with gateway(repository, folder, cores=plan.cores.server) as running:
             tell(f"watching it idle for {IDLE_S:g} s")
             cost = footprint(running, repository, seconds=IDLE_S)
-            ours = [subject for name in plan.models for subject in subjects_of(running, name, limits[name], plan.forms)]
+            ours = [subject for name in plan.models for subject in subjects_of(running, name, limits[name], forms[name])]
             for subject in ours:
                 check(subject, limits[subject.model])
-            others, left_out = _others(plan, limits)
+            others, left_out = _others(plan, limits, forms)
             found = measure([*ours, *others], limits, rounds=plan.rounds, seconds=plan.seconds, tell=tell)
-    return found, cost, left_out
+    bare = [f"{name} json is left out: {NO_JSON}" for name in plan.models if len(forms[name]) < len(plan.forms)]
+    return found, cost, [*bare, *left_out]
+
+
+def _forms_for(name: str, limit: Limit, forms: Sequence[str]) -> list[str]:
+    """The forms that the model's tensors have; raises InputError where that is none of them."""
+    kept = list(forms) if limit.in_json else [form for form in forms if form != "json"]
+    if not kept:
+        raise InputError(f"model {name!r} cannot be asked in JSON: {NO_JSON}", where="--form", right="binary, grpc or unix")
+    return kept
 
 
 def _only(repository: Path, models: Sequence[str], place: Path) -> None:
@@ -190,13 +201,13 @@ def _tell(line: Live, text: str) -> None:
     line.update(Text(text, style="dim"), refresh=True)
 
 
-def _others(plan: _Plan, limits: Mapping[str, Limit]) -> tuple[list[Subject], list[str]]:
+def _others(plan: _Plan, limits: Mapping[str, Limit], forms: Mapping[str, Sequence[str]]) -> tuple[list[Subject], list[str]]:
     subjects: list[Subject] = []
     left_out: list[str] = []
     for other in plan.others:
         pid = listener_of(other.host, other.port)
         for name in plan.models:
-            good, bad = against(other, name, limits[name], plan.forms, None if pid is None else Tree(pid))
+            good, bad = against(other, name, limits[name], forms[name], None if pid is None else Tree(pid))
             subjects += good
             left_out += bad
         if pid is not None and plan.cores.disjoint:

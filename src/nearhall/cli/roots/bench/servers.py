@@ -38,8 +38,10 @@ from nearhall.cli.roots.bench.requests import (
     json_request,
 )
 from nearhall.core.errors import InputError, PermanentError, TemporaryError
+from nearhall.core.tensor import TensorSpec
 from nearhall.drivers.arrays import to_array
 from nearhall.gateway.models.repository import Entry, scan
+from nearhall.ports.runtime import ModelFile
 
 FORMS = ("binary", "json", "grpc", "unix")
 """How a request travels; `unix` is binary v2 over a Unix socket."""
@@ -73,6 +75,14 @@ class Limit:
     def outputs(self) -> dict[str, Array]:
         """What the model gives for the inputs."""
         return dict(zip(self.names, self._session.run(None, self.inputs), strict=True))
+
+    @property
+    def in_json(self) -> bool:
+        """Whether JSON has a form of what goes in and comes out: none of FP16, of NaN and of infinities."""
+        return all(
+            array.dtype != np.float16 and (array.dtype.kind != "f" or bool(np.isfinite(array).all()))
+            for array in (*self.inputs.values(), *self.outputs().values())
+        )
 
     def slice(self, seconds: float) -> Slice:
         """One run after another for so long."""
@@ -326,17 +336,26 @@ def limit_of(repository: Path, model: str, cores: Collection[int]) -> Limit:
     if entry.runtime != "onnxruntime":
         right = "measure an ONNX model; for others there is no limit to compare with yet"
         raise InputError(f"model {model!r} runs in {entry.runtime or 'no runtime'}", where=str(repository), right=right)
-    return Limit(Path(entry.file.path), _inputs(entry), cores=cores)
+    return Limit(Path(entry.file.path), _inputs(entry, entry.inputs or _told_by(entry.file)), cores=cores)
 
 
-def _inputs(entry: Entry) -> Inputs | None:
+def _told_by(file: ModelFile) -> Sequence[TensorSpec]:
+    """What the file itself says that it takes, where model.yaml does not."""
+    from nearhall.drivers.onnx_runtime import OnnxRuntime
+
+    opened = OnnxRuntime(file)
+    try:
+        return opened.inputs
+    finally:
+        opened.close()
+
+
+def _inputs(entry: Entry, specs: Sequence[TensorSpec]) -> Inputs:
     """What the model is warmed up with; random values for inputs of FP32 without an example, zeros for others."""
     from nearhall.cli.roots.models import example
 
-    if not entry.inputs:
-        return None
     found: dict[str, Array] = {}
-    for spec in entry.inputs:
+    for spec in specs:
         if spec.optional:
             continue
         shape, value = entry.examples.get(spec.name, (None, 0.0))
