@@ -46,6 +46,8 @@ def test_every_variant_is_measured_and_seen_in_list_and_show(repository: Path, t
     at = ("--repository", str(repository))
     before = _nearhall("models", "list", *at)
     assert (before.returncode, "not measured" in before.stdout) == (0, True)
+    advice = " ".join(_nearhall("models", "show", "door", *at).stdout.split())
+    assert advice.replace(" ", "").endswith(f"nearhallmodelsprofiledoor--all--repository{repository}")
     done = _nearhall(
         "models", "profile", "door", "--all", "--data", str(tmp_path / "data.npy"), "--seconds", "0.05", "--json", *at
     )

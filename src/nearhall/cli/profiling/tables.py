@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from math import floor
 
@@ -76,7 +77,8 @@ def shown(place: Place, *, cpu: str) -> RenderableType:
         if profile is not None:
             parts += [Text(""), details(profile)]
     if all(place.profile(name) is None for name in place.variants):
-        parts += [Text(""), Text(f"Measure it here: nearhall models profile {document.name} --all")]
+        at = shlex.quote(str(place.repository))
+        parts += [Text(""), Text(f"Measure it here: nearhall models profile {document.name} --all --repository {at}")]
     return Group(*parts)
 
 
