@@ -101,6 +101,21 @@ def test_a_larger_input_has_an_estimate_of_its_own():
     assert times.seen(large, 80.0, unseen_s=1000.0).of(large).service_ms < 80.0
 
 
+@given(st.floats(0.01, 100), st.floats(1, 1e6))
+def test_a_machine_that_stood_still_says_little_of_the_model(usual_ms: float, stopped_ms: float):
+    times = ServiceTimes(Estimate(usual_ms)).seen(3, usual_ms)
+    after = times.seen(3, usual_ms + stopped_ms).of(3).service_ms
+    assert usual_ms <= after <= max(1.5 * usual_ms, usual_ms + 1)
+
+
+def test_a_model_that_has_become_ten_times_slower_is_known_one_run_later():
+    times, plain = ServiceTimes(Estimate(6)).seen(3, 6), Estimate(6)
+    for run in range(10):
+        times = times.seen(3, 60)
+        plain = plain.seen(60) if run else plain
+    assert times.of(3).service_ms > plain.service_ms > 35
+
+
 def test_the_warm_up_is_believed_until_something_is_seen():
     times = ServiceTimes(Estimate(50.0))
     assert times.of(size_class(4)).service_ms == 50.0

@@ -14,6 +14,11 @@ FALL = 0.02
 """A decaying high quantile by asymmetric steps: up by a tenth of an overshoot, down by a fiftieth of an undershoot; with these
 weights a steady stream settles near its p90 (measured in the trials: 98 to 99 % in deadline)."""
 
+STOOD_STILL = 5.0
+STOOD_STILL_MS = 10.0
+"""A run that takes more than so many times its estimate, and than so long, is counted as that many times: the machine stood still
+(suspended, stopped, swapping), which says nothing of the model. Two runs of 6 ms that were stopped for 6 s made an estimate of
+1.1 s, and requests with 30 ms were refused for two minutes. A model that has become ten times slower is known one run later."""
 HALF_LIFE_S = 1.0
 TESTS_SHARE = 20.0
 
@@ -28,6 +33,10 @@ class Estimate:
         """The estimate after one more observation."""
         step = service_ms - self.service_ms
         return Estimate(self.service_ms + (RISE if step > 0 else FALL) * step)
+
+    def seen_run(self, took_ms: float, *, least_ms: float = STOOD_STILL_MS) -> Estimate:
+        """The same after one more run, of which no more counts than a run can take; up to `least_ms` all of it does."""
+        return self.seen(min(took_ms, max(STOOD_STILL * self.service_ms, least_ms)))
 
     def aged(self, unseen_s: float) -> Estimate:
         """The estimate after nothing was seen for a while: it halves again and again, so that it is put to the test.
@@ -82,7 +91,7 @@ class ServiceTimes:
     def seen(self, size: int, service_ms: float, *, unseen_s: float = 0.0) -> ServiceTimes:
         """The same after one more run; `unseen_s`: for how long requests of this class were turned away before it."""
         own = self.by_class.get(size) if self.by_class else self.first
-        after = Estimate(service_ms) if own is None else own.aged(unseen_s).seen(service_ms)
+        after = Estimate(service_ms) if own is None else own.aged(unseen_s).seen_run(service_ms)
         return ServiceTimes(self.first, {**self.by_class, size: after})
 
 

@@ -21,6 +21,8 @@ ms at 1, 40 ms at 8, which is 0.16)."""
 PROMPT_SHARE = 0.03
 """Assumed until measured: a token of a prompt costs this share of a step with one sequence, since many are computed at once."""
 FIRST_STEP_MS = 20.0
+OVERHEAD_MS_MAX = 1000.0
+"""What comes to a chat beside its steps in any case; of more, `STOOD_STILL` times what was usual is learnt at once."""
 FIRST_ANSWER_TOKENS = 64.0
 BYTES_A_TOKEN = 3.0
 """Of text, until a prompt has been counted; English has about four, so that the first guess is rather too many tokens."""
@@ -146,16 +148,16 @@ class Pace:
             return self
         if step.prompt_tokens:
             beyond = max(0.0, step.took_ms - self.step_ms(step.running)) / step.prompt_tokens
-            return replace(self, prompt_ms=self.prompt_ms.seen(beyond))
+            return replace(self, prompt_ms=self.prompt_ms.seen_run(beyond))
         steps = [*self.steps, *[None] * (step.running - len(self.steps))]
         before = steps[step.running - 1]
-        steps[step.running - 1] = Estimate(step.took_ms) if before is None else before.seen(step.took_ms)
+        steps[step.running - 1] = Estimate(step.took_ms) if before is None else before.seen_run(step.took_ms)
         return replace(self, steps=tuple(steps))
 
     def seen_first(self, *, expected_ms: float, took_ms: float) -> Pace:
         """After a first token came; `expected_ms` is what was expected of its beginning, this overhead included."""
         beyond = max(0.0, took_ms - expected_ms + self.overhead_ms.service_ms)
-        return replace(self, overhead_ms=self.overhead_ms.seen(beyond))
+        return replace(self, overhead_ms=self.overhead_ms.seen_run(beyond, least_ms=OVERHEAD_MS_MAX))
 
     def seen_answer(self, *, prompt_bytes: int, prompt_tokens: int, answer_tokens: int) -> Pace:
         """After a whole answer: how long it was, and how many tokens its prompt turned out to be (about a p90)."""

@@ -75,9 +75,9 @@ class Slots:
 
     def seen(self, *, first_token_ms: float | None, total_ms: float) -> None:
         """Learns from one chat."""
-        self.total = self.total.seen(total_ms)
+        self.total = self.total.seen_run(total_ms)
         if first_token_ms is not None:
-            self.first_token, self._passed_over_s = self._aged().seen(first_token_ms), None
+            self.first_token, self._passed_over_s = self._aged().seen_run(first_token_ms, least_ms=FIRST_TOKEN_MS), None
 
     def _aged(self) -> Estimate:
         since = self._passed_over_s
