@@ -215,8 +215,9 @@ def test_openais_client_completes_whole_and_streamed(tmp_path):
             assert chunks[-1].usage.completion_tokens == 2
             asked = {"echo": True, "suffix": "x", "best_of": 2, "logprobs": 0, "n": 2, "prompt": ["a", "b"]}
             for name, value in asked.items():
-                with pytest.raises(openai.BadRequestError, match=name):
+                with pytest.raises(openai.BadRequestError, match=name) as told:
                     await client.completions.create(**{"model": "parrot", "prompt": "x", name: value})
+                assert told.value.param == name
             with pytest.raises(openai.BadRequestError, match="in tokens"):
                 await client.completions.create(model="parrot", prompt=[1, 2])
 

@@ -15,6 +15,7 @@ from nearhall.wire.openai import decode_chat
 from nearhall.wire.openai_completions import decode_completion
 from nearhall.wire.openai_embeddings import decode_embeddings
 from nearhall.wire.openai_params import TokensMax
+from nearhall.wire.refusal import refusal_response
 
 MOST = TokensMax(own=100)
 GOOD = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
@@ -99,6 +100,29 @@ def test_mistakes_are_told(case):
     with pytest.raises(Refusal) as caught:
         served_here(decode_chat(body, tokens_max=MOST))
     assert says in caught.value.message
+
+
+BLAMED = {
+    "a role": ({"messages": [{"role": "king", "content": "x"}]}, "messages[0].role"),
+    "a content": ({"messages": [{"role": "user"}]}, "messages[0].content"),
+    "a part": ({"messages": [{"role": "user", "content": ["x"]}]}, "messages[0].content[0]"),
+    "a slip": ({"temprature": 1}, "temprature"),
+    "no neutral value": ({"n": 2}, "n"),
+    "a text for a number": ({"seed": "x"}, "seed"),
+    "deep inside": ({"stream_options": {"include_usage": 3}}, "stream_options.include_usage"),
+    "too much": ({"max_tokens": 0}, "max_tokens"),
+    "nothing that has a name": ([], None),
+}
+
+
+@pytest.mark.parametrize("case", BLAMED.values(), ids=BLAMED)
+def test_the_parameter_is_named_as_openai_names_it(case):
+    wrong, parameter = case
+    body = json.dumps(GOOD | wrong if isinstance(wrong, dict) else wrong).encode()
+    with pytest.raises(Refusal) as caught:
+        served_here(decode_chat(body, tokens_max=MOST))
+    assert caught.value.parameter == parameter
+    assert json.loads(refusal_response(caught.value, "/v1/chat/completions")[2])["error"]["param"] == parameter
 
 
 anything = st.recursive(

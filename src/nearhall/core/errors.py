@@ -52,13 +52,23 @@ class InputError(NearhallError):
 class Refusal(NearhallError):  # noqa: N818 (an expected outcome, named for what the client gets)
     """A request that is answered with a refusal, never with silence."""
 
-    def __init__(self, reason: Reason, message: str, *, retry_after_ms: int | None = None, allow: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        reason: Reason,
+        message: str,
+        *,
+        retry_after_ms: int | None = None,
+        allow: tuple[str, ...] = (),
+        parameter: str | None = None,
+    ) -> None:
         self.reason = reason
         self.message = message
         self.retry_after_ms = retry_after_ms
         """When a retry may succeed; None where retrying is futile (`x-should-retry: false`)."""
         self.allow = allow
         """The methods that would be right, where METHOD_NOT_ALLOWED is why."""
+        self.parameter = parameter
+        """What of the request is not right, by its path in the body (`messages[0].role`); None where it is no one parameter."""
         super().__init__(f"{reason.value}: {message}")
 
 

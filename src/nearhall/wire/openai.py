@@ -83,44 +83,47 @@ def decode_chat(body: bytes | memoryview, *, tokens_max: TokensMax) -> ChatReque
 
 def _messages(given: Sequence[Mapping[str, Any]], wishes: Wishes) -> tuple[ChatTurn, ...]:
     if not 1 <= len(given) <= MESSAGES_MAX:
-        refuse(f"messages has {len(given)} entries; 1 to {MESSAGES_MAX} are right")
+        refuse("messages", f"has {len(given)} entries; 1 to {MESSAGES_MAX} are right")
     return tuple(_message(index, message, wishes) for index, message in enumerate(given))
 
 
 def _message(index: int, message: Mapping[str, Any], wishes: Wishes) -> ChatTurn:
     role = message.get("role")
-    told = f"messages[{index}].role is {_short(role)}; served are {', '.join(ROLES)}"
+    where = f"messages[{index}]"
+    told = f"is {_short(role)}; served are {', '.join(ROLES)}"
     if not isinstance(role, str):
-        refuse(told)
+        refuse(f"{where}.role", told)
     if role not in ROLES:
-        wishes.add(told, Reason.UNSUPPORTED if role in ("tool", "function") else Reason.BAD_REQUEST)
+        wishes.add(f"{where}.role", told, Reason.UNSUPPORTED if role in ("tool", "function") else Reason.BAD_REQUEST)
     if message.get("tool_calls") or message.get("function_call") or message.get("audio"):
-        wishes.add(f"messages[{index}] carries tool calls or audio, which are not supported")
+        wishes.add(where, "carries tool calls or audio, which are not supported")
     may_be_empty = role in {"assistant", "tool", "function"}
-    return ChatTurn(role=ROLES.get(role, role), content=_content(index, message.get("content"), wishes, may_be_empty))
+    return ChatTurn(
+        role=ROLES.get(role, role), content=_content(f"{where}.content", message.get("content"), wishes, may_be_empty)
+    )
 
 
-def _content(index: int, content: Any, wishes: Wishes, may_be_empty: bool) -> str:
+def _content(where: str, content: Any, wishes: Wishes, may_be_empty: bool) -> str:
     if isinstance(content, str):
         return content
-    told = f"messages[{index}].content must be a text or a list of text parts"
+    told = "must be a text or a list of text parts"
     if content is None and may_be_empty:
-        wishes.add(told, Reason.BAD_REQUEST)
+        wishes.add(where, told, Reason.BAD_REQUEST)
         return ""
     parts = cast("list[Any]", content) if isinstance(content, list) else []
     if not parts:
-        refuse(told)
-    return "".join(_text_part(f"messages[{index}].content[{at}]", part, wishes) for at, part in enumerate(parts))
+        refuse(where, told)
+    return "".join(_text_part(f"{where}[{at}]", part, wishes) for at, part in enumerate(parts))
 
 
 def _text_part(where: str, part: Any, wishes: Wishes) -> str:
     fields = cast("dict[str, Any]", part) if isinstance(part, dict) else {}
     kind, text = fields.get("type"), fields.get("text")
     if isinstance(kind, str) and kind != "text":
-        wishes.add(f"{where} is of type {_short(kind)}; only 'text' is served")
+        wishes.add(where, f"is of type {_short(kind)}; only 'text' is served")
         return ""
     if kind != "text" or not isinstance(text, str):
-        refuse(f"{where} must be {{'type': 'text', 'text': '...'}}")
+        refuse(where, "must be {'type': 'text', 'text': '...'}")
     return text
 
 

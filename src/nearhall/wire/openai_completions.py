@@ -63,20 +63,20 @@ def _prompt(given: Any, wishes: Wishes) -> str:
     if isinstance(given, list):
         prompts = cast("list[Any]", given)
         if not prompts:
-            refuse("prompt is a list of 0; a text to go on from is right")
+            refuse("prompt", "is a list of 0; a text to go on from is right")
         if any(isinstance(one, int | list) for one in prompts):
-            wishes.add("prompt is given in tokens; this server takes texts")
+            wishes.add("prompt", "is given in tokens; this server takes texts")
             return ""
         if not all(isinstance(one, str) for one in prompts):
-            refuse("prompt must be a text, or a list of texts")
+            refuse("prompt", "must be a text, or a list of texts")
         if len(prompts) > 1:
-            wishes.add(f"prompt is a list of {len(prompts)}; send each prompt as a request of its own")
+            wishes.add("prompt", f"is a list of {len(prompts)}; send each prompt as a request of its own")
             return ""
         prompt = prompts[0]
     if not isinstance(prompt, str):
-        refuse("prompt must be a text")
+        refuse("prompt", "must be a text")
     if not prompt:
-        refuse("prompt is empty; a text to go on from is right")
+        refuse("prompt", "is empty; a text to go on from is right")
     return prompt
 
 

@@ -55,17 +55,17 @@ def decode_embeddings(body: bytes | memoryview) -> EmbeddingsRequest:
 
 def _texts(given: Any, wishes: Wishes) -> tuple[str, ...]:
     texts = cast("list[Any]", given) if isinstance(given, list) else [given]
-    told = f"input has {len(texts)} texts; 1 to {TEXTS_MAX} are served"
+    told = f"has {len(texts)} texts; 1 to {TEXTS_MAX} are served"
     if not texts:
-        refuse(told)
+        refuse("input", told)
     if len(texts) > TEXTS_MAX:
-        wishes.add(told, Reason.BAD_REQUEST)
+        wishes.add("input", told, Reason.BAD_REQUEST)
     for index, text in enumerate(texts):
         if isinstance(text, int | list):
-            wishes.add("input is given in tokens; this server takes texts")
+            wishes.add("input", "is given in tokens; this server takes texts")
             return ()
         if not isinstance(text, str) or not text:
-            refuse(f"input[{index}] must be a text that is not empty")
+            refuse(f"input[{index}]", "must be a text that is not empty")
     return tuple(texts)
 
 

@@ -10,6 +10,7 @@ compared. Source: OpenAI's API reference.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -36,6 +37,8 @@ TEXT_NEUTRAL: dict[str, tuple[Any, ...]] = {
 MAX_TOKENS = "max_tokens"
 """The bound of an answer by the name that every engine knows; `max_completion_tokens` is younger."""
 
+_PATH = re.compile(r"`\$\.([^`]+)`")
+"""How msgspec says where: from the root on."""
 _Form = TypeVar("_Form")
 
 
@@ -46,10 +49,12 @@ class Beyond:
     message: str
     """Names the parameter, and what would be right here."""
     reason: Reason = Reason.UNSUPPORTED
+    parameter: str | None = None
+    """Its path in the body."""
 
     def refusal(self) -> Refusal:
         """The same as a refusal."""
-        return Refusal(self.reason, self.message)
+        return Refusal(self.reason, self.message, parameter=self.parameter)
 
 
 @dataclass(slots=True)
@@ -58,10 +63,10 @@ class Wishes:
 
     first: Beyond | None = None
 
-    def add(self, message: str, reason: Reason = Reason.UNSUPPORTED) -> None:
-        """Notes one more."""
+    def add(self, parameter: str, what: str, reason: Reason = Reason.UNSUPPORTED) -> None:
+        """Notes one more; `what` goes on from the parameter's name."""
         if self.first is None:
-            self.first = Beyond(message, reason)
+            self.first = Beyond(f"{parameter} {what}", reason, parameter)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,10 +131,10 @@ def text_parameters(
     """
     options = form.stream_options
     if wanted is not None and not 1 <= wanted <= most.own:
-        told = f"{name} is {wanted}; 1 to {most.own} are served"
+        told = f"is {wanted}; 1 to {most.own} are served"
         if wanted < 1 or (most.elsewhere is not None and wanted > most.elsewhere):
-            refuse(told)
-        wishes.add(told, Reason.BAD_REQUEST)
+            refuse(name, told)
+        wishes.add(name, told, Reason.BAD_REQUEST)
     return {
         "model": form.model,
         "stream": bool(form.stream),
@@ -160,11 +165,13 @@ def read_form(
     try:
         given = msgspec.json.decode(body, type=dict[str, Any])
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        refuse(f"the body is not a JSON object with {needs}: {error}")
+        raise Refusal(Reason.BAD_REQUEST, f"the body is not a JSON object with {needs}: {error}") from error
     try:
         asked = msgspec.convert({key: value for key, value in given.items() if key in known}, form)
     except msgspec.ValidationError as error:
-        refuse(f"the request is not {what}: {error}")
+        where = _PATH.search(str(error))
+        parameter = None if where is None else where[1]
+        raise Refusal(Reason.BAD_REQUEST, f"the request is not {what}: {error}", parameter=parameter) from error
     return asked, Wishes(next(_beyond(given, known, neutral), None))
 
 
@@ -174,9 +181,9 @@ def with_max_tokens(body: bytes | memoryview, most: int) -> bytes:
     return msgspec.json.encode({**asked, MAX_TOKENS: most})
 
 
-def refuse(message: str, reason: Reason = Reason.BAD_REQUEST) -> NoReturn:
-    """Raises Refusal."""
-    raise Refusal(reason, message)
+def refuse(parameter: str, what: str) -> NoReturn:
+    """Raises Refusal(BAD_REQUEST); `what` goes on from the parameter's name."""
+    raise Refusal(Reason.BAD_REQUEST, f"{parameter} {what}", parameter=parameter)
 
 
 def _beyond(given: Mapping[str, Any], known: frozenset[str], neutral: Mapping[str, tuple[Any, ...]]) -> Iterator[Beyond]:
@@ -187,24 +194,24 @@ def _beyond(given: Mapping[str, Any], known: frozenset[str], neutral: Mapping[st
         if name not in neutral:
             near = get_close_matches(name, sorted(known), n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
-            yield Beyond(f"parameter {name[:NAME_MAX]!r} is not supported; {hint}")
+            yield Beyond(f"parameter {name[:NAME_MAX]!r} is not supported; {hint}", parameter=name[:NAME_MAX])
         elif not any(value == least and isinstance(value, bool) == isinstance(least, bool) for least in neutral[name]):
-            yield Beyond(f"parameter {name!r} is not supported by this server; leave it out")
+            yield Beyond(f"parameter {name!r} is not supported by this server; leave it out", parameter=name)
 
 
 def _stop(given: str | Sequence[str] | None, wishes: Wishes) -> tuple[str, ...]:
     stops = () if given is None else (given,) if isinstance(given, str) else tuple(given)
-    told = f"stop must be at most {STOP_MAX} texts, none of them empty"
+    told = f"must be at most {STOP_MAX} texts, none of them empty"
     if not all(stops):
-        refuse(told)
+        refuse("stop", told)
     if len(stops) > STOP_MAX:
-        wishes.add(told, Reason.BAD_REQUEST)
+        wishes.add("stop", told, Reason.BAD_REQUEST)
     return stops
 
 
 def _seed(given: int | None) -> int | None:
     if given is not None and not -(2**63) <= given < 2**63:
-        refuse(f"seed is {given}; a whole number of 64 bits is right")
+        refuse("seed", f"is {given}; a whole number of 64 bits is right")
     return given
 
 
@@ -212,5 +219,5 @@ def _between(name: str, given: float | None, default: float, low: float, high: f
     if given is None:
         return default
     if not low <= given <= high:
-        refuse(f"{name} is {given}; {low} to {high} are right")
+        refuse(name, f"is {given}; {low} to {high} are right")
     return given

@@ -45,7 +45,7 @@ def refusal_response(refusal: Refusal, path: str, *, expired: bool = False) -> t
         error = {
             "message": message,
             "type": _OPENAI_TYPE.get(status, "server_error"),
-            "param": None,
+            "param": refusal.parameter,
             "code": refusal.reason.value,
         }
         body = msgspec.json.encode({"error": error})

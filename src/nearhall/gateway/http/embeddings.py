@@ -51,4 +51,4 @@ def _check(model: Model, request: EmbeddingsRequest) -> None:
     size = next((spec.shape[-1] for spec in model.outputs if spec.name == "embedding"), None)
     if request.dimensions is not None and size is not None and request.dimensions != size:
         message = f"dimensions is {request.dimensions}; model {request.model!r} makes vectors of {size}, which cannot be cut"
-        raise Refusal(Reason.UNSUPPORTED, message)
+        raise Refusal(Reason.UNSUPPORTED, message, parameter="dimensions")
