@@ -17,6 +17,7 @@ from nearhall.gateway.queues.slots import Slots
 from nearhall.gateway.queues.turns import Turns
 from nearhall.wire.headers import PRIORITY_MAX
 from nearhall.wire.load import ModelLoad, NodeLoad
+from nearhall.wire.openai_params import TokensMax
 
 _HERE = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -24,7 +25,8 @@ _HERE = frozenset({"127.0.0.1", "::1", "localhost"})
 def load_report(plane: Plane) -> bytes:
     """The answer to `GET /control/load`."""
     now_s = plane.clock.monotonic()
-    models = [_model(model, now_s) for model in plane.models.all()]
+    most = plane.limits.answer_tokens
+    models = [_model(model, now_s, most) for model in plane.models.all()]
     load = NodeLoad(node=plane.node.decode(), draining=plane.draining, in_flight=plane.stats.in_flight, models=models)
     return msgspec.json.encode(load)
 
@@ -40,24 +42,35 @@ def may_tell_load(scope: Scope, *, wherever: bool) -> bool:
     return not isinstance(peer, tuple) or peer[0] in _HERE  # a Unix socket's peer has no address
 
 
-def _model(model: Model, now_s: float) -> ModelLoad:
+def _model(model: Model, now_s: float, most: TokensMax) -> ModelLoad:
     """One model: as the variant stands that stands for it, or as one does that a request would have loaded."""
-    entry, variant = model.entry, model.front
+    entry = model.entry
+    told = replace(_variant(model, model.front, now_s), state=model.state.value)
+    if not told.ready:
+        loads = [each for each in model.variants.values() if each.loadable]
+        if loads:
+            told = replace(told, loadable=True, free=1, backlog_ms=round(min(_load_ms(each, now_s) for each in loads), 3))
+    if not model.openai:
+        return told
+    engines = [replace(_variant(model, each, now_s), tokens_max=most.elsewhere) for each in model.engines]
+    first = min(engines, key=lambda one: (not one.ready, not one.loadable, one.backlog_ms + one.own_ms), default=None)
+    return replace(told, tokens_max=most.own if entry.chat else None, engine=first)
+
+
+def _variant(model: Model, variant: Variant, now_s: float) -> ModelLoad:
+    """A model by one of its variants."""
     told = ModelLoad(
-        name=entry.name,
-        version=entry.version,
+        name=model.entry.name,
+        version=model.entry.version,
         variant=variant.name,
-        state=model.state.value,
-        ready=model.ready,
-        chat=entry.chat,
-        stateful=entry.stateful,
+        state=variant.state.value,
+        ready=variant.ready,
+        chat=model.entry.chat,
+        stateful=model.entry.stateful,
         free=0,
     )
-    if not model.ready:
-        loads = [each for each in model.variants.values() if each.loadable]
-        if not loads:
-            return told
-        return replace(told, loadable=True, free=1, backlog_ms=round(min(_load_ms(each, now_s) for each in loads), 3))
+    if not variant.ready:
+        return replace(told, loadable=True, free=1, backlog_ms=round(_load_ms(variant, now_s), 3)) if variant.loadable else told
     queue = variant.queue
     if isinstance(queue, Slots):
         return replace(told, **_chats(queue))

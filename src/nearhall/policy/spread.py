@@ -7,10 +7,11 @@ waiting drains as time passes. A node that stays silent while something is due f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from nearhall.core.reasons import Reason
+from nearhall.policy.able import By
 
 TIE_MS = 0.5
 TIE_SHARE = 0.20
@@ -51,6 +52,10 @@ class Seen:
     draining: bool = False
     known: bool = True
     """The model was in its last report."""
+    by: By = By.ANY
+    """Who there may answer this request; where it is an engine alone, the figures are that engine's."""
+    tried: bool = False
+    """The request has been given to it before."""
     ready: bool = True
     """It is loaded there, or a request has it loaded, which is then part of the backlog."""
     backlog_ms: float = 0.0
@@ -117,15 +122,20 @@ def in_doubt(seen: Seen) -> bool:
 
 def usable(seen: Seen) -> bool:
     """Whether it may be asked at all."""
-    return seen.known and seen.ready and not seen.draining and seen.standing is not Standing.AWAY
+    return seen.known and seen.ready and not seen.draining and not seen.tried and seen.standing is not Standing.AWAY
 
 
 def choose(nodes: Sequence[Seen], left_ms: float, *, sticky: bool = False) -> SendTo | RefuseAll:
     """The node to ask. `left_ms` is what is left of the deadline; `sticky` keeps a stateful model's requests with one node.
 
     Whether a deadline can be met is the node's own decision, since it alone knows its queue exactly: the one that is expected
-    first is asked even where it is expected late.
+    first is asked even where it is expected late. A node that cannot do what the request asks for is asked only where no other
+    one can or might: it says then what is wrong.
     """
+    for seen in nodes:
+        if seen.by is By.NONE:
+            nodes = _those_that_can(nodes)
+            break
     able = [(index, seen) for index, seen in enumerate(nodes) if usable(seen)]
     if not able:
         return _nobody(nodes)
@@ -142,12 +152,19 @@ def choose(nodes: Sequence[Seen], left_ms: float, *, sticky: bool = False) -> Se
     return SendTo(chosen, expected)
 
 
+def _those_that_can(nodes: Sequence[Seen]) -> Sequence[Seen]:
+    """The same nodes; those that cannot do what is asked for count as without the model while another one can or might."""
+    if not any(seen.by is not By.NONE if seen.known else seen.standing is Standing.AWAY for seen in nodes):
+        return nodes
+    return [replace(seen, known=False) if seen.by is By.NONE else seen for seen in nodes]
+
+
 def _nobody(nodes: Sequence[Seen]) -> RefuseAll:
     having = [seen for seen in nodes if seen.known]
     if not having:
         blind = any(seen.standing is Standing.AWAY for seen in nodes)  # it might have the model
         return RefuseAll(Reason.NODES_AWAY, RETRY_SOON_MS) if blind else RefuseAll(Reason.MODEL_UNKNOWN, None)
-    there = [seen for seen in having if seen.standing is not Standing.AWAY]
+    there = [seen for seen in having if seen.standing is not Standing.AWAY and not seen.tried]
     if not there:
         return RefuseAll(Reason.NODES_AWAY, RETRY_SOON_MS)
     if all(seen.draining for seen in there):

@@ -41,6 +41,11 @@ class ModelLoad(msgspec.Struct, frozen=True, kw_only=True):
     free: int = 1
     """How many more would begin at once."""
     waiting: int = 0
+    tokens_max: int | None = None
+    """Of one answer in OpenAI's words, by the node's own runtimes; None: no limit is known."""
+    engine: ModelLoad | None = None
+    """Another engine among the model's variants, which may do what our own runtimes do not: as it stands itself, the one of them
+    that would answer first."""
 
 
 class NodeLoad(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -15,6 +17,11 @@ from nearhall.gateway.exchange import Exchange
 from nearhall.gateway.nodes.fleet import Fleet
 from nearhall.gateway.nodes.passing import Job
 from nearhall.gateway.nodes.settings import FrontLimits
+from nearhall.policy.able import PLAIN, Needs, worth_reading
+from nearhall.wire.openai import decode_chat
+from nearhall.wire.openai_completions import decode_completion
+from nearhall.wire.openai_embeddings import EmbeddingsRequest, decode_embeddings
+from nearhall.wire.openai_params import TextRequest, TokensMax
 
 SEQUENCE_BYTES_MAX = 4096
 """Where a sequence is looked for: parameters come first, tensors after."""
@@ -31,6 +38,13 @@ class _OpenAi(msgspec.Struct):
 
 _infer = msgspec.json.Decoder(_Infer)
 _openai = msgspec.json.Decoder(_OpenAi)
+_UNBOUNDED = TokensMax(own=sys.maxsize)
+"""How long an answer may be, each node says for itself."""
+_READS: Mapping[str, Callable[[bytes], TextRequest | EmbeddingsRequest]] = {
+    "/v1/chat/completions": partial(decode_chat, tokens_max=_UNBOUNDED),
+    "/v1/completions": partial(decode_completion, tokens_max=_UNBOUNDED),
+    "/v1/embeddings": decode_embeddings,
+}
 
 
 async def infer_job(exchange: Exchange, fleet: Fleet, limits: FrontLimits, model: str, version: str | None) -> Job:
@@ -108,6 +122,7 @@ async def openai_job(exchange: Exchange, fleet: Fleet, limits: FrontLimits) -> J
     chat = load is None or load.chat
     first_ms = ask.deadline_ms
     whole = chat and not asked.stream
+    needs, wish = _needs(exchange.path, plain) if worth_reading(fleet.abilities(asked.model)) else (PLAIN, "")
     bounds: Sequence[float | None] = (ask.total_deadline_ms, None if whole else first_ms, limits.chat_deadline_ms)
     return Job(
         exchange=exchange,
@@ -120,4 +135,22 @@ async def openai_job(exchange: Exchange, fleet: Fleet, limits: FrontLimits) -> J
         chat=chat,
         repeatable=not chat and load is not None and not load.stateful,
         sticky=load is not None and load.stateful,
+        needs=needs,
+        wish=wish,
     )
+
+
+def _needs(path: str, plain: bytes) -> tuple[Needs, str]:
+    """What a request asks for that not every node can do, and the first of it in words; what is wrong with it, its node says."""
+    reads = _READS.get(path.rstrip("/"))
+    try:
+        asked = None if reads is None else reads(plain)
+    except Refusal:
+        asked = None
+    if asked is None:
+        return PLAIN, ""
+    tokens = asked.max_tokens if isinstance(asked, TextRequest) and not asked.shorten else 0
+    if asked.beyond is None and not tokens:
+        return PLAIN, ""
+    wish = f"an answer of {tokens} tokens is too long" if asked.beyond is None else asked.beyond.message
+    return Needs(engine=asked.beyond is not None, tokens=tokens), wish

@@ -11,6 +11,7 @@ from math import inf
 
 from nearhall.core.errors import TemporaryError
 from nearhall.core.histogram import Histogram
+from nearhall.policy.able import PLAIN, Able, By, Needs, answered_by
 from nearhall.policy.spread import REPORT_GRACE_MS, Seen, Standing, allowed_silence_ms
 from nearhall.ports.clock import Clock
 from nearhall.ports.node import NodeAnswer, NodeAsk, NodeLink, NodeLostError
@@ -103,9 +104,17 @@ class Ticket:
 
     epoch: int
     hold_ms: float
+    book: _Book | None
+    """None: the model was not in the node's last report."""
 
 
 _UNKNOWN = ModelLoad(name="")
+
+
+def able_of(line: ModelLoad) -> Able:
+    """What a node can do for a model, by its report."""
+    engine = line.engine
+    return Able(tokens=line.tokens_max, engine=engine is not None, engine_tokens=None if engine is None else engine.tokens_max)
 
 
 class Node:
@@ -125,6 +134,8 @@ class Node:
         self.in_flight = 0
         self._clock = clock
         self._books: dict[str, _Book] = {}
+        self._engines: dict[str, _Book] = {}
+        """Of another engine that does not stand for its model itself: it has a queue of its own."""
         self._epoch = 0
         self._reported_epoch = 0
         self._reported_s = 0.0
@@ -141,17 +152,24 @@ class Node:
         self.reported = asyncio.Event()
         """Set by the first report, or the first failure to get one."""
 
-    def seen(self, model: str, version: str | None, size: int) -> Seen:
+    def seen(self, model: str, version: str | None, size: int, needs: Needs = PLAIN, *, tried: bool = False) -> Seen:
         """For the policy: what is known of it for a request to one model, whose input is of this size (`size_class`)."""
         book = self._books.get(model)
         load = _UNKNOWN if book is None else book.load
-        sent, sent_ms = (0, 0.0) if book is None else book.since(self._reported_epoch)
         known = book is not None and load.name == model and version in {None, load.version}
+        by = By.ANY
+        if needs is not PLAIN and book is not None:
+            by = answered_by(needs, able_of(load))
+            book = self._book(model, needs) or book
+            load = book.load
+        sent, sent_ms = (0, 0.0) if book is None else book.since(self._reported_epoch)
         now = self._clock.monotonic()
         return Seen(
             standing=self.standing,
             draining=self.load is not None and self.load.draining,
             known=known,
+            by=by,
+            tried=tried,
             ready=load.ready or load.loadable,
             backlog_ms=load.backlog_ms,
             own_ms=0.0 if book is None else book.own_ms(size),
@@ -184,26 +202,31 @@ class Node:
         """How long ago it was last heard, or `since_s` if that is later."""
         return (self._clock.monotonic() - max(self.link.heard_s, since_s)) * 1e3
 
-    def sent(self, model: str, size: int, expected_ms: float, *, turn: int) -> Ticket:
+    def sent(self, model: str, size: int, expected_ms: float, *, turn: int, needs: Needs = PLAIN) -> Ticket:
         """Books a request; returns what `ended` must be given."""
         self.last_turn = turn
         self.counts.sent += 1
         self.in_flight += 1
         self._sent_s = self._clock.monotonic()
         self._expect(allowed_silence_ms(expected_ms) / 1e3)
-        book = self._books.get(model)
-        if book is None:
-            return Ticket(self._epoch, 0.0)
-        ticket = Ticket(self._epoch, book.hold_ms(book.own_ms(size)))
-        book.book(self._epoch, 1, ticket.hold_ms)
+        book = self._book(model, needs)
+        ticket = Ticket(self._epoch, 0.0 if book is None else book.hold_ms(book.own_ms(size)), book)
+        if book is not None:
+            book.book(self._epoch, 1, ticket.hold_ms)
         return ticket
 
-    def ended(self, model: str, ticket: Ticket) -> None:
+    def ended(self, ticket: Ticket) -> None:
         """Books that a request has been answered, was lost, or was given up."""
         self.in_flight -= 1
+        if ticket.book is not None:
+            ticket.book.book(ticket.epoch, -1, -ticket.hold_ms)
+
+    def _book(self, model: str, needs: Needs) -> _Book | None:
+        """Where such a request is booked: with the model, or with an engine that has a queue of its own."""
         book = self._books.get(model)
-        if book is not None:
-            book.book(ticket.epoch, -1, -ticket.hold_ms)
+        if needs is PLAIN or book is None or answered_by(needs, able_of(book.load)) is not By.ENGINE:
+            return book
+        return self._engines.get(model, book)
 
     def answered(self) -> None:
         """A request was answered: a trial has been passed."""
@@ -332,6 +355,11 @@ class Node:
         for name, book in self._books.items():
             if name not in lines:
                 book.load = _UNKNOWN
+        engines = {line.name: line.engine for line in load.models if line.engine and line.engine.variant != line.variant}
+        for name in [name for name in self._engines if name not in engines]:
+            del self._engines[name]
+        for name, line in engines.items():
+            self._engines.setdefault(name, _Book(line)).load = line
 
     def _expect(self, allowed_s: float) -> None:
         """Something is due from it: a sound within `allowed_s`."""
@@ -391,6 +419,18 @@ class Fleet:
                 return load
             away = away or load
         return away
+
+    def abilities(self, model: str) -> Sequence[Able | None]:
+        """What each node can do that has the model, or might: None for one that is away and never told of it."""
+        told = [(node, node.model(model)) for node in self.nodes]
+        return [
+            None if line is None else able_of(line) for node, line in told if line is not None or node.standing is Standing.AWAY
+        ]
+
+    def able(self, model: str, needs: Needs) -> Sequence[Node]:
+        """The nodes that can answer such a request, wherever they stand."""
+        having = [(node, line) for node in self.nodes if (line := node.model(model)) is not None]
+        return [node for node, line in having if answered_by(needs, able_of(line)) is not By.NONE]
 
     async def close(self) -> None:
         """Ends the watching and closes all connections."""

@@ -13,6 +13,7 @@ from nearhall.core.reasons import Reason
 from nearhall.gateway.exchange import ClientGoneError, Exchange, Expired, Header
 from nearhall.gateway.nodes.fleet import Fleet, Node
 from nearhall.gateway.nodes.settings import FrontLimits
+from nearhall.policy.able import PLAIN, Needs
 from nearhall.policy.admit import size_class
 from nearhall.policy.spread import MARGIN_MS, SIGN_MS, RefuseAll, SendTo, Standing, choose, first_look_ms, move_in_ms
 from nearhall.ports.clock import Clock
@@ -96,6 +97,10 @@ class Job:
     repeatable: bool
     """Whether two nodes may have it at the same time."""
     sticky: bool = False
+    needs: Needs = PLAIN
+    """What only some of the nodes may be able to do, as far as that was read."""
+    wish: str = ""
+    """The first thing of it in words."""
 
 
 def job_headers(exchange: Exchange) -> list[Header]:
@@ -106,7 +111,7 @@ def job_headers(exchange: Exchange) -> list[Header]:
 class _Attempt:
     """A request at one node."""
 
-    __slots__ = ("_ended", "_model", "_ticket", "asked_s", "expected_ms", "node", "passing", "sending", "sent_s")
+    __slots__ = ("_ended", "_ticket", "asked_s", "expected_ms", "node", "passing", "sending", "sent_s")
 
     def __init__(self, passing: Passing, node: Node, expected_ms: float) -> None:
         self.passing = passing
@@ -115,10 +120,10 @@ class _Attempt:
         self.sent_s = passing.clock.monotonic()
         self.asked_s = -inf
         """When its node was asked for a sign of life."""
-        self._model = passing.job.model
         self._ended = False
         self.sending: Sending = node.link.send(passing.ask_of(node), self._told)  # first: the node works while the rest is done
-        self._ticket = node.sent(self._model, passing.size, expected_ms, turn=passing.fleet.next_turn())
+        job, turn = passing.job, passing.fleet.next_turn()
+        self._ticket = node.sent(job.model, passing.size, expected_ms, turn=turn, needs=job.needs)
         node.on_away.add(passing.wake)
 
     def _told(self, outcome: NodeAnswer | NodeLostError) -> None:
@@ -129,7 +134,7 @@ class _Attempt:
         """Books its end, once; what still goes on is given up."""
         if not self._ended:
             self._ended = True
-            self.node.ended(self._model, self._ticket)
+            self.node.ended(self._ticket)
             self.sending.cancel()
 
 
@@ -245,11 +250,10 @@ class Passing:
         return (self._due_s - self.clock.monotonic()) * 1e3 + self._margin_ms
 
     def _choice(self) -> tuple[Node, float] | RefuseAll:
-        job = self.job
-        nodes = [node for node in self.fleet.nodes if node.name not in self._tried] if self._tried else self.fleet.nodes
-        seen = [node.seen(job.model, job.version, self.size) for node in nodes]
+        job, nodes, tried = self.job, self.fleet.nodes, self._tried
+        seen = [node.seen(job.model, job.version, self.size, job.needs, tried=node.name in tried) for node in nodes]
         for node, each in zip(nodes, seen, strict=True):
-            if each.overdue_ms:
+            if each.overdue_ms and not each.tried:
                 node.wants_a_sign()
         chosen = choose(seen, self._left_ms(), sticky=job.sticky)
         return (nodes[chosen.index], chosen.expected_ms) if isinstance(chosen, SendTo) else chosen
@@ -280,7 +284,9 @@ class Passing:
         another = self._another()
         if isinstance(another, RefuseAll):
             node.counts.lost += 1
-            raise self._nobody(RefuseAll(Reason.QUEUE_FULL, 1000) if error.busy else another)
+            if error.busy:
+                raise self._nobody(RefuseAll(Reason.QUEUE_FULL, 1000))
+            raise self._nobody(another, after=f"node {node.name} was lost with the request ({error}), and ")
         node.counts.moved += 1
         self._begin(another)
 
@@ -426,8 +432,15 @@ class Passing:
             except TimeoutError:
                 continue
 
-    def _nobody(self, choice: RefuseAll) -> Refusal:
-        text = _SAYS.get(choice.reason, "no node can take the request for model {model!r}").format(model=self.job.model[:64])
+    def _nobody(self, choice: RefuseAll, *, after: str = "") -> Refusal:
+        told = (
+            "no other node that answers can take it" if after and choice.reason is Reason.NODES_AWAY else _SAYS.get(choice.reason)
+        )
+        text = after + (told or "no node can take the request for model {model!r}").format(model=self.job.model[:64])
+        if self.job.wish and choice.reason is not Reason.MODEL_UNKNOWN:
+            able = ", ".join(node.name for node in self.fleet.able(self.job.model, self.job.needs))
+            others = f"only {able} can do what it asks for" if able else "none that has told so can do what it asks for"
+            text = f"{text}; of the nodes {others} (of others: {self.job.wish})"
         return Refusal(choice.reason, text, retry_after_ms=choice.retry_after_ms)
 
     def _too_late(self) -> Refusal:
