@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -231,6 +232,36 @@ def test_over_mutual_tls_on_both_sides_and_on_a_unix_socket(short_folder, models
         with pytest.raises(httpcore.NetworkError):
             stranger.request("POST", url, content=BODY)
     assert not local.exists()
+
+
+def test_who_starts_second_is_told_at_once_though_the_first_does_not_listen_yet(short_folder, free_port):
+    """The first waits for a node that takes its question and never answers, and is frozen there."""
+    port, grpc, local = free_port(), free_port(), short_folder / "u"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        node = ["--node", f"n1=http://127.0.0.1:{silent.getsockname()[1]}"]
+        line = [*COMMAND, *node, "--http", str(port), "--grpc", str(grpc), "--uds", str(local), "--json"]
+        with (short_folder / "log").open("wb") as log:
+            first = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=log, text=True)
+        try:
+            silent.settimeout(ENDS_S)
+            with silent.accept()[0]:
+                first.send_signal(signal.SIGSTOP)  # within a second and a half of that it does not listen yet
+                for says, wish in {
+                    f"http: cannot listen at 127.0.0.1:{port} (": ["--http", str(port)],
+                    f"grpc: cannot listen at 127.0.0.1:{grpc} (": ["--http", "0", "--grpc", str(grpc)],
+                    "uds: another program ": ["--http", "0", "--uds", str(local)],
+                }.items():
+                    one_line(says, [*COMMAND, *node, *wish])
+                first.send_signal(signal.SIGCONT)
+                assert str(port) in first.stdout.readline()
+                first.send_signal(signal.SIGINT)
+            assert first.wait(15) == 0
+        finally:
+            first.kill()
+            first.wait()
+            first.stdout.close()
+    with command(short_folder, *node, "--http", str(port), "--grpc", str(grpc), "--uds", str(local)) as (said, _):
+        assert json.loads(said), "and everything is free again"
 
 
 def test_a_file_where_the_socket_is_to_be_stays(short_folder):

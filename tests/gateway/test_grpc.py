@@ -18,7 +18,7 @@ from gateway.gateway_process import gateway
 from gateway.small_models import add_model, add_worker
 from gateway.test_conformance import NAMES, VALUES
 from gateway.test_gateway_process import run_root
-from nearhall.cli.roots.listening import check_free, number_of, remove_socket, socket_at
+from nearhall.cli.roots.listening import hold, number_of, remove_socket, socket_at
 from nearhall.core.errors import InputError
 from nearhall.drivers.authority import issue, make_authority
 from nearhall.gateway.grpc import open_inference_pb2 as pb
@@ -429,12 +429,12 @@ def test_nothing_is_removed_for_a_socket_but_a_dead_one(tmp_path):
         }.items():
             for uds, grpc_at in ((str(tmp_path / name), None), (None, f"unix:{tmp_path / name}")):
                 with pytest.raises(InputError) as caught:
-                    check_free(uds=uds, grpc=grpc_at)
+                    hold("127.0.0.1", 0, uds=uds, grpc=grpc_at)
                 assert says in str(caught.value)
     assert (tmp_path / "file").read_text() == "mine"
     uds = Uds(path=str(dead), mode="0660")
-    check_free(uds=str(dead), grpc="127.0.0.1:0")
-    assert not dead.exists()
+    with hold("127.0.0.1", 0, uds=str(dead), grpc="127.0.0.1:0"):
+        assert not dead.exists()
     with socket_at(uds):
         assert stat.S_IMODE(dead.stat().st_mode) == 0o660
         with pytest.raises(InputError, match="cannot be made"):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from nearhall.cli.roots.listening import answering, bind, check_free, load_certificates, tls_context
+from nearhall.cli.roots.listening import Held, answering, bind, hold, load_certificates, may_listen, tls_context
 from nearhall.cli.roots.program import make_way
 from nearhall.core.errors import InputError
 from nearhall.drivers.authority import issue, make_authority
@@ -35,7 +35,8 @@ def told(call) -> str:
 def test_every_file_that_cannot_be_used_is_named(tmp_path, files):
     assert tls_context(files).verify_mode is ssl.CERT_REQUIRED
     assert tls_context(None) is None
-    check_free(uds=None, grpc=None, tls=files)
+    with hold("127.0.0.1", 0, tls=files) as held:
+        assert held.http.getsockname()[1]
     words, other = tmp_path / "words", tmp_path / "other.key"
     words.write_text("no certificate")
     paths = issue(make_authority(tmp_path / "b"), "n2", tmp_path / "n2", kind="hub", dns_names=[], ip_addresses=[])
@@ -54,7 +55,7 @@ def test_every_file_that_cannot_be_used_is_named(tmp_path, files):
         f"tls.key: {secret} is not the key of {files.cert}; name its key, as a PEM file without": {"key": str(secret)},
     }.items():
         given = Tls(**{"ca": files.ca, "cert": files.cert, "key": files.key, **wrong})
-        assert says in told(lambda given=given: check_free(uds=None, grpc=None, tls=given))
+        assert says in told(lambda given=given: hold("127.0.0.1", 0, tls=given))
     none, client = Tls(ca="x", cert="x", key="x"), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     elsewhere = told(lambda: load_certificates(client, none, where="hub.tls"))
     assert elsewhere.startswith("hub.tls.ca: x cannot be read")
@@ -63,17 +64,53 @@ def test_every_file_that_cannot_be_used_is_named(tmp_path, files):
 def test_every_address_is_tried(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert f"grpc: cannot listen at 127.0.0.1:{port} (" in told(lambda: check_free(uds=None, grpc=f"127.0.0.1:{port}"))
-        assert f"http: cannot listen at 127.0.0.1:{port} (" in told(lambda: bind("127.0.0.1", port))
+        assert f"grpc: cannot listen at 127.0.0.1:{port} (" in told(lambda: hold("127.0.0.1", 0, grpc=f"127.0.0.1:{port}"))
+        assert f"http: cannot listen at 127.0.0.1:{port} (" in told(lambda: hold("127.0.0.1", port))
     assert "http: cannot listen at 192.0.2.1:0 (Cannot assign" in told(lambda: bind("192.0.2.1", 0))
-    check_free(uds=None, grpc=f"127.0.0.1:{port}", http=("127.0.0.1", port + 1))
+    with hold("127.0.0.1", port, grpc=f"127.0.0.1:{port + 1}"):
+        pass
     for hosts in (("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "0.0.0.0")):
-        says = told(lambda hosts=hosts: check_free(uds=None, grpc=f"{hosts[0]}:{port}", http=(hosts[1], port)))
+        says = told(lambda hosts=hosts: hold(hosts[1], port, grpc=f"{hosts[0]}:{port}"))
         assert says == f"grpc: port {port} is that of http already; choose another port"
     twice = str(tmp_path / "s")
-    check_free(uds=twice, grpc=f"unix:{twice}g", control_socket=f"{twice}c")
-    assert "is the path of control_socket already" in told(lambda: check_free(uds=twice, grpc=None, control_socket=twice))
-    assert "is the path of uds already" in told(lambda: check_free(uds=twice, grpc=f"unix:{twice}"))
+    with hold("127.0.0.1", 0, uds=twice, grpc=f"unix:{twice}g", control_socket=f"{twice}c"):
+        pass
+    assert "is the path of control_socket already" in told(lambda: hold("127.0.0.1", 0, uds=twice, control_socket=twice))
+    assert "is the path of uds already" in told(lambda: hold("127.0.0.1", 0, uds=twice, grpc=f"unix:{twice}"))
+
+
+def test_what_is_held_nobody_else_gets_though_nothing_listens_and_everybody_may_have_it_after(tmp_path, free_port):
+    port, grpc, paths = free_port(), free_port(), [str(tmp_path / name) for name in ("u", "g")]
+    ways = [
+        (f"http: cannot listen at 127.0.0.1:{port} (", {"port": port}),
+        (f"http: cannot listen at 0.0.0.0:{port} (", {"port": port, "host": "0.0.0.0"}),
+        (f"grpc: cannot listen at 127.0.0.1:{grpc} (", {"grpc": f"127.0.0.1:{grpc}"}),
+        (f"grpc: cannot listen at 127.0.0.1:{port} (", {"grpc": f"127.0.0.1:{port}"}),
+        (f"uds: another program is about to listen at {paths[0]}; end it", {"uds": paths[0]}),
+        (f"grpc: another program is about to listen at {paths[0]}; end it", {"grpc": f"unix:{paths[0]}"}),
+        (f"uds: another program is about to listen at {tmp_path}/here/u", {"uds": f"{tmp_path}/here/u"}),
+    ]
+    (tmp_path / "here").symlink_to(tmp_path)
+    with hold("127.0.0.1", port, grpc=f"127.0.0.1:{grpc}", uds=paths[0]):
+        for says, given in ways:
+            assert says in told(lambda given=given: hold(**{"host": "127.0.0.1", "port": 0, **given}))
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), timeout=5.0)
+    for _, given in ways:
+        with hold(**{"host": "127.0.0.1", "port": 0, **given}):
+            pass
+
+
+def test_a_port_is_held_and_had_again_at_once_after_connections_that_this_end_has_closed(free_port):
+    port = free_port()
+    for _ in range(3):
+        with bind("127.0.0.1", port) as held:
+            with pytest.raises(InputError):
+                bind("127.0.0.1", port)
+            may_listen(held).listen()
+            with socket.create_connection(("127.0.0.1", port), timeout=5.0) as client:
+                held.accept()[0].close()
+                assert client.recv(1) == b""
 
 
 def test_a_path_that_no_socket_can_have(tmp_path, monkeypatch):
@@ -91,11 +128,12 @@ def test_who_listens_second_at_a_port_that_two_have_bound_is_told():
     async def run():
         first = bind("127.0.0.1", 0)
         port = first.getsockname()[1]
-        with first, bind("127.0.0.1", port) as second:
-            async with answering(Server(None, body_bytes_max=1), first, tls=None, drain_s=0, grpc=None, local=None) as here:
+        may_listen(first)
+        with Held(http=first) as one, Held(http=may_listen(bind("127.0.0.1", port))) as two:
+            async with answering(Server(None, body_bytes_max=1), one, tls=None, drain_s=0, grpc=None, local=None) as here:
                 assert here.port == port
                 with pytest.raises(InputError, match=f"http: cannot listen at 127.0.0.1:{port}"):
-                    async with answering(Server(None, body_bytes_max=1), second, tls=None, drain_s=0, grpc=None, local=None):
+                    async with answering(Server(None, body_bytes_max=1), two, tls=None, drain_s=0, grpc=None, local=None):
                         pass
 
     asyncio.run(run())

@@ -8,7 +8,6 @@ Prints `READY {"port": ..., "nodes": {...}}` once it listens and every node has 
 from __future__ import annotations
 
 import gc
-import socket
 import ssl
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from nearhall.cli.roots.listening import Addresses, answering, bind, check_free, load_certificates
+from nearhall.cli.roots.listening import Addresses, Held, answering, hold, load_certificates
 from nearhall.cli.roots.program import read_settings, run_program, say_ready, stop_event
 from nearhall.cli.roots.tls_protocol import tls_extension
 from nearhall.core.errors import InputError
@@ -78,15 +77,14 @@ def _context(at: NodeAt) -> ssl.SSLContext | None:
 
 async def serve(settings: FrontSettings, *, announce: Announce) -> None:
     """Runs the front until SIGTERM, SIGINT, or (if asked) the end of standard input."""
-    check_free(uds=settings.uds, grpc=settings.grpc, http=(settings.host, settings.port), tls=settings.tls)
     front = compose(settings, clock=SystemClock())
-    bound = bind(settings.host, settings.port)
+    held = hold(settings.host, settings.port, uds=settings.uds, grpc=settings.grpc, tls=settings.tls)
     stop = stop_event(with_stdin=settings.exit_with_stdin)
     try:
-        with bound:
+        with held:
             front.fleet.start()
             await front.fleet.until_known(FIRST_REPORTS_S)
-            async with _listening(settings, front, bound) as addresses:
+            async with _listening(settings, front, held) as addresses:
                 gc.freeze()  # what start-up made stays for good
                 announce(addresses, front.fleet)
                 await stop.wait()
@@ -96,12 +94,12 @@ async def serve(settings: FrontSettings, *, announce: Announce) -> None:
 
 
 @asynccontextmanager
-async def _listening(settings: FrontSettings, front: Composed, bound: socket.socket) -> AsyncGenerator[Addresses]:
+async def _listening(settings: FrontSettings, front: Composed, held: Held) -> AsyncGenerator[Addresses]:
     """Answers at every address of the settings; at the end what is in progress may end, at all of them at a time."""
     most = int(settings.limits.body_mib * MIB)
     everywhere = answering(
         Server(front.app, body_bytes_max=most, tls_of=tls_extension),
-        bound,
+        held,
         tls=settings.tls,
         drain_s=settings.limits.drain_s,
         grpc=None if settings.grpc is None else _grpc_server(settings, front.relay),

@@ -12,7 +12,6 @@ import gc
 import json
 import logging
 import os
-import socket
 import ssl
 import uuid
 from collections.abc import AsyncGenerator, Callable, Collection, MutableSet
@@ -27,7 +26,7 @@ import uvloop
 
 from nearhall.cli.roots.embeddings import with_tokenizer
 from nearhall.cli.roots.energy_counters import count_energy
-from nearhall.cli.roots.listening import Addresses, answering, bind, check_free, load_certificates, number_of, remove_socket
+from nearhall.cli.roots.listening import Addresses, Held, answering, hold, load_certificates, number_of, remove_socket
 from nearhall.cli.roots.program import listen_unix, read_settings, run_program, say_ready, stop_event
 from nearhall.cli.roots.tls_protocol import tls_extension
 from nearhall.core.errors import PermanentError
@@ -277,18 +276,19 @@ def settle_memory() -> None:
 
 async def serve(settings: Settings, *, announce: Callable[[Addresses, Plane], None]) -> None:
     """Runs the gateway until SIGTERM, SIGINT, a drain on the control socket, or (if asked) the end of standard input."""
-    check_free(
+    held = hold(
+        settings.host,
+        settings.port,
+        reuse_port=settings.reuse_port,
         uds=None if settings.uds is None else settings.uds.path,
         grpc=settings.grpc,
         control_socket=settings.control_socket,
-        http=(settings.host, settings.port),
         tls=settings.tls,
     )
-    bound = bind(settings.host, settings.port, reuse_port=settings.reuse_port)
-    port: int = bound.getsockname()[1]
+    port: int = held.http.getsockname()[1]
     stop = stop_event(with_stdin=settings.exit_with_stdin)
     devices = await asyncio.to_thread(open_device_memory)
-    with bound:
+    with held:
         composed = compose(settings, clock=SystemClock(), device_memory=devices)
         plane = composed.plane
         counting = asyncio.create_task(count_energy(plane.energy))
@@ -302,7 +302,7 @@ async def serve(settings: Settings, *, announce: Callable[[Addresses, Plane], No
                     open_sockets.callback(remove_socket, *made)  # while it still listens, so that nobody else's is removed
                 plane.models.start()
                 await _until_settled(plane, stop)
-                async with _listening(settings, composed, bound) as addresses, _pid_file(settings, plane, port):
+                async with _listening(settings, composed, held) as addresses, _pid_file(settings, plane, port):
                     settle_memory()
                     announce(addresses, plane)
                     await stop.wait()
@@ -320,11 +320,11 @@ async def serve(settings: Settings, *, announce: Callable[[Addresses, Plane], No
 
 
 @asynccontextmanager
-async def _listening(settings: Settings, composed: Composed, bound: socket.socket) -> AsyncGenerator[Addresses]:
+async def _listening(settings: Settings, composed: Composed, held: Held) -> AsyncGenerator[Addresses]:
     """Answers at every address of the settings; at the end what is in progress may end, at all of them at a time."""
     everywhere = answering(
         service(composed, settings),
-        bound,
+        held,
         tls=settings.tls,
         drain_s=settings.limits.drain_s,
         grpc=None if settings.grpc is None else _grpc_server(settings, composed.plane),

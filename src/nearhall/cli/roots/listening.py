@@ -1,4 +1,7 @@
-"""Where the gateway listens: its service port, and Unix sockets at paths that a person names."""
+"""Where the gateway listens: its service port, and Unix sockets at paths that a person names.
+
+Addresses are held from the start, before anything is loaded: who starts second on one of them is told at once.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,10 @@ import socket
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from errno import EADDRINUSE
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
@@ -48,7 +53,12 @@ def grpc_shown(grpc: str | None, addresses: Addresses) -> str | None:
 
 
 def bind(host: str, port: int, *, what: str = "http", reuse_port: bool = False) -> socket.socket:
-    """A port, bound and not yet listening; raises InputError, naming the setting `what`, when it is taken."""
+    """A port, bound and not yet listening; raises InputError, naming the setting `what`, when it is taken.
+
+    It is held: SO_REUSEADDR lets two sockets bind one port while neither listens, but only while both have it set. So it is set
+    while it is bound, to pass over connections that have ended lately (TIME_WAIT), and again from `may_listen` on, since those
+    that are accepted inherit it. With `reuse_port` other programs of the same user may bind it as well.
+    """
     bound: socket.socket | None = None
     try:
         bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
@@ -56,10 +66,17 @@ def bind(host: str, port: int, *, what: str = "http", reuse_port: bool = False) 
         if reuse_port:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         bound.bind((host, port))
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(reuse_port))
     except (OSError, OverflowError) as error:
         if bound is not None:
             bound.close()
         raise _taken(what, host, port, error) from error
+    return bound
+
+
+def may_listen(bound: socket.socket) -> socket.socket:
+    """The same socket, about to listen: the next program may bind its port as soon as this one has closed it."""
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     return bound
 
 
@@ -108,36 +125,102 @@ def _no_password() -> str:
     raise _EncryptedError  # or OpenSSL would ask at the terminal
 
 
-def check_free(
-    *,
-    uds: str | None,
-    grpc: str | None,
-    control_socket: str | None = None,
-    http: tuple[str, int] = ("", 0),
-    tls: Tls | None = None,
-) -> None:
-    """Makes sure, before anything is loaded, that every address can be had and every certificate used; raises InputError.
+@dataclass(slots=True, kw_only=True)
+class Held:
+    """The addresses of a program: its own from before anything is loaded."""
 
-    `grpc` is a socket or a port, `http` the host and port that it must leave. Nothing is removed but a socket that nobody
-    listens at any more.
+    http: socket.socket
+    """Bound, and not yet listening."""
+    grpc: socket.socket | None = None
+    """The same for gRPC's port, whose server binds it anew. None: a Unix socket, a port that the kernel chooses, or no gRPC."""
+    paths: list[socket.socket] = field(default_factory=list[socket.socket])
+    """Hold the paths of Unix sockets until those listen."""
+
+    def let_go_of_grpc(self) -> None:
+        """Just before gRPC's server binds its port."""
+        if self.grpc is not None:
+            self.grpc.close()
+
+    def let_go_of_paths(self) -> None:
+        """Once there are sockets that listen at them, which say so themselves."""
+        for guard in self.paths:
+            guard.close()
+
+    def __enter__(self) -> Held:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.let_go_of_grpc()
+        self.let_go_of_paths()
+        self.http.close()
+
+
+def hold(
+    host: str,
+    port: int,
+    *,
+    reuse_port: bool = False,
+    uds: str | None = None,
+    grpc: str | None = None,
+    control_socket: str | None = None,
+    tls: Tls | None = None,
+) -> Held:
+    """Takes every address, before anything is loaded, and makes sure that every certificate can be used; raises InputError.
+
+    `grpc` is a socket or a port. Nothing is removed but a socket that nobody listens at any more. The control socket is only
+    looked at: it listens from the start.
     """
     tls_context(tls)
     local = grpc is not None and grpc.startswith(UNIX)
     wanted = {"control_socket": control_socket, "uds": uds, "grpc": grpc.removeprefix(UNIX) if grpc and local else None}
-    seen: dict[Path, str] = {}
-    for where, path in wanted.items():
-        if path is None:
-            continue
-        make_way(Path(path), where=where)
-        other = seen.setdefault(Path(path).absolute(), where)
-        if other != where:
-            raise InputError(f"{path} is the path of {other} already", where=where, right="name another path")
-    if grpc is None or local:
-        return
+    with ExitStack() as taken:
+        held = taken.enter_context(Held(http=bind(host, port, reuse_port=reuse_port)))
+        if grpc is not None and not local:
+            held.grpc = _bind_grpc(grpc, (host, port))
+        seen: dict[Path, str] = {}
+        for where, path in wanted.items():
+            if path is None:
+                continue
+            other = seen.setdefault(Path(path).absolute(), where)
+            if other != where:
+                raise InputError(f"{path} is the path of {other} already", where=where, right="name another path")
+            if where != "control_socket":
+                held.paths.append(guard_path(Path(path), where=where))
+            make_way(Path(path), where=where)
+        taken.pop_all()
+        return held
+
+
+def _bind_grpc(grpc: str, http: tuple[str, int]) -> socket.socket | None:
     host, port = host_and_port(grpc, where="grpc")
-    if port and port == http[1] and (host == http[0] or {host, http[0]} & ANYWHERE):
+    if not port:
+        return None
+    if port == http[1] and (host == http[0] or {host, http[0]} & ANYWHERE):
         raise InputError(f"port {port} is that of http already", where="grpc", right="choose another port")
-    bind(host, port, what="grpc").close()
+    return bind(host, port, what="grpc")
+
+
+def guard_path(path: Path, *, where: str) -> socket.socket:
+    """Holds the path of a Unix socket that is made later; raises InputError where another program holds it.
+
+    A socket that is bound but does not listen looks like one that was left behind, and would be removed. So the path is held by a
+    name of the kernel's own (an abstract socket, unix(7)), which is gone with its process; it holds within one network namespace.
+    """
+    guard = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        folder = path.absolute().parent.stat()
+        told = f"{folder.st_dev}:{folder.st_ino}:{path.name}".encode("utf-8", "surrogateescape")
+        guard.bind(b"\0nearhall/" + sha256(told).hexdigest().encode())
+    except FileNotFoundError:
+        return guard  # `make_way` says that there is no such folder
+    except OSError as error:
+        guard.close()
+        if error.errno != EADDRINUSE:
+            raise no_socket(path, where, error) from error
+        raise InputError(
+            f"another program is about to listen at {path}", where=where, right="end it, or name another path"
+        ) from error
+    return guard
 
 
 def socket_at(uds: Uds) -> socket.socket:
@@ -181,7 +264,7 @@ class GrpcServing(Protocol):
 @asynccontextmanager
 async def answering(
     service: Server,
-    bound: socket.socket,
+    held: Held,
     *,
     tls: Tls | None,
     drain_s: float,
@@ -195,13 +278,14 @@ async def answering(
     ends: list[Callable[[], Awaitable[None]]] = [partial(service.close, drain_s)]
     try:
         try:
-            await service.start(bound, tls=tls_context(tls))
-        except OSError as error:  # another program had bound it as well, and listened first
-            host, port = bound.getsockname()[:2]
+            await service.start(may_listen(held.http), tls=tls_context(tls))
+        except OSError as error:  # another program that shares the port (SO_REUSEPORT) does not let it
+            host, port = held.http.getsockname()[:2]
             raise _taken("http", host, port, error) from error
         grpc_port = None
         if grpc is not None:
             ends.append(grpc.close)
+            held.let_go_of_grpc()
             grpc_port = await grpc.start()
         with ExitStack() as files:
             if local is not None:
@@ -210,6 +294,7 @@ async def answering(
                 files.callback(remove_socket, uds.path, number_of(uds.path))
                 ends.append(partial(server.close, drain_s))
                 await server.start(here)
-            yield Addresses(port=bound.getsockname()[1], grpc_port=grpc_port)
+            held.let_go_of_paths()
+            yield Addresses(port=held.http.getsockname()[1], grpc_port=grpc_port)
     finally:
         await asyncio.gather(*(end() for end in ends))
