@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from nearhall.core.residency import Residency
+from nearhall.documents.addresses import UNIX, GrpcAddress, UdsSocket, also
 
 SCHEMA = "nearhall/up/v1"
 
@@ -109,6 +111,29 @@ class Site(_Strict):
     """Models that are at this site; what is asked for and not here goes to the hub."""
     workloads: list[Workload] = Field(min_length=1, max_length=16)
     meters: list[Meter] = []
+    grpc: GrpcAddress | None = None
+    """Where the site answers the Open Inference Protocol v2 over gRPC too: [HOST:]PORT, on 127.0.0.1 unless a host is named, or
+    unix:PATH."""
+    uds: UdsSocket | None = Field(default=None, json_schema_extra=also({"type": "string"}))
+    """A Unix socket on which the site's HTTP service answers too, for callers on this machine: its path, or `{path, mode}`."""
+
+    @property
+    def grpc_at(self) -> str | None:
+        """Where it answers gRPC: HOST:PORT, unix:PATH, or not at all."""
+        return f"127.0.0.1:{self.grpc}" if self.grpc is not None and self.grpc.isdecimal() else self.grpc
+
+    @property
+    def sockets(self) -> dict[str, str]:
+        """The paths of its Unix sockets, by the key that names each."""
+        grpc = {"grpc": self.grpc.removeprefix(UNIX)} if self.grpc is not None and self.grpc.startswith(UNIX) else {}
+        return grpc if self.uds is None else {**grpc, "uds": self.uds.path}
+
+    @model_validator(mode="after")
+    def _no_free_port(self) -> Site:
+        if self.grpc is not None and re.search(r"(^|:)0+$", self.grpc):
+            message = "grpc takes no free port here, since no client would know it; name one, for example 8001"
+            raise ValueError(message)
+        return self
 
     @model_validator(mode="after")
     def _distinct(self) -> Site:
@@ -147,6 +172,12 @@ class Up(_Strict):
         twice = sorted({i for i in ids if ids.count(i) > 1})
         if twice:
             message = f"two sites have the id {twice[0]!r}; each needs its own"
+            raise ValueError(message)
+        paths = [path for site in self.sites for path in site.sockets.values()]
+        places = [*paths, *(site.grpc_at for site in self.sites if site.grpc_at is not None and "grpc" not in site.sockets)]
+        twice = sorted({place for place in places if places.count(place) > 1})
+        if twice:
+            message = f"grpc and uds name {twice[0]!r} twice; each needs an address of its own"
             raise ValueError(message)
         return self
 

@@ -12,20 +12,23 @@ from typing import Annotated
 import typer
 
 from nearhall.cli.output import emit, notes
-from nearhall.cli.pilot.beforehand import check_hub, check_models, check_streams
+from nearhall.cli.pilot.beforehand import check_hub, check_models, check_streams, with_whole_paths
 from nearhall.cli.pilot.meters import read_meters
 from nearhall.cli.pilot.prepare import claim_folder, lay_out, next_folder, write_settings
 from nearhall.cli.pilot.returns import write_returns
 from nearhall.cli.pilot.run import Ended, Pilot
 from nearhall.cli.pilot.screen import Screen
 from nearhall.cli.pilot.wishes import Wishes, with_wishes
+from nearhall.cli.roots.listening import bind
 from nearhall.cli.roots.models import cache_folder, ensure_clips, ensure_default_models
+from nearhall.cli.roots.program import make_way
 from nearhall.core.addresses import taken_out
 from nearhall.core.errors import InputError
 from nearhall.documents.up import JITTER_MS_MAX, RTT_MS_MAX, Link, MeasuredTrip, Up, default_pilot
 from nearhall.documents.whole_file import write_whole
 from nearhall.documents.yaml_file import dump_document, read_document
 from nearhall.drivers.clock import SystemClock
+from nearhall.gateway.settings import host_and_port
 from nearhall.sim.probe import measure_round_trip
 from nearhall.sim.wan import parse_wan
 
@@ -80,7 +83,7 @@ def command(
     """
     if wan is not None and hub_probe is not None:
         raise InputError("the link is either given or measured", where="--wan, --hub-probe", right="leave one of them out")
-    base = read_document(document, Up) if document is not None else default_pilot(light=light)
+    base = default_pilot(light=light) if document is None else with_whole_paths(read_document(document, Up), document.parent)
     secrets: dict[str, str] = {}
     if camera is not None:
         camera, secrets = taken_out(camera)
@@ -100,6 +103,7 @@ def command(
     def tell(text: str) -> None:
         notes().print(text, markup=False, soft_wrap=True)
 
+    _check_addresses(up)
     check_streams(up, {**os.environ, **secrets}, tell=tell)
     length = up.seconds
     if length is None and not sys.stdin.isatty():
@@ -147,6 +151,19 @@ def _run(
 
     ended = asyncio.run(live())
     return write_returns(layout, out, ended)
+
+
+def _check_addresses(up: Up) -> None:
+    """Whether every site can have the addresses that the document names; raises InputError.
+
+    A gateway that cannot is started again and again by its agent, and says why in a log.
+    """
+    for site in up.sites:
+        for key, path in site.sockets.items():
+            make_way(Path(path), where=f"{key} of site {site.id}")
+        if site.grpc_at is not None and "grpc" not in site.sockets:
+            host, port = host_and_port(site.grpc_at, where=f"grpc of site {site.id}")
+            bind(host, port, what=f"grpc of site {site.id}").close()
 
 
 def _link(up: Up, wan: str | None, hub_probe: str | None) -> Link | None:

@@ -9,8 +9,9 @@ from pathlib import Path
 from nearhall.cli.pilot.prepare import held_model
 from nearhall.core.addresses import LOGIN, filled, taken_out
 from nearhall.core.errors import InputError, TemporaryError, without_login
+from nearhall.documents.addresses import SOCKET_PATH_MAX, UNIX
 from nearhall.documents.model import ModelDocument
-from nearhall.documents.up import Up
+from nearhall.documents.up import Site, Up
 from nearhall.documents.yaml_file import read_document
 from nearhall.drivers.uplink_https import HttpsUplink
 
@@ -51,6 +52,25 @@ def check_models(up: Up, repository: Path) -> None:
             model = read_document(about, ModelDocument)
             inputs = [{"name": one.name, "datatype": one.dtype, "shape": one.shape} for one in model.inputs]
             ImageInput({"name": workload.model, "inputs": inputs})
+
+
+def with_whole_paths(up: Up, folder: Path) -> Up:
+    """The document with its sockets' paths, which are relative to its own folder, made whole; raises InputError for one too long.
+
+    So the pilot.yaml that is written beside the results means the same.
+    """
+    sites: list[Site] = []
+    for site in up.sites:
+        changes: dict[str, object] = {}
+        for key, path in site.sockets.items():
+            whole = str((folder / Path(path).expanduser()).resolve())
+            longer = len(whole.encode()) - SOCKET_PATH_MAX
+            if longer > 0:
+                right = f"name a path that is {longer} bytes shorter"
+                raise InputError(f"{whole} is too long for a Unix socket", where=f"{key} of site {site.id}", right=right)
+            changes[key] = f"{UNIX}{whole}" if site.uds is None or key == "grpc" else site.uds.model_copy(update={"path": whole})
+        sites.append(site.model_copy(update=changes))
+    return up.model_copy(update={"sites": sites})
 
 
 def check_hub(up: Up, *, tell: Tell) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Collection
 from random import SystemRandom
 
 from nearhall.core.errors import TemporaryError
@@ -12,13 +13,13 @@ LOWEST, HIGHEST = 20_000, 32_000
 TRIES = 2_000
 
 
-def free_ports(count: int, *, host: str = "127.0.0.1") -> list[int]:
-    """`count` distinct ports that could be bound a moment ago."""
+def free_ports(count: int, *, host: str = "127.0.0.1", without: Collection[int] = ()) -> list[int]:
+    """`count` distinct ports that could be bound a moment ago, none of those that are promised already."""
     draw = SystemRandom()
     found: list[int] = []
     for _ in range(TRIES):
         port = draw.randrange(LOWEST, HIGHEST)
-        if port not in found and is_free(host, port):
+        if port not in found and port not in without and is_free(host, port):
             found.append(port)
             if len(found) == count:
                 return found

@@ -168,6 +168,8 @@ def gateway_settings(layout: Layout, site: Site) -> Json:
         "host": "127.0.0.1",
         "port": places.service_port,
         "reuse_port": True,
+        "grpc": site.grpc_at,
+        "uds": None if site.uds is None else {"path": site.uds.path, "mode": site.uds.mode},
         "tls": None,
         "control_socket": str(places.run / f"{site.id}.ctl"),
         "pid_file": str(places.gateway_pid),

@@ -90,7 +90,8 @@ def lay_out(up: Up, out: Path, *, repository: Path, clips: Mapping[str, Path]) -
     (state / "logs").mkdir()
     (state / "settings").mkdir()
     elsewhere = up.hub.url is not None
-    ports = iter(free_ports(places_of.all_ports([site.id for site in up.sites])))
+    named = {int(at.rpartition(":")[2]) for site in up.sites if (at := site.grpc_at) is not None and "grpc" not in site.sockets}
+    ports = iter(free_ports(places_of.all_ports([site.id for site in up.sites]), without=named))
     catalogue = load_catalogue()
     authority = None if elsewhere else make_authority(state / "authority")
     hub = None

@@ -48,10 +48,16 @@ class Screen:
     def _introduce(self) -> None:
         if self.page is not None:
             self._console.print(f"  page      {self.page}", markup=False, soft_wrap=True)
+        sites = {site.id: site for site in self._layout.up.sites}
         for name, places in self._layout.sites.items():
             self._console.print(
                 f"  {name:<9} http://127.0.0.1:{places.service_port}  (v2 and OpenAI; try /v1/models)", markup=False
             )
+            site = sites[name]
+            beside = [] if site.grpc_at is None else [f"gRPC at {site.grpc_at}"]
+            beside += [] if site.uds is None else [f"HTTP at the Unix socket {site.uds.path}"]
+            for told in beside:
+                self._console.print(f"  {'':<9} {told}", markup=False, soft_wrap=True)
         ends = (
             f"it stops by itself after {self._seconds:.0f} s"
             if self._seconds is not None
