@@ -473,19 +473,6 @@ async def test_a_node_that_tells_no_load_is_named_with_what_to_do():
         assert "cannot be read" in rig.node("n1").detail
 
 
-@pytest.mark.parametrize("names", [["n1"], ["n1", "n2"]])
-@story
-async def test_a_request_that_every_node_dropped_is_no_fault_of_its_clients(names):
-    async with front_of(*(ScriptedNode(name, LLM, model()) for name in names)) as rig:
-        assert (await rig.infer()).status == 200
-        for node in rig.nodes.values():
-            node.does = "drops"
-        for answer in (await rig.chat(), await rig.infer()):
-            assert (answer.status, answer.reason) == (503, "nodes_away")
-            assert "was lost with the request (it dropped the connection), and no other node" in answer.body.decode()
-            assert answer.headers["retry-after"] == "1"
-
-
 ASLEEP = model("asleep", ready=False, state="unloaded", loadable=True, backlog_ms=300.0)
 UNKNOWN = [
     ("POST", "/v2/models/none/infer", b"{}", 404, "model_unknown"),

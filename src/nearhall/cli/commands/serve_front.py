@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from nearhall.cli.output import emit
+from nearhall.cli.output import emit, wide_console
 from nearhall.cli.roots.front import serve
 from nearhall.cli.roots.listening import Addresses, grpc_address, grpc_shown
 from nearhall.core.errors import InputError
@@ -128,7 +128,8 @@ def _announcer(settings: FrontSettings, *, as_json: bool) -> Callable[[Addresses
         url = f"{'http' if settings.tls is None else 'https'}://{shown}:{addresses.port}"
         grpc = grpc_shown(settings.grpc, addresses)
         data = {"url": url, "grpc": grpc, "uds": settings.uds, "nodes": [_told(node) for node in fleet.nodes]}
-        emit(_summary(settings, url, grpc, fleet), data, as_json=as_json)
+        screen = None if sys.stdout.isatty() else wide_console()  # no line of a log is folded, and no address cut
+        emit(_summary(settings, url, grpc, fleet), data, as_json=as_json, screen=screen)
         sys.stdout.flush()
 
     return announce
@@ -149,6 +150,9 @@ def _summary(settings: FrontSettings, url: str, grpc: str | None, fleet: Fleet) 
     if settings.uds is not None:
         parts.append(f"HTTP at the Unix socket [bold]{escape(settings.uds)}[/bold] too (mode 0600)")
     table = Table(box=None, padding=(0, 2), show_header=False)
+    for _ in ("id", "url", "state"):
+        table.add_column(no_wrap=True, overflow="fold")
+    table.add_column(overflow="fold")
     for node in fleet.nodes:
         lines = () if node.load is None else node.load.models
         models = (

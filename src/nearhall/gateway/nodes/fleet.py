@@ -41,6 +41,8 @@ RTT_SHARE = 0.05
 makes a round trip longer is mostly chance."""
 OFTEN_S = 1.0
 """A node that was sent something within it is asked for its load often."""
+SAID_MAX = 8
+"""Reasons that are logged of one absence."""
 UNUSED_MS_MAX = 3_600_000.0
 """A node that was not used for an hour is as untested as one that never was."""
 
@@ -109,6 +111,7 @@ class Ticket:
 
 
 _UNKNOWN = ModelLoad(name="")
+_NO_LOAD = "set load_report there, or name a gateway if it is none"
 
 
 def able_of(line: ModelLoad) -> Able:
@@ -147,6 +150,8 @@ class Node:
         self._proofs = 0
         self._sent_s = -inf
         self._wake = asyncio.Event()
+        self._said: set[str] = set()
+        """Why it is away, as far as the log has it: whoever mends one thing learns of the next."""
         self.on_away: set[Callable[[], None]] = set()
         """Told when the node goes away: those that wait for it."""
         self.reported = asyncio.Event()
@@ -323,7 +328,7 @@ class Node:
             answer.body.close()
         try:
             if answer.status != 200 or not isinstance(answer.body, bytes):
-                raise TemporaryError(f"it answers, but tells no load (status {answer.status}): set load_report there")
+                raise TemporaryError(f"it answers, but tells no load (status {answer.status}): {_NO_LOAD}")
             load = decode_load(answer.body)
         except TemporaryError as error:
             return self._stands(Standing.AWAY, str(error))
@@ -373,10 +378,14 @@ class Node:
     def _stands(self, standing: Standing, detail: str) -> None:
         if standing is self.standing:
             self.detail = detail
+            if standing is Standing.AWAY and detail not in self._said and len(self._said) < SAID_MAX:
+                self._said.add(detail)
+                log.warning("node %s is away: %s", self.name, detail)
             return
         level = logging.WARNING if standing is Standing.AWAY else logging.INFO
         log.log(level, "node %s is %s%s", self.name, standing.value, f": {detail}" if detail else "")
         self.standing, self.detail, self._proofs = standing, detail, 0
+        self._said = {detail}
         if standing is Standing.AWAY:
             for tell in list(self.on_away):
                 tell()
