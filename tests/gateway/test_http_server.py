@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from contextlib import asynccontextmanager, suppress
 
 import pytest
@@ -390,6 +391,24 @@ def test_who_says_nothing_is_cut_off(monkeypatch):
                 one.active_s -= http_server.KEEP_ALIVE_S + 1 if one.idle else http_server.SILENT_S + 1
             assert await idle.ended()
             assert await half.ended()
+
+    run(tell())
+
+
+def test_a_server_that_was_held_up_itself_cuts_nobody_off_before_it_has_read_what_they_said():
+    async def tell():
+        async with served() as (_, server, connect):
+            talk = await connect()
+            talk.say(GET, HOST)
+            await talk.hear()
+            (one,) = server.connections
+            talk.say(GET, HOST)  # not read yet
+            one.active_s -= http_server.KEEP_ALIVE_S + 1
+            server.look_after_clients(time.monotonic() - http_server.SWEEP_S - 2 * http_server.HELD_UP_S)
+            assert (await talk.hear())[0] == 200
+            one.active_s -= http_server.KEEP_ALIVE_S + 1
+            server.look_after_clients(time.monotonic())
+            assert await talk.ended()
 
     run(tell())
 
