@@ -76,7 +76,7 @@ async def test_nobody_is_asked_who_cannot_while_the_one_that_can_is_away():
         await until_standing(front, "n2", "away")
         answer = await chat(front, **TOOLS)
         assert (answer.status, answer.reason) == (503, "nodes_away")
-        assert "only n2 can do what it asks for (of others: parameter 'tools'" in answer.json["error"]["message"]
+        assert "only n2 could, which is away or did not answer; elsewhere: parameter 'tools'" in answer.json["error"]["message"]
         assert "retry-after" in answer.headers
         assert served(await chat(front)) == "s/n1"
         assert not [got for got in front.nodes["n1"].got if b"tools" in got.body]
@@ -91,7 +91,7 @@ async def test_a_node_that_has_never_told_what_it_can_do_might_do_it():
         front.node("n2")._books.clear()  # as after a start of the front
         answer = await chat(front, **TOOLS)
         assert (answer.status, answer.reason) == (503, "nodes_away")
-        assert "none that has told so can do" in answer.json["error"]["message"]
+        assert "no node that answers could, and others are away" in answer.json["error"]["message"]
 
 
 @story

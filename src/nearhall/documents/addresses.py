@@ -15,7 +15,6 @@ SOCKET_PATH_MAX = 107
 """sun_path holds 108 bytes, one for the end (unix(7))."""
 HTTP_PATTERN = r"^(\S+:)?\d{1,5}$"
 GRPC_PATTERN = r"^(unix:\S+|(\S+:)?\d{1,5})$"
-NODE_PATTERN = r"^(https?://\S+:\d{1,5}/?|unix:\S.*)$"
 _PORT: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": 65535}
 
 

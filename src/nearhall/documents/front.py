@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from nearhall.documents.addresses import NODE_PATTERN, Address, GrpcAddress
+from nearhall.documents.addresses import Address, GrpcAddress
 from nearhall.documents.strict import Strict
 from nearhall.documents.up import Identifier
 
@@ -27,7 +27,7 @@ class FrontNode(Strict):
     """One node."""
 
     id: Identifier
-    url: str = Field(pattern=NODE_PATTERN)
+    url: str = Field(pattern=r"^(https?://\S+:\d{1,5}/?|unix:\S.*)$")
     """`http://HOST:PORT`, `https://HOST:PORT` (with `tls`), or `unix:PATH` of its service socket (`nearhall serve --uds`)."""
     tls: Certificates | None = None
     """Whom to trust, and what to show, where the node serves over mutual TLS."""

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from nearhall.core.errors import InputError
-from nearhall.documents.addresses import GRPC_PATTERN, HTTP_PATTERN, NODE_PATTERN
+from nearhall.documents.addresses import GRPC_PATTERN, HTTP_PATTERN
 
 DOCUMENT_BYTES_MAX = 4 * 1024 * 1024
 """A site.yaml is a few kilobytes, a fleet's plan some hundred; beyond this it is another kind of file."""
@@ -189,7 +189,6 @@ PATTERNS: dict[str, str] = {
     "^[A-Za-z0-9][A-Za-z0-9-]{0,30}$": "letters, digits and dashes, at most 31",
     HTTP_PATTERN: "[HOST:]PORT, such as 8080 or 0.0.0.0:8080",
     GRPC_PATTERN: "[HOST:]PORT, such as 8001 or 0.0.0.0:8001, or unix:PATH",
-    NODE_PATTERN: "http://HOST:PORT, https://HOST:PORT or unix:PATH",
     "^[A-Z]{2}(-[A-Z0-9]{1,3})?$": "a country's two capital letters, or with its region, such as DE or US-CA",
     r"^0?[0-7]{3}$": 'three octal digits in quotes, such as "0660"',
     r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$": "letters, digits, dots, dashes and underscores, at most 64; no dot first",

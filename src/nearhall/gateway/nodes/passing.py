@@ -55,6 +55,12 @@ _SAYS: dict[Reason, str] = {
     Reason.NODES_AWAY: "no node that answers has model {model!r}; others are away",
     Reason.DRAINING: "the nodes with model {model!r} are being stopped",
 }
+_STANDS = {
+    Reason.NODES_AWAY: "which is away or did not answer",
+    Reason.MODEL_NOT_READY: "which is not ready for it",
+    Reason.DRAINING: "which is being stopped",
+}
+"""How it is with the nodes that could do what a request asks for."""
 _OWN = frozenset(
     {
         b"host",
@@ -437,10 +443,10 @@ class Passing:
             "no other node that answers can take it" if after and choice.reason is Reason.NODES_AWAY else _SAYS.get(choice.reason)
         )
         text = after + (told or "no node can take the request for model {model!r}").format(model=self.job.model[:64])
-        if self.job.wish and choice.reason is not Reason.MODEL_UNKNOWN:
+        if self.job.wish and choice.reason in _STANDS:
             able = ", ".join(node.name for node in self.fleet.able(self.job.model, self.job.needs))
-            others = f"only {able} can do what it asks for" if able else "none that has told so can do what it asks for"
-            text = f"{text}; of the nodes {others} (of others: {self.job.wish})"
+            only = f"only {able} could, {_STANDS[choice.reason]}" if able else "no node that answers could, and others are away"
+            text = f"{after}model {self.job.model[:64]!r} cannot answer this now: {only}; elsewhere: {self.job.wish}"
         return Refusal(choice.reason, text, retry_after_ms=choice.retry_after_ms)
 
     def _too_late(self) -> Refusal:
