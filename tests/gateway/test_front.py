@@ -496,6 +496,10 @@ UNKNOWN = [
     ("POST", "/v2/models/m/a/b/infer", b"{}", 404, "path_unknown"),
     ("POST", "/v2/repository/m/load", b"", 404, "path_unknown"),
     ("POST", "/v2/repository/index", b"[", 400, "bad_request"),
+    ("GET", "/v2/systemsharedmemory/status", b"", 501, "unsupported"),
+    ("POST", "/v2/cudasharedmemory/region/r/register", b"{}", 501, "unsupported"),
+    ("GET", "/v2/models/m/trace/setting", b"", 501, "unsupported"),
+    ("GET", "/v2/logging", b"", 501, "unsupported"),
 ]
 
 
@@ -506,6 +510,14 @@ async def test_what_is_wrong_is_said(method, path, body, status, reason):
         answer = await rig.ask(method, path, body)
         assert (answer.status, answer.reason) == (status, reason)
         assert answer.status == 200 or "error" in answer.json
+
+
+@pytest.mark.parametrize("version", ["9", "{9}"])
+@story
+async def test_a_version_that_no_node_has_is_named(version):
+    async with front_of(*two(model())) as rig:
+        answer = await rig.ask("POST", f"/v2/models/m/versions/{version}/infer", b"{}")
+        assert answer.json["error"] == f"no node serves version '{version}' of model 'm'"
 
 
 @story
@@ -523,8 +535,9 @@ async def test_all_nodes_together_are_told_of():
             "model_configuration",
             "schedule_policy",
         ]
-        for path in ("/healthz", "/v2/health/live", "/v2/health/ready"):
-            assert (await rig.ask("GET", path)).status == 200
+        for path, said in (("/healthz", "live"), ("/v2/health/live", "live"), ("/v2/health/ready", "ready")):
+            answer = await rig.ask("GET", path)
+            assert (answer.status, answer.json) == (200, {said: True})
         told = await rig.ask("GET", "/v2/models/other")
         assert (told.status, told.body) == (200, b"n2")
         page = (await rig.ask("GET", "/metrics")).body.decode()

@@ -13,12 +13,14 @@ from nearhall.core.errors import Refusal
 from nearhall.core.reasons import FAILURES, Reason
 from nearhall.gateway.body import MIB, received
 from nearhall.gateway.exchange import ClientGoneError, Exchange, Receive, Scope, Send
+from nearhall.gateway.http.oip_paths import not_served, tell_not_served
 from nearhall.gateway.metering.metrics import CONTENT_TYPE
 from nearhall.gateway.nodes import telling
 from nearhall.gateway.nodes.asks import infer_job, openai_job
 from nearhall.gateway.nodes.metrics import FrontMetrics
 from nearhall.gateway.nodes.relay import Relay
 from nearhall.wire.load import ModelLoad
+from nearhall.wire.oip_describe import LIVE, READY
 from nearhall.wire.openai import models_list, one_model
 from nearhall.wire.paths import MODELS, methods_at, model_and_version, not_there
 
@@ -69,6 +71,8 @@ class FrontApp:
     async def _answer(self, exchange: Exchange) -> None:
         exchange.read_headers()
         path = exchange.path
+        if (why := not_served(path)) is not None:
+            return await tell_not_served(exchange, why)
         if exchange.method == "POST":
             return await self._work(exchange, path)
         if exchange.method in {"GET", "HEAD"}:
@@ -114,12 +118,12 @@ class FrontApp:
         raise not_there(exchange.method, path)
 
     async def _live(self, exchange: Exchange) -> None:
-        await exchange.json(200, b"{}")
+        await exchange.json(200, LIVE)
 
     async def _ready(self, exchange: Exchange) -> None:
         """Ready while one node is."""
         telling.check_ready(self._relay)
-        await exchange.json(200, b"{}")
+        await exchange.json(200, READY)
 
     async def _server(self, exchange: Exchange) -> None:
         await exchange.json(200, msgspec.json.encode(telling.server_metadata()))

@@ -442,7 +442,11 @@ class Passing:
         told = (
             "no other node that answers can take it" if after and choice.reason is Reason.NODES_AWAY else _SAYS.get(choice.reason)
         )
-        text = after + (told or "no node can take the request for model {model!r}").format(model=self.job.model[:64])
+        model = self.job.model[:64]
+        if choice.reason is Reason.MODEL_UNKNOWN and self.job.version and any(n.model(self.job.model) for n in self.fleet.nodes):
+            told = "no node serves version {version!r} of model {model!r}"
+        said = told or "no node can take the request for model {model!r}"
+        text = after + said.format(model=model, version=(self.job.version or "")[:64])
         if self.job.wish and choice.reason in _STANDS:
             able = ", ".join(node.name for node in self.fleet.able(self.job.model, self.job.needs))
             only = f"only {able} could, {_STANDS[choice.reason]}" if able else "no node that answers could, and others are away"
