@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import signal
 import socket
@@ -49,6 +50,9 @@ def test_it_serves_says_so_and_ends(tmp_path, as_json):
         process.send_signal(signal.SIGINT)
         assert process.wait(15) == 0
         process.stdout.close()
+    logged = (tmp_path / "log").read_text().splitlines()
+    assert as_json or logged
+    assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO nearhall", line) for line in logged), "each says when"
 
 
 def test_what_is_wrong_is_one_line(tmp_path):

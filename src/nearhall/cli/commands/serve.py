@@ -20,6 +20,7 @@ from nearhall.cli.commands.serve_front import FRONT_HELP, NODE_HELP, front_setti
 from nearhall.cli.output import emit, notes
 from nearhall.cli.roots.gateway import serve as serve_gateway
 from nearhall.cli.roots.listening import Addresses, grpc_address, grpc_shown
+from nearhall.cli.roots.program import LOG_FORMAT
 from nearhall.core.errors import InputError
 from nearhall.core.tensor import BYTES, TensorSpec
 from nearhall.documents.serve import NODE_NAME, ServeDocument
@@ -99,7 +100,8 @@ def serve(
         right = "give each node its own: nearhall serve --control-socket PATH without --front"
         raise InputError("a front has no control socket", where="--control-socket", right=right)
     level = logging.WARNING if as_json else logging.INFO
-    logging.basicConfig(stream=sys.stderr, level=level, format="%(message)s")
+    watched = sys.stderr.isatty()  # a file is read later, and says when
+    logging.basicConfig(stream=sys.stderr, level=level, format="%(message)s" if watched else LOG_FORMAT)
     if front:
         return run_front(front_settings(node or [], http, config, uds=uds, repository=repository, grpc=grpc), as_json=as_json)
     settings = settings_of(

@@ -25,6 +25,8 @@ from nearhall.core.errors import InputError, NearhallError
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+"""Of a log that is read later."""
 SOCKET_PATH_MAX = 107
 """sun_path holds 108 bytes, one for the end (unix(7))."""
 
@@ -156,7 +158,7 @@ def stop_event(*, with_stdin: bool) -> asyncio.Event:
 
 def run_program(main: Callable[[str], Coroutine[Any, Any, None]], *, runner: Callable[[Any], Any] = asyncio.run) -> None:
     """Runs a program on the settings file named on its command line; one clear line instead of a traceback."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=LOG_FORMAT)
     if len(sys.argv) != 2:
         sys.stderr.write("give one settings file\n")
         sys.exit(EXIT_BAD_INPUT)
