@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from nearhall.policy.admit import (
     HALF_LIFE_S,
+    MISSED_FALL,
     SIZES_MAX,
     STRAINED,
     USUAL_STEP,
@@ -158,3 +159,12 @@ def test_what_a_run_usually_takes_of_its_estimate_is_a_moving_mean():
 def test_the_longest_is_of_what_was_seen():
     assert ServiceTimes(Estimate(3.0)).longest_ms == 3.0
     assert ServiceTimes(Estimate(3.0), {1: Estimate(1.0), 9: Estimate(2.0)}).longest_ms == 2.0
+
+
+def test_with_a_smaller_fall_it_settles_higher():
+    draw = random.Random(1)
+    usual = high = Estimate(1.0)
+    for _ in range(5000):
+        took_ms = draw.expovariate(1.0)
+        usual, high = usual.seen(took_ms), high.seen(took_ms, fall=MISSED_FALL)
+    assert high.service_ms > usual.service_ms > 1.0

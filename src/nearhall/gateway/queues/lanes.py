@@ -19,7 +19,7 @@ from nearhall.gateway.exchange import ClientGoneError, Expired
 from nearhall.gateway.queues.batches import Key, joined, key_of, padded, parted, rows_of, takes_batches
 from nearhall.gateway.queues.loop_watch import LoopWatch
 from nearhall.gateway.queues.workers import Crew, Workers
-from nearhall.policy.admit import Estimate, ServiceTimes, expected_ms, size_class, still_worth, usual_share
+from nearhall.policy.admit import MISSED_FALL, Estimate, ServiceTimes, expected_ms, size_class, still_worth, usual_share
 from nearhall.policy.batching import Shape, Shapes, Waiting, together
 from nearhall.ports.clock import Clock
 from nearhall.ports.runtime import TensorRuntime
@@ -217,13 +217,14 @@ class Lane:
         return self.expected_ms(inf, PRIORITY_LOWEST, 0) - self._aged(0, self._clock.monotonic()).service_ms
 
     def missed_ms(self) -> float:
-        """By how much answers came later than `expected_ms` had said, about the p90 of the last; it ages while none comes."""
+        """By how much answers came later than `expected_ms` had said, about the p95 of the last; it ages while none comes."""
         return self._missed.aged(self._clock.monotonic() - self._missed_s).service_ms
 
     def missed_by(self, late_ms: float) -> None:
         """Notes by how much an answer came later than was said; negative if it came earlier."""
         now_s = self._clock.monotonic()
-        self._missed = self._missed.aged(now_s - self._missed_s).seen(min(max(0.0, late_ms), MISSED_MS_MAX))
+        missed = self._missed.aged(now_s - self._missed_s)
+        self._missed = missed.seen(min(max(0.0, late_ms), MISSED_MS_MAX), fall=MISSED_FALL)
         self._missed_s = now_s
 
     def strain(self) -> float:
