@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Iterator
 from importlib.util import find_spec
+from itertools import dropwhile
 from pathlib import Path
 
 import psutil
@@ -91,7 +92,8 @@ def test_it_says_what_it_holds_and_what_each_step_took(runtime: GenaiRuntime):
 
     asyncio.run(story())
     assert steps[-1].kv_tokens == 0
-    steps = [step for step in steps if step.running]
+    # The last step of the test before may be told after its answer: ours begin with a prompt.
+    steps = list(dropwhile(lambda step: step.prompt_tokens == 0, [step for step in steps if step.running]))
     assert steps[0].prompt_tokens is None or steps[0].prompt_tokens > 10
     assert [step.prompt_tokens for step in steps[1:]] == [0] * (len(steps) - 1)
     assert all(step.took_ms > 0 and step.running == 1 for step in steps)

@@ -45,3 +45,23 @@ def test_a_models_run_is_no_crowd():
     assert watch.lag_ms < 0.35
     assert not watch.crowded
     assert turns(1.0, computed_ms=2.0).lag_ms == 0.0
+
+
+def test_nothing_is_timed_after_a_run_for_somebody_alone():
+    """One look is left that ends the watch; after anything else there is one more, of what the turn's callbacks took."""
+
+    async def looks(computed):
+        clock = Clock()
+        watch = LoopWatch(clock)
+        watch.stirred()
+        if computed:
+            watch.computed(1.0)
+        seen = []
+        for _ in range(3):
+            clock.now_s += 0.003
+            await asyncio.sleep(0)
+            seen.append(watch.lag_ms)
+        return len(set(seen))
+
+    assert asyncio.run(looks(computed=True)) == 1
+    assert asyncio.run(looks(computed=False)) == 2

@@ -35,7 +35,7 @@ def to_array(tensor: Tensor) -> Array:
     if tensor.dtype == BYTES:
         rows = tensor.rows or ()
         return np.array([row.decode(errors="surrogateescape") for row in rows], dtype=object).reshape(tensor.shape)
-    return np.frombuffer(tensor.data, dtype=DTYPES[tensor.dtype]).reshape(tensor.shape)
+    return np.ndarray(tensor.shape, DTYPES[tensor.dtype], tensor.data)
 
 
 def to_tensor(name: str, array: Array) -> Tensor:
@@ -46,6 +46,5 @@ def to_tensor(name: str, array: Array) -> Tensor:
         )
         return Tensor(name, BYTES, array.shape, memoryview(pack_rows(rows)), rows)
     flat = np.ascontiguousarray(array)
-    octets: Any = flat.reshape(-1).view(np.uint8)
-    data = memoryview(octets) if flat.size else memoryview(b"")
+    data = flat.data.cast("B") if flat.size else memoryview(b"")
     return Tensor(name, NAMES[flat.dtype], array.shape, data)

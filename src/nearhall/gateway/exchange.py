@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Coroutine, MutableMapping, Sequence
 from math import inf
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from nearhall.core.errors import Refusal
 from nearhall.ports.clock import Clock
@@ -94,7 +94,8 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._clock = clock
-        own = cast("dict[str, Any]", cast("dict[str, Any]", scope.get("extensions") or {}).get(EXTENSION) or {})
+        extensions: dict[str, dict[str, Any]] = scope.get("extensions") or {}
+        own = extensions.get(EXTENSION) or {}
         self.first_byte_s: float = own.get("first_byte_s") or clock.monotonic()
         """When the request's first byte reached this process, by the monotonic clock."""
         self._transport: Closing | None = own.get("transport")

@@ -128,8 +128,11 @@ class Call:
     @property
     def due_s(self) -> float:
         """When the answer is due, on the monotonic clock; infinite without deadline and target."""
-        limits = [ms for ms in (self.rules.deadline_ms, self.rules.target_ms) if ms is not None]
-        return self.exchange.first_byte_s + min(limits) / 1e3 if limits else inf
+        deadline_ms, target_ms = self.rules.deadline_ms, self.rules.target_ms
+        if deadline_ms is None and target_ms is None:
+            return inf
+        limit_ms = min(inf if deadline_ms is None else deadline_ms, inf if target_ms is None else target_ms)
+        return self.exchange.first_byte_s + limit_ms / 1e3
 
 
 @dataclass(slots=True)
@@ -197,12 +200,11 @@ def count(call: Call, decision: ServeLocal | ForwardToHub) -> None:
         call.plane.models.memory.touch(call.variant)
     if call.exchange.ask.probe:
         return
-    stats, workload, variant = call.plane.stats, call.rules.workload, call.variant
-    stats.decided(workload, decision.reason)
-    if isinstance(decision, ServeLocal) and variant is not None:
-        stats.given(workload, variant.key)
-        if call.stepped_from is not None:
-            stats.stepped_down(workload, call.stepped_from.key, call.stepped_why)
+    stats, workload = call.plane.stats, call.rules.workload
+    variant = call.variant if isinstance(decision, ServeLocal) else None
+    stats.decided(workload, decision.reason, None if variant is None else variant.key)
+    if variant is not None and call.stepped_from is not None:
+        stats.stepped_down(workload, call.stepped_from.key, call.stepped_why)
 
 
 async def loaded(call: Call, decision: AwaitModel) -> None:

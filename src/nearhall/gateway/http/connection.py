@@ -18,9 +18,10 @@ from urllib.parse import unquote
 
 import httptools
 
+from nearhall.gateway.http.again import Header, Said, plain_head
+
 log = logging.getLogger("nearhall.gateway")
 
-Header = tuple[bytes, bytes]
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
 App = Callable[[Scope, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
@@ -36,6 +37,8 @@ JOINED_BYTES_MAX = 16 * 1024
 _STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _WITHOUT_BODY = frozenset({204, 304})
 _CONTENT_LENGTH = b"content-length"
+_OWN = frozenset({"first_byte_s", "extensions"})
+"""What of a scope is another in each request."""
 GONE = "gone"
 """In a connection's notes: what an application wants to be called when the client has gone."""
 
@@ -258,6 +261,10 @@ class Connection(asyncio.BufferedProtocol):
         """The request that is being read."""
         self._turns: deque[Turn] = deque()
         """Requests that are not answered yet; the first is being answered."""
+        self._heard: Turn | None = None
+        """Whose head came whole in the last read."""
+        self._said: Said | None = None
+        """The last request that came in one piece."""
         self._url = b""
         self._head_bytes = 0
         self._paused = False
@@ -334,7 +341,12 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Parses what has come."""
         self.active_s = time.monotonic()
-        self._server.stirred()
+        if not self._said_again(nbytes):
+            self._parse(nbytes)
+        self._server.stirred()  # whatever this has asked the loop to do is done before the watch looks again
+
+    def _parse(self, nbytes: int) -> None:
+        between = self._coming is None
         try:
             self._parser.feed_data(memoryview(self._server.buffer)[:nbytes])
         except httptools.HttpParserUpgrade:
@@ -343,6 +355,31 @@ class Connection(asyncio.BufferedProtocol):
             if not isinstance(error.__context__, httptools.HttpParserError | None):
                 log.exception("a request could not be taken in")  # a fault of ours
             self._not_http(400)
+        else:
+            heard, self._heard = self._heard, None
+            if between and heard is not None and self._coming is None:
+                self._remember(heard, nbytes)
+
+    def _remember(self, turn: Turn, nbytes: int) -> None:
+        """Keeps what was understood of a request that was all that has come."""
+        if turn.old or turn.head_only or not turn.keep_alive or self.closing:
+            return
+        head = plain_head(self._server.buffer, nbytes, turn.scope["headers"])
+        if head is not None:
+            self._said = Said(head, nbytes, {key: value for key, value in turn.scope.items() if key not in _OWN})
+
+    def _said_again(self, nbytes: int) -> bool:
+        """Takes in a request with the head of the last one and a body as long; the parser, between two of them, sees nothing."""
+        said = self._said
+        if said is None or self._coming is not None or not said.again(self._server.buffer, nbytes):
+            return False
+        turn = self._coming = Turn(self)
+        turn.scope = {**said.scope, **self._own(time.monotonic())}
+        self._headed(turn, nbytes - len(said.head))
+        if nbytes > len(said.head) and not turn.turned_away:
+            self.on_body(bytes(memoryview(self._server.buffer)[len(said.head) : nbytes]))
+        self.on_message_complete()
+        return True
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
@@ -373,9 +410,14 @@ class Connection(asyncio.BufferedProtocol):
     def on_headers_complete(self) -> None:
         """The head is whole: it may be enough to turn the request away, or to know that its body is too large."""
         parser, turn = self._parser, self._turn()
+        self._heard = turn
         turn.keep_alive = parser.should_keep_alive()
         turn.old = parser.get_http_version() == "1.0"
         self._describe(turn, parser.get_method())
+        self._headed(turn, int(next((value for name, value in turn.scope["headers"] if name == _CONTENT_LENGTH), b"0")))
+
+    def _headed(self, turn: Turn, length: int) -> None:
+        """The same for a head that is understood; `length` of the body, as far as it says."""
         server = self._server
         first = not self._turns
         self._turns.append(turn)
@@ -387,8 +429,7 @@ class Connection(asyncio.BufferedProtocol):
             else:
                 turn.turn_away(turned)
             return
-        length = next((value for name, value in turn.scope["headers"] if name == _CONTENT_LENGTH), b"0")
-        if int(length) > server.body_bytes_max:
+        if length > server.body_bytes_max:
             self._keep_short(turn)
         elif first:
             self._invite(turn)
@@ -407,20 +448,24 @@ class Connection(asyncio.BufferedProtocol):
         raw_path, _, query = url.partition(b"?")
         path = raw_path.decode("latin-1")
         turn.head_only = method == b"HEAD"
-        scope = turn.scope
-        ours = {
-            "first_byte_s": scope["first_byte_s"],
-            "transport": self.transport,
-            "connection": self._notes,
-            "server": self._server,
-        }
-        scope.update(
+        turn.scope.update(
             method=method.decode("latin-1"),
             path=unquote(path) if "%" in path else path,
             raw_path=raw_path,
             query_string=query,
-            extensions={"nearhall": ours} if self._tls is None else {"nearhall": ours, "tls": self._tls},
+            **self._own(turn.scope["first_byte_s"]),
         )
+
+    def _own(self, first_byte_s: float) -> Scope:
+        """The part of a scope that is another in each request."""
+        ours = {
+            "first_byte_s": first_byte_s,
+            "transport": self.transport,
+            "connection": self._notes,
+            "server": self._server,
+        }
+        extensions = {"nearhall": ours} if self._tls is None else {"nearhall": ours, "tls": self._tls}
+        return {"first_byte_s": first_byte_s, "extensions": extensions}
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""

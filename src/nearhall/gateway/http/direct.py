@@ -63,7 +63,7 @@ class Direct:
         Under overload most requests are refused, and what that costs is taken from those that are not: here nothing is read,
         parsed or copied of them, and no task is made. What is refused holds for a moment for all who ask the same.
         """
-        head = self._heads.read(scope)
+        head: Head | None = scope.get("head") or self._heads.read(scope)  # known already where the client says the same again
         if head is None:
             return None
         scope["head"] = head

@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from nearhall.core.histogram import Histogram
 from nearhall.core.reasons import FAILURES, Reason
 from nearhall.gateway.metering.statistics import ModelCounter
@@ -68,9 +70,8 @@ class Counts:
     busy_ms: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
-    """One answered request, milliseconds."""
+class Answered(msgspec.Struct, frozen=True, kw_only=True):
+    """One answered request, milliseconds. Made in a tenth of the time of a frozen dataclass."""
 
     path: str
     """`local` or `hub`."""
@@ -165,15 +166,12 @@ class Stats:
             counter = self._by_model[name, version] = ModelCounter()
         return counter
 
-    def decided(self, workload: str, reason: Reason) -> None:
-        """Counts a routing decision."""
-        decisions = self._of(workload).decisions
-        decisions[reason.value] = decisions.get(reason.value, 0) + 1
-
-    def given(self, workload: str, variant: str) -> None:
-        """Counts a request that a variant answers here."""
-        variants = self._of(workload).variants
-        variants[variant] = variants.get(variant, 0) + 1
+    def decided(self, workload: str, reason: Reason, variant: str | None = None) -> None:
+        """Counts a routing decision, and the request for the variant that answers it here."""
+        counts, said = self._of(workload), reason.value
+        counts.decisions[said] = counts.decisions.get(said, 0) + 1
+        if variant is not None:
+            counts.variants[variant] = counts.variants.get(variant, 0) + 1
 
     def stepped_down(self, workload: str, variant: str, why: str) -> None:
         """Counts a request that a lesser variant answers."""

@@ -73,6 +73,8 @@ class Variant:
 
     def __init__(self, entry: VariantEntry, *, pinned: bool = False) -> None:
         self.entry = entry
+        self.key = f"{entry.file.model}/{entry.file.variant}"
+        """Its name among all variants of all models."""
         self.header = entry.file.variant.encode()
         self.pinned = pinned
         self.quality = 0.0
@@ -116,11 +118,6 @@ class Variant:
     def name(self) -> str:
         """The variant's name."""
         return self.entry.file.variant
-
-    @property
-    def key(self) -> str:
-        """Its name among all variants of all models."""
-        return f"{self.entry.file.model}/{self.name}"
 
     @property
     def elsewhere(self) -> bool:

@@ -31,8 +31,12 @@ class LoopWatch:
         return self._turn.service_ms > CROWDED_MS
 
     def computed(self, ms: float) -> None:
-        """So much of this turn was a model's run, for somebody who was alone: the next turn will not be as long for it."""
+        """So much of this turn was a model's run, for somebody who was alone: the next turn will not be as long for it.
+
+        Nor is there anything to be timed after it, unless something comes again.
+        """
         self._computed_s += ms / 1e3
+        self._stirred = False
 
     def stirred(self) -> None:
         """Something has come."""
