@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nearhall.gateway.http.again import REMEMBERED_BYTES_MAX, Said, plain_head
+from nearhall.gateway.http.again import KEPT_BYTES_MAX, KEPT_MAX, KnownHeads, plain_head
 from nearhall.gateway.http.connection import Connection, Turned
 
 HEAD = b"POST /v2/models/m/infer HTTP/1.1\r\nhost: h\r\ncontent-length: 4\r\n\r\n"
@@ -37,7 +37,7 @@ def test_a_whole_request_has_a_plain_head():
         (HEAD.replace(b"content-length: 4", b"expect: 100-continue\r\ncontent-length: 4") + b"body", (*NAMED, (b"expect", b""))),
         (b"GET / HTTP/1.1\r\nupgrade: h2c\r\n\r\n", [(b"upgrade", b"h2c")]),
         (b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n", [(b"transfer-encoding", b"chunked")]),
-        (HEAD.replace(b"host: h", b"host: " + b"h" * REMEMBERED_BYTES_MAX) + b"body", NAMED),
+        (HEAD.replace(b"host: h", b"host: " + b"h" * KEPT_BYTES_MAX) + b"body", NAMED),
     ],
     ids=[
         "cut short",
@@ -55,12 +55,26 @@ def test_others_are_parsed_each_time(raw, headers):
     assert plain_head(*read(raw), headers) is None
 
 
-def test_it_is_the_same_with_another_body_and_not_with_another_head_or_length():
-    said = Said(HEAD, len(HEAD) + 4, {})
-    assert said.again(*read(HEAD, b"else"))
-    assert not said.again(*read(HEAD, b"bodyX"))
-    assert not said.again(*read(HEAD, b"bod"))
-    assert not said.again(*read(HEAD.replace(b"/m/", b"/n/"), b"body"))
+def test_it_is_known_with_another_body_and_not_with_another_head_or_length():
+    known = KnownHeads()
+    assert known.find(*read(HEAD, b"body")) is None
+    known.keep(*read(HEAD, b"body"), {"headers": NAMED})
+    found = known.find(*read(HEAD, b"else"))
+    assert found is not None
+    assert (found.head_bytes, found.body_bytes) == (len(HEAD), 4)
+    assert known.find(*read(HEAD, b"bodyX")) is None
+    assert known.find(*read(HEAD, b"bod")) is None
+    assert known.find(*read(HEAD.replace(b"/m/", b"/n/"), b"body")) is None
+    assert known.find(bytearray(HEAD + b"body"), 20) is None
+
+
+def test_it_does_not_remember_for_ever():
+    known = KnownHeads()
+    heads = [b"GET /%d HTTP/1.1\r\n\r\n" % number for number in range(KEPT_MAX + 1)]
+    for head in heads:
+        known.keep(*read(head, room=100), {"headers": []})
+    assert known.find(*read(heads[0], room=100)) is None
+    assert known.find(*read(heads[-1], room=100)) is not None
 
 
 class Wire:
@@ -94,6 +108,7 @@ class Asked:
 
     def __init__(self, away=b""):
         self.buffer = bytearray(100_000)
+        self.known = KnownHeads()
         self.connections = set()
         self.asked = []
         self._away = away

@@ -1,7 +1,7 @@
-"""What a connection remembers of its last request: a machine that asks says the same head again and again.
+"""What a server remembers of the heads that requests came with: a machine that asks says the same head again and again.
 
-A request with the same head, byte for byte, and a body as long is the same request but for its body. It is taken in without the
-parser, which spares a tenth of the Python of an answer.
+A request that comes whole, with a head that is known byte for byte, is the same request as before but for its body. It is taken
+in without the parser, which spares a tenth of the Python of an answer, and more of that of a refusal.
 """
 
 from __future__ import annotations
@@ -12,27 +12,45 @@ from typing import Any
 
 Header = tuple[bytes, bytes]
 
-REMEMBERED_BYTES_MAX = 4096
-"""Longer heads are parsed each time, so that what all connections remember stays within a few megabytes."""
+KEPT_MAX = 256
+"""Heads; a site has some dozens of clients, each of them with one or a few. When there are more, all are forgotten."""
+KEPT_BYTES_MAX = 1024
+"""Longer ones are parsed each time, so that what is kept stays under a megabyte or two whatever clients send."""
 _END = b"\r\n\r\n"
 _ODD = frozenset({b"transfer-encoding", b"upgrade", b"expect"})
 """With these there is more to a request than its head and so many bytes."""
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """A request that came in one piece and was all that came."""
+class Known:
+    """What was understood of a head."""
 
-    head: bytes
-    """As it came."""
-    size: int
-    """Bytes of head and body."""
+    head_bytes: int
+    body_bytes: int
     scope: Mapping[str, Any]
-    """The head as it was understood: ASGI's scope, but for what is another in each request."""
+    """ASGI's, but for what is another in each request."""
 
-    def again(self, read: bytearray, nbytes: int) -> bool:
-        """Whether the `nbytes` that were read are such a request; the parser must be between two of them."""
-        return nbytes == self.size and read.startswith(self.head)
+
+class KnownHeads:
+    """Remembers heads, for all connections of a server."""
+
+    def __init__(self) -> None:
+        self._kept: dict[bytes, Known] = {}
+
+    def find(self, read: bytearray, nbytes: int) -> Known | None:
+        """What is known of the request that these `nbytes` are; the parser must be between two of them."""
+        end = read.find(_END, 0, min(nbytes, KEPT_BYTES_MAX)) + len(_END)
+        known = self._kept.get(bytes(memoryview(read)[:end]))
+        return known if known is not None and end + known.body_bytes == nbytes else None
+
+    def keep(self, read: bytearray, nbytes: int, scope: Mapping[str, Any]) -> None:
+        """Remembers the head of the one request that the parser has found in `nbytes`, if it is plain."""
+        head = plain_head(read, nbytes, scope["headers"])
+        if head is None:
+            return
+        if len(self._kept) >= KEPT_MAX:
+            self._kept.clear()
+        self._kept[head] = Known(len(head), nbytes - len(head), scope)
 
 
 def plain_head(read: bytearray, nbytes: int, headers: Iterable[Header]) -> bytes | None:
@@ -43,7 +61,7 @@ def plain_head(read: bytearray, nbytes: int, headers: Iterable[Header]) -> bytes
     6.3), whatever the body holds. None for any other, which is parsed each time.
     """
     named = dict(headers)
-    end = read.find(_END, 0, REMEMBERED_BYTES_MAX) + len(_END)
+    end = read.find(_END, 0, min(nbytes, KEPT_BYTES_MAX)) + len(_END)
     if not _ODD.isdisjoint(named) or end + int(named.get(b"content-length", b"0")) != nbytes:
         return None
     head = bytes(memoryview(read)[:end])

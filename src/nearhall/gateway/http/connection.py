@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 import httptools
 
-from nearhall.gateway.http.again import Header, Said, plain_head
+from nearhall.gateway.http.again import Header, KnownHeads
 
 log = logging.getLogger("nearhall.gateway")
 
@@ -73,6 +73,7 @@ class Serving(Protocol):
 
     body_bytes_max: int
     buffer: bytearray
+    known: KnownHeads
     connections: set[Connection]
     turn_away: Callable[[Scope], Turned | None]
     tls_of: Callable[[Any], dict[str, Any] | None]
@@ -263,8 +264,6 @@ class Connection(asyncio.BufferedProtocol):
         """Requests that are not answered yet; the first is being answered."""
         self._heard: Turn | None = None
         """Whose head came whole in the last read."""
-        self._said: Said | None = None
-        """The last request that came in one piece."""
         self._url = b""
         self._head_bytes = 0
         self._paused = False
@@ -362,22 +361,20 @@ class Connection(asyncio.BufferedProtocol):
 
     def _remember(self, turn: Turn, nbytes: int) -> None:
         """Keeps what was understood of a request that was all that has come."""
-        if turn.old or turn.head_only or not turn.keep_alive or self.closing:
-            return
-        head = plain_head(self._server.buffer, nbytes, turn.scope["headers"])
-        if head is not None:
-            self._said = Said(head, nbytes, {key: value for key, value in turn.scope.items() if key not in _OWN})
+        if turn.keep_alive and not (turn.old or turn.head_only or self.closing):
+            shared = {key: value for key, value in turn.scope.items() if key not in _OWN}
+            self._server.known.keep(self._server.buffer, nbytes, shared)
 
     def _said_again(self, nbytes: int) -> bool:
-        """Takes in a request with the head of the last one and a body as long; the parser, between two of them, sees nothing."""
-        said = self._said
-        if said is None or self._coming is not None or not said.again(self._server.buffer, nbytes):
+        """Takes in a whole request whose head is known; the parser, which is between two of them, sees nothing of it."""
+        buffer = self._server.buffer
+        if self._coming is not None or (known := self._server.known.find(buffer, nbytes)) is None:
             return False
         turn = self._coming = Turn(self)
-        turn.scope = {**said.scope, **self._own(time.monotonic())}
-        self._headed(turn, nbytes - len(said.head))
-        if nbytes > len(said.head) and not turn.turned_away:
-            self.on_body(bytes(memoryview(self._server.buffer)[len(said.head) : nbytes]))
+        turn.scope = {**known.scope, **self._own(time.monotonic())}
+        self._headed(turn, known.body_bytes)
+        if known.body_bytes and not turn.turned_away:
+            self.on_body(bytes(memoryview(buffer)[known.head_bytes : nbytes]))
         self.on_message_complete()
         return True
 

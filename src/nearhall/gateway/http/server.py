@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from nearhall.gateway.http.again import KnownHeads
 from nearhall.gateway.http.connection import App, Connection, Turn, Turned
 
 log = logging.getLogger("nearhall.gateway")
@@ -71,6 +72,7 @@ class Server:
         self._held_bytes_max = held_bytes_max
         self._held = 0
         self.buffer = bytearray(READ_BYTES)
+        self.known = KnownHeads()
         self._take = take
         self._come: list[Turn] = []
         """Requests that have come whole in this turn of the loop."""
