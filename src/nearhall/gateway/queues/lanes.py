@@ -218,7 +218,7 @@ class Lane:
         return self.expected_ms(inf, PRIORITY_LOWEST, 0) - self._aged(0, self._clock.monotonic()).service_ms
 
     def missed_ms(self) -> float:
-        """By how much answers came later than `expected_ms` had said, about the p95 of the last; it ages while none comes."""
+        """By how much answers came later than `expected_ms` had said, about the p97 of the last; it ages while none comes."""
         return self._missed.aged(self._clock.monotonic() - self._missed_s).service_ms
 
     def missed_by(self, late_ms: float) -> None:
