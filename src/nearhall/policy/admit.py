@@ -20,10 +20,10 @@ STOOD_STILL_MS = 10.0
 (suspended, stopped, swapping), which says nothing of the model. Two runs of 6 ms that were stopped for 6 s made an estimate of
 1.1 s, and requests with 30 ms were refused for two minutes. A model that has become ten times slower is known one run later."""
 MISSED_FALL = 0.0003
-"""The same for how far off a reckoning was: with what it ages between answers, the p97 of a thousand answers a second, the p93 of
-three hundred. On two quiet cores that the client shares, deadline 10 ms, nine runs of 4 s in turn with 0.005 (the p91): p99 of what
-is accepted at three times the limit 9.8 to 10.6 ms instead of 10.5 to 11.3, goodput 1.01 of the limit instead of 0.97, 99.8 % of the
-critical in time with both, and 0.84 of the limit beside them instead of 0.92. With 0.00125 it was 10.1 to 10.8 ms (six runs)."""
+"""The same for how far off a reckoning was: with what it ages between answers, the p97 of a thousand answers a second, the p93
+of three hundred. On two quiet cores that the client shares, deadline 10 ms, nine runs of 4 s in turn with 0.005 (the p91): p99 of
+what is accepted at three times the limit 9.8 to 10.6 ms instead of 10.5 to 11.3, goodput 1.01 of the limit, not 0.97, 99.8 %
+of the critical in time with both, and 0.84 of the limit beside them instead of 0.92. With 0.00125 10.1 to 10.8 ms (six runs)."""
 HALF_LIFE_S = 1.0
 TESTS_SHARE = 20.0
 
