@@ -6,7 +6,8 @@ import asyncio
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ class _Handler(BaseHTTPRequestHandler):
     key: str | None = None
     breaks = False
     lists = 200
+    loads = False
 
     def log_message(self, *_: Any) -> None:
         """Nothing on standard error."""
@@ -45,6 +47,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         if self.key is not None and self.headers.get("authorization") != f"Bearer {self.key}":
             return self._reply(401, {"error": "no key"})
+        if self.loads:
+            return self._reply(503, {"error": {"message": "Loading model"}})
         if self.lists != 200:
             return self._reply(self.lists if self.path == "/root/v1/models" else 404, {})
         if self.path == "/root/v1/models":
@@ -67,10 +71,16 @@ def handler() -> type[_Handler]:
 
 @pytest.fixture
 def url(handler: type[_Handler]) -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with _serving(handler, 0) as port:
+        yield f"http://127.0.0.1:{port}/root"
+
+
+@contextmanager
+def _serving(handler: type[_Handler], port: int) -> Generator[int]:
+    with ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/root"
+        yield server.server_address[1]
         server.shutdown()
         thread.join()
 
@@ -147,6 +157,23 @@ def test_a_server_that_is_away_is_not_alive_until_it_answers(url: str, free_port
         await (await _forward(there, "/v1/x")).body.aclose()  # pyright: ignore[reportAttributeAccessIssue]
         assert there.alive
         await there.close()
+
+    asyncio.run(tell())
+
+
+def test_a_server_that_is_away_stays_away_while_it_loads(handler: type[_Handler], free_port: Callable[[], int]):
+    port = free_port()
+
+    async def tell() -> None:
+        upstream = HttpUpstream(_file(f"http://127.0.0.1:{port}"))
+        with pytest.raises(TemporaryError, match="does not answer"):
+            await _forward(upstream, "/v1/x")
+        with _serving(handler, port):
+            for loads, alive in ((True, False), (False, True), (True, True)):
+                handler.loads = loads
+                await _forward(upstream, "/v1/x")
+                assert upstream.alive is alive, "one that was there is full, perhaps"
+            await upstream.close()
 
     asyncio.run(tell())
 

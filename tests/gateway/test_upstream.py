@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 
+import pytest
+
 from gateway.plane_rig import rig
 from nearhall.drivers.clock import SystemClock
 from nearhall.drivers.fallback_memory import MemoryFallback
@@ -125,5 +127,59 @@ def test_an_opening_piece_that_only_names_the_role_is_no_first_token(tmp_path):
             go.set()
             assert (await asked).events[-1] == "[DONE]"
             assert site.counted("model:parrot").paths["local"].ttft.total > 50
+
+    asyncio.run(tell())
+
+
+class Engine:
+    """Answers `said` with `status`."""
+
+    def __init__(self, status=200, said=b'{"choices": []}'):
+        self.status, self.said = status, said
+
+    async def __call__(self, scope, receive, send):
+        await receive()
+        await send({"type": "http.response.start", "status": self.status, "headers": [(b"content-type", b"application/json")]})
+        await send({"type": "http.response.body", "body": self.said, "more_body": False})
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "words"),
+    [
+        (503, b'{"error": {"message": "Loading model", "code": 503}}', "status 503: Loading model"),
+        (503, b'{"error": "not ready"}', "status 503: not ready"),
+        (502, b"<html>Bad Gateway</html>", "status 502"),
+        (504, b"[" * 10_000, "status 504"),
+        (503, b'["busy"]', "status 503"),
+        (503, b'{"error": "\xff"}', "status 503"),
+    ],
+)
+def test_an_engine_that_cannot_answer_now_is_told_in_its_own_words(tmp_path, status, said, words):
+    async def tell():
+        engine = Engine(status, said)
+        write_upstream(tmp_path, "parrot", "chat")
+        async with rig(tmp_path, upstream=Upstream(engine)) as site:
+            away = await site.chat("parrot", "a b")
+            assert (away.status, away.reason) == (503, "model_not_ready")
+            assert away.json["error"]["message"].endswith(f"its server answered with {words}")
+            assert away.headers["retry-after"]
+            engine.status, engine.said = 200, b'{"choices": []}'
+            assert (await site.chat("parrot", "a b")).status == 200
+
+    asyncio.run(tell())
+
+
+def test_another_place_answers_for_an_engine_that_still_loads_its_model(tmp_path):
+    async def tell():
+        async with rig(tmp_path / "hub", node="hub", chats=["parrot"]) as hub:
+            engine = Engine(503, b'{"error": {"message": "Loading model"}}')
+            write_upstream(tmp_path / "site", "parrot", "chat")
+            link = MemoryFallback(hub.composed.app)
+            async with rig(tmp_path / "site", upstream=Upstream(engine), fallback=link) as site:
+                moved = await site.chat("parrot", "a b", stream=True)
+                assert (moved.status, moved.reason, moved.events[-1]) == (200, "hub_runtime_down", "[DONE]")
+                engine.status, engine.said = 500, b'{"error": {"message": "that prompt"}}'
+                own = await site.chat("parrot", "a b")
+                assert (own.status, own.json) == (500, {"error": {"message": "that prompt"}}), "its answer to this very request"
 
     asyncio.run(tell())

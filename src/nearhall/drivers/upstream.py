@@ -20,6 +20,8 @@ CONNECT_S = 5.0
 CONNECTIONS = 64
 IDLE_S = 60.0
 _MODELS = "/v2/models/"
+_NOT_YET = frozenset({502, 503, 504})
+"""Of an engine that loads its model, and of a proxy that does not reach the one behind it."""
 _FAULTS = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, ssl.SSLError, OSError)
 
 
@@ -62,7 +64,8 @@ class HttpUpstream:
         except _FAULTS as error:
             self._alive = not isinstance(error, httpcore.ConnectError | httpcore.ConnectTimeout)
             raise TemporaryError(f"{self._base} does not answer: {type(error).__name__} {error}".strip()) from error
-        self._alive = True
+        # Who was there and says so is full, perhaps: it stays alive.
+        self._alive = self._alive or response.status not in _NOT_YET
         kept = [(name.lower(), value) for name, value in response.headers if name.lower() not in HOP_BY_HOP]
         return ForwardResponse(status=response.status, headers=kept, body=_body(response, stream, self._base))
 

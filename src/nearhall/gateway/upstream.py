@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import cast
+
+import msgspec
 
 from nearhall.core.errors import TemporaryError
 from nearhall.core.reasons import Reason
@@ -26,13 +29,18 @@ _NOT_ASKED = _NOT_SENT | {b"content-encoding"}
 HELD_BYTES_MAX = 64 * 1024
 """Of an answer that has not begun for the client: a stream's openings are some hundred bytes, most whole answers a few thousand.
 What is larger begins before it is known to be whole."""
+_UNABLE = frozenset({502, 503, 504})
+"""The engine cannot answer now: it still loads its model, is full, or a proxy before it does not reach it."""
+WORDS_BYTES_MAX = 4096
+"""Of such an answer, for the message; an engine's own has some hundred bytes."""
+WORDS_MAX = 200
 
 
 async def pass_through(call: Call, served: Upstream, reason: Reason, *, body: bytes | None = None) -> None:
     """Answers from the upstream server, with the call's own body if no other is given.
 
-    Raises RuntimeBrokenError if it breaks before the client has had anything of it, so that another variant, or the hub, may be
-    tried. Of a stream the client has nothing before its first token.
+    Raises RuntimeBrokenError if it breaks, or says that it cannot answer now, before the client has had anything of it, so that
+    another variant, or the hub, may be tried. Of a stream the client has nothing before its first token.
     """
     plane, exchange, rules = call.plane, call.exchange, call.rules
     chat = call.model is not None and call.model.entry.chat
@@ -53,6 +61,8 @@ async def pass_through(call: Call, served: Upstream, reason: Reason, *, body: by
             response = await served.runtime.forward(ask)
         except (TemporaryError, TimeoutError) as error:
             raise RuntimeBrokenError(str(error)) from error
+        if response.status in _UNABLE and not (call.model is not None and call.model.entry.stateful):
+            raise RuntimeBrokenError(await _unable(response))
         try:
             first_ms = await _send(call, response, reason)
         except (TemporaryError, TimeoutError) as error:
@@ -86,6 +96,26 @@ async def pass_through(call: Call, served: Upstream, reason: Reason, *, body: by
                 raw_bytes=exchange.ask.raw_bytes,
             ),
         )
+
+
+async def _unable(response: ForwardResponse) -> str:
+    """That the engine cannot answer now, with its own words if it has any; the body is closed."""
+    said, parts = b"", response.body
+    try:
+        async for part in parts:
+            said += part
+            if len(said) > WORDS_BYTES_MAX:
+                break
+        told: object = msgspec.json.decode(said)
+    except (TemporaryError, TimeoutError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        told = None
+    finally:
+        await close_body(parts)
+    # OpenAI's form has an object there, v2's a text.
+    error = cast("dict[str, object]", told).get("error") if isinstance(told, dict) else None
+    words = cast("dict[str, object]", error).get("message") if isinstance(error, dict) else error
+    answered = f"its server answered with status {response.status}"
+    return f"{answered}: {words[:WORDS_MAX]}" if isinstance(words, str) else answered
 
 
 async def _broken_off(call: Call, response: ForwardResponse, why: str) -> None:
