@@ -19,6 +19,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from gateway.small_models import text_model, word_tokenizer
+from nearhall.cli.roots.add_model import add_model
 from nearhall.cli.roots.models import cache_folder, load_tensor_runtime
 from nearhall.core.tensor import Tensor
 from nearhall.documents.model import ModelDocument
@@ -158,6 +159,30 @@ def test_an_engine_that_does_not_list_its_models_is_added_by_name(tmp_path: Path
     assert added.returncode == 0, added.stderr
     data = json.loads(added.stdout)
     assert (data["task"], data["versions"]["1"]["variants"]["remote"]["options"]) == ("chat", {"model": "org/big"})
+
+
+@pytest.mark.parametrize(
+    ("theirs", "name"),
+    [
+        ("/srv/models/SmolLM2-135M-Instruct.Q4_1.gguf", "smollm2-135m-instruct.q4_1"),
+        ("C:\\models\\Big.gguf", "big"),
+        ("/srv/models/big/", "big"),
+        ("org/big", "org-big"),
+        (f"{'a' * 63}.b", "a" * 63),
+    ],
+)
+def test_an_engines_file_gives_its_model_the_files_name(tmp_path: Path, theirs: str, name: str):
+    """As llama-server without `--alias` calls its model."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Unlisted) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            added = add_model(f"http://127.0.0.1:{server.server_address[1]}", tmp_path, name=None, remote_model=theirs)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert added.document.name == name
+    assert added.document.versions["1"].variants["remote"].options == {"model": theirs}
 
 
 def test_a_model_of_embeddings_answers_by_the_line_that_was_printed(tmp_path: Path, free_port: Callable[[], int]):

@@ -188,7 +188,7 @@ def _add_url(
         key = None if api_key_file is None else read_key(api_key_file)
         offer = offered(url, key)
         theirs = _theirs(url, offer, name, remote_model)
-        model = _checked_name(name or _plain_name(theirs), repository)
+        model = _checked_name(name or _name_there(theirs), repository)
         chat = theirs in offer.chats or (theirs not in offer.tensors and not url.rstrip("/").endswith("/v2"))
         task = "embeddings" if embeddings else "chat" if chat else "tensors"
         about = described(url, theirs, key) if task == "tensors" else None
@@ -290,9 +290,16 @@ def _name_of(path: Path) -> str:
     return _plain_name(path.stem)
 
 
+def _name_there(theirs: str) -> str:
+    """After what the other server calls it; of a file's path, as llama-server without `--alias` says, the file's name."""
+    if theirs.startswith(("/", "./", "~/")) or theirs.endswith(".gguf"):
+        theirs = re.split(r"[/\\]", theirs.rstrip("/"))[-1].removesuffix(".gguf")
+    return _plain_name(theirs)
+
+
 def _plain_name(text: str) -> str:
     """The text as a model's name: small letters, digits, dots and dashes."""
-    return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._")[:64] or "model"
+    return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._")[:64].rstrip("-._") or "model"
 
 
 def _checked_name(name: str, repository: Path) -> str:
