@@ -163,6 +163,8 @@ def test_an_engine_that_cannot_answer_now_is_told_in_its_own_words(tmp_path, sta
             assert (away.status, away.reason) == (503, "model_not_ready")
             assert away.json["error"]["message"].endswith(f"its server answered with {words}")
             assert away.headers["retry-after"]
+            wish = await site.chat("parrot", "a b", top_k=5)
+            assert wish.json["error"]["message"] == away.json["error"]["message"], "the model has no runtime of its own to name"
             engine.status, engine.said = 200, b'{"choices": []}'
             assert (await site.chat("parrot", "a b")).status == 200
 

@@ -324,7 +324,8 @@ def refused(call: Call, refuse: Refuse) -> Refusal:
     if not call.exchange.ask.probe:
         call.plane.stats.decided(call.rules.workload, refuse.reason)
     text = _SAYS[refuse.reason].format(model=call.name[:64], residency=call.rules.residency)
-    if refuse.reason is Reason.MODEL_NOT_READY and call.beyond is not None and not call.why_not:
+    own = call.model is not None and any(not each.elsewhere for each in call.model.variants.values())
+    if refuse.reason is Reason.MODEL_NOT_READY and call.beyond is not None and own and not call.why_not:
         engines = ", ".join(each.name for each in _engines(call))
         text = (
             f"model {call.name[:64]!r} cannot answer this now: only another engine could (variant {engines}), and none of "
