@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.front_rig import ScriptedNode, front_of, model, until_standing
 from gateway.test_front import LLM, story
@@ -10,6 +11,7 @@ from gateway.test_front_process import command
 from nearhall.core.errors import InputError
 from nearhall.documents.front import FrontDocument
 from nearhall.documents.yaml_file import read_document
+from nearhall.policy.spread import Standing
 from nearhall.wire.load import NodeLoad
 from waiting import until_async
 
@@ -43,6 +45,24 @@ async def test_a_request_that_every_node_dropped_is_no_fault_of_its_clients(name
             assert (answer.status, answer.reason) == (503, "nodes_away")
             assert "was lost with the request (it dropped the connection), and no other node" in answer.body.decode()
             assert answer.headers["retry-after"] == "1"
+
+
+@story
+async def test_a_gateway_with_two_addresses_is_one_node_and_the_second_stands_by():
+    both = [ScriptedNode(name, model()) for name in ("n1", "n2")]
+    for node in both:
+        node.load = replace(node.load, gateway_id="the same")
+    async with front_of(*both, ScriptedNode("n3", model())) as rig:
+        names = ("n1", "n2")
+        await until_async(lambda: [rig.node(name).standing for name in names].count(Standing.AWAY) == 1, what="one is away")
+        first, second = sorted(names, key=lambda name: rig.node(name).standing is Standing.AWAY)
+        assert rig.node(second).detail == f"it is the same gateway as node {first}, and stands by for that address"
+        assert rig.node("n3").standing is Standing.UP, "who says no id is no twin"
+        asked = [(await rig.infer()).body.decode() for _ in range(12)]
+        assert set(asked) == {first, "n3"}
+        await rig.nodes[first].stop()
+        await until_standing(rig, second, "up", "trial")
+        assert rig.node(first).standing is Standing.AWAY
 
 
 def test_no_line_is_folded_and_no_address_cut_where_no_terminal_is(short_folder):

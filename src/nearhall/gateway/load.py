@@ -27,7 +27,13 @@ def load_report(plane: Plane) -> bytes:
     now_s = plane.clock.monotonic()
     most = plane.limits.answer_tokens
     models = [_model(model, now_s, most) for model in plane.models.all()]
-    load = NodeLoad(node=plane.node.decode(), draining=plane.draining, in_flight=plane.stats.in_flight, models=models)
+    load = NodeLoad(
+        node=plane.node.decode(),
+        gateway_id=plane.stats.gateway_id,
+        draining=plane.draining,
+        in_flight=plane.stats.in_flight,
+        models=models,
+    )
     return msgspec.json.encode(load)
 
 

@@ -53,6 +53,8 @@ class NodeLoad(msgspec.Struct, frozen=True, kw_only=True):
 
     node: str
     """`<site>/<node>`, as in `x-nearhall-served-by`."""
+    gateway_id: str = ""
+    """Another one for each process: who says the same at two addresses is one gateway. Empty: not known."""
     draining: bool = False
     in_flight: int = 0
     models: Sequence[ModelLoad] = ()

@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
 
+from msgspec.structs import replace
+
 from nearhall.core.errors import TemporaryError
 from nearhall.core.histogram import Histogram
 from nearhall.policy.able import PLAIN, Able, By, Needs, answered_by
@@ -154,6 +156,8 @@ class Node:
         """Why it is away, as far as the log has it: whoever mends one thing learns of the next."""
         self.on_away: set[Callable[[], None]] = set()
         """Told when the node goes away: those that wait for it."""
+        self.twin_of: Callable[[Node, str], Node | None] = lambda _node, _gateway_id: None
+        """Another node that is the gateway of this id, and not away."""
         self.reported = asyncio.Event()
         """Set by the first report, or the first failure to get one."""
 
@@ -241,7 +245,7 @@ class Node:
     def drains(self) -> None:
         """It said so in a refusal; the next report says it again."""
         if self.load is not None and not self.load.draining:
-            self.load = NodeLoad(node=self.load.node, draining=True, in_flight=self.load.in_flight, models=self.load.models)
+            self.load = replace(self.load, draining=True)
 
     def lost(self, why: str, *, reached: bool) -> None:
         """A request was lost there. One that cannot be connected to is away; after a dropped connection its report decides."""
@@ -332,6 +336,8 @@ class Node:
             load = decode_load(answer.body)
         except TemporaryError as error:
             return self._stands(Standing.AWAY, str(error))
+        if (twin := self.twin_of(self, load.gateway_id)) is not None:
+            return self._stands(Standing.AWAY, f"it is the same gateway as node {twin.name}, and stands by for that address")
         if took_s > SILENT_S:
             return self._wake.set()  # an old question was answered late: ask anew before trusting it
         self.load = load
@@ -398,6 +404,8 @@ class Fleet:
         self.nodes = nodes
         self._turn = 0
         self._watching: list[asyncio.Task[None]] = []
+        for node in nodes:
+            node.twin_of = self._twin_of
 
     def start(self) -> None:
         """Begins to watch the nodes; must run inside the event loop."""
@@ -440,6 +448,11 @@ class Fleet:
         """The nodes that can answer such a request, wherever they stand."""
         having = [(node, line) for node in self.nodes if (line := node.model(model)) is not None]
         return [node for node, line in having if answered_by(needs, able_of(line)) is not By.NONE]
+
+    def _twin_of(self, node: Node, gateway_id: str) -> Node | None:
+        """Of a gateway with two addresses, or named twice, one is asked: its queue would be counted twice."""
+        there = [each for each in self.nodes if each.load is not None and each.load.gateway_id == gateway_id != ""]
+        return next((each for each in there if each is not node and each.standing is not Standing.AWAY), None)
 
     async def close(self) -> None:
         """Ends the watching and closes all connections."""
