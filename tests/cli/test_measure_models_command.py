@@ -132,19 +132,21 @@ def test_prompts_that_are_none_are_one_line_before_anything_is_loaded(repository
 
 
 @_talks
-def test_a_language_model_agrees_with_itself_in_every_token(repository: Path):
+def test_a_language_model_agrees_with_itself(repository: Path):
+    """In every token, but for near ties: which answers share a step, and so how sums round, a busy machine decides."""
     folder = chat_model(repository, "talk", "one", "other", file=GGUF)
     (folder / "prompts.txt").write_text("What is snow?\nName two colours.\nWie geht es dir?\n")
     line = ("models", "profile", "talk", "--all", "--seconds", "0.05", "--repository", str(repository))
     done = _nearhall(*line)
     assert done.returncode == 0, done.stderr
-    assert "100.0% measured" in done.stdout
     one, other = (read_profile(folder / "1" / name) for name in ("one", "other"))
     assert one is not None
     assert other is not None
     assert one.agreement is None
     assert other.agreement is not None
-    assert (other.agreement.score, other.agreement.n, other.agreement.reference_sha256) == (1.0, 3, one.sha256)
+    assert (other.agreement.n, other.agreement.reference_sha256) == (3, one.sha256)
+    assert other.agreement.score > 0.95
+    assert f"{other.agreement.score:.1%} measured" in done.stdout
     assert other.agreement.positions is not None
     assert other.agreement.positions > 40
     assert other.samples is not None
