@@ -61,13 +61,14 @@ def test_every_file_that_cannot_be_used_is_named(tmp_path, files):
     assert elsewhere.startswith("hub.tls.ca: x cannot be read")
 
 
-def test_every_address_is_tried(tmp_path):
+def test_every_address_is_tried(tmp_path, free_port):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert f"grpc: cannot listen at 127.0.0.1:{port} (" in told(lambda: hold("127.0.0.1", 0, grpc=f"127.0.0.1:{port}"))
         assert f"http: cannot listen at 127.0.0.1:{port} (" in told(lambda: hold("127.0.0.1", port))
     assert "http: cannot listen at 192.0.2.1:0 (Cannot assign" in told(lambda: bind("192.0.2.1", 0))
-    with hold("127.0.0.1", port, grpc=f"127.0.0.1:{port + 1}"):
+    port = free_port()
+    with hold("127.0.0.1", port, grpc=f"127.0.0.1:{free_port()}"):
         pass
     for hosts in (("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "0.0.0.0")):
         says = told(lambda hosts=hosts: hold(hosts[1], port, grpc=f"{hosts[0]}:{port}"))

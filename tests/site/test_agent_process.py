@@ -250,12 +250,10 @@ def test_results_are_added_up_and_only_numbers_leave(shop: Site):
     assert b"secret" not in json.dumps(_records(shop)).encode()
 
 
-def test_a_port_of_somebody_else_is_one_clear_line(short_folder: Path, free_port: Callable[[], int]):
-    port = free_port()
-    made = Site(short_folder, port, exit_with_stdin=False)
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", port))
-        other.listen()
+def test_a_port_of_somebody_else_is_one_clear_line(short_folder: Path):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        made = Site(short_folder, port, exit_with_stdin=False)
         command = [sys.executable, "-m", "nearhall.cli.roots.agent", str(made.config)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL, check=False)
     assert done.returncode == 1
