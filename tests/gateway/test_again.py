@@ -205,6 +205,19 @@ def test_what_is_said_again_is_not_parsed_again():
     assert (parsings, hung_up) == (1, False)
 
 
+def test_what_one_connection_said_is_known_on_all():
+    async def tell():
+        server = Asked()
+        both = [Counted(server), Counted(server)]
+        for connection, body in zip(both, (b"one.", b"two."), strict=True):
+            connection.connection_made(Wire())
+            server.buffer[: len(HEAD) + 4] = HEAD + body
+            connection.buffer_updated(len(HEAD) + 4)
+        return [body for *_, body in server.asked], [connection.parsed for connection in both]
+
+    assert asyncio.run(tell()) == ([b"one.", b"two."], [1, 0])
+
+
 def test_it_may_be_turned_away_each_time():
     asked, parsings, _ = heard([HEAD + b"one.", HEAD + b"two."], away=b"/v2")
     assert [body for *_, body in asked] == [None, None]

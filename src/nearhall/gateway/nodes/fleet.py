@@ -451,8 +451,10 @@ class Fleet:
 
     def _twin_of(self, node: Node, gateway_id: str) -> Node | None:
         """Of a gateway with two addresses, or named twice, one is asked: its queue would be counted twice."""
-        there = [each for each in self.nodes if each.load is not None and each.load.gateway_id == gateway_id != ""]
-        return next((each for each in there if each is not node and each.standing is not Standing.AWAY), None)
+        if not gateway_id:
+            return None
+        told = ((each, each.load) for each in self.up() if each is not node)
+        return next((each for each, load in told if load is not None and load.gateway_id == gateway_id), None)
 
     async def close(self) -> None:
         """Ends the watching and closes all connections."""
